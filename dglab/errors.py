@@ -1,0 +1,8 @@
+"""The one exception that means "the input is at fault, and this is what to do"."""
+
+
+class InputError(ValueError):
+    """Wrong use or bad input. The message says what was got, what was expected and what to do.
+
+    The command line prints it without a traceback and exits with code 2.
+    """

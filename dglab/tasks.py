@@ -1,0 +1,67 @@
+"""Tasks as the paper writes them: ``G+S+I+M->C`` trains on four source domains and tests on an unseen fifth."""
+
+import re
+from dataclasses import dataclass
+
+from dglab.errors import InputError
+
+DOMAIN_NAMES = {"G": "GTA5", "S": "SYNTHIA", "I": "IDD", "M": "Mapillary", "C": "Cityscapes"}  # of the paper
+
+_LETTER = re.compile(r"[A-Za-z][A-Za-z0-9]*")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Source domains to train on and unseen target domains to test on, each by its letter.
+
+    Raises:
+        InputError: for a target among the sources, a domain named twice, or a side without domains.
+    """
+
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for role, letters in (("source", self.sources), ("target", self.targets)):
+            if not letters:
+                raise InputError(f"a task needs at least one {role} domain, got none; write for example G+S+I+M->C")
+            if len(set(letters)) < len(letters):
+                raise InputError(f"task {self}: a {role} domain is named twice; name each domain once")
+        both = [letter for letter in self.targets if letter in self.sources]
+        if both:
+            raise InputError(
+                f"task {self}: {', '.join(both)} is both source and target; "
+                "a target domain must be unseen in training, so remove it from one side"
+            )
+
+    def __str__(self) -> str:
+        return f"{'+'.join(self.sources)}->{'+'.join(self.targets)}"
+
+    @property
+    def target(self) -> str:
+        """The targets as the paper writes them, ``C`` or ``C+M``."""
+        return "+".join(self.targets)
+
+
+def parse_task(text: str, known: tuple[str, ...] | None = None) -> Task:
+    """Read ``G+S+I+M->C``; spaces do not matter.
+
+    Args:
+        text: source letters joined by ``+``, an arrow ``->``, target letters joined by ``+``.
+        known: the letters of the domains at hand; None accepts any.
+
+    Raises:
+        InputError: if the text has another form or names an unknown domain.
+    """
+    sides = [side.strip() for side in text.split("->")]
+    if len(sides) != 2:
+        raise InputError(f"cannot read task {text!r}: expected sources->targets with one arrow, as in G+S+I+M->C")
+    sources, targets = ([letter.strip() for letter in side.split("+")] if side else [] for side in sides)
+    for letter in (*sources, *targets):
+        if not _LETTER.fullmatch(letter):
+            raise InputError(f"cannot read task {text!r}: {letter!r} is no domain letter; write for example G+S+I+M->C")
+        if known is not None and letter not in known:
+            raise InputError(
+                f"task {text!r} names the domain {letter!r}, which is not at hand; the domains are {', '.join(known)}"
+            )
+    return Task(tuple(sources), tuple(targets))
