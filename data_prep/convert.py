@@ -1,0 +1,394 @@
+"""The one converter that all public data sets share: from their own layout and ids to the prepared layout.
+
+What a data set declares is in :mod:`data_prep.dataset`, what is written in :mod:`dglab.data.prepared`. Between
+them everything happens here, once: mapping, resizing, writing, resuming, counting, saying what was wrong.
+
+Three rules keep a conversion honest. An id that the mapping does not name is refused, never turned into a
+class nor into "ignored". A file that is unreadable, or a label that does not fit its image, is refused by
+name while the rest goes on, and the command ends with exit code 2 until the source is mended. And what was
+found is compared with the published counts, because an archive unpacked in part looks like a smaller data
+set.
+
+It can be killed at any time and run again. Every file is written beside its place and renamed;
+``conversion.json`` (the settings) comes first and ``domain.json`` last, and the reader refuses a domain that
+has only the former.
+"""
+
+import csv
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from natsort import natsorted
+from PIL import Image
+from tqdm import tqdm
+
+from data_prep.dataset import SPLITS, Dataset, Domain, LabelMapping, Pair
+from dglab.classes import IGNORED, NUM_CLASSES
+from dglab.errors import InputError
+from dglab.files import brief, check_train_ids, image_header, read_image, read_label
+
+CONVERTER_VERSION = 1  # raise it when a source and settings would give other files, or when a mapping changes
+
+_PARTIAL = ".partial"  # ends the name of a file being written; a dot begins it, so that no reader takes it for data
+_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the bytes of a conversion. Recorded in ``conversion.json`` and compared before one goes on."""
+
+    dataset: str
+    source: str
+    mapping: str
+    limit: int | None
+    max_side: int | None
+    converter_version: int = CONVERTER_VERSION
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a pair: ``"converted"``, ``"kept"`` from an earlier run, or ``"refused"`` for a reason.
+
+    ``pixels``: 20 counts, of trainIds 0-18 and of ignored pixels; ``size``: (W, H) as written; both None if refused.
+    """
+
+    pair: Pair
+    state: str
+    pixels: np.ndarray | None = None
+    size: tuple[int, int] | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class DomainReport:
+    """The result for one domain: an outcome for every chosen pair, and the number in the source by split."""
+
+    domain: Domain
+    outcomes: list[Outcome]
+    found: dict[str, int]
+
+    @property
+    def refused(self) -> list[Outcome]:
+        """The outcomes of the pairs that were not converted."""
+        return [outcome for outcome in self.outcomes if outcome.state == "refused"]
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """Pixels of trainIds 0-18 and of ignored ones, 20 numbers, over train and val."""
+        counts = (outcome.pixels for outcome in self.outcomes if outcome.pixels is not None)
+        return sum(counts, np.zeros(NUM_CLASSES + 1, np.int64))
+
+    def count(self, split: str, *states: str) -> int:
+        """The number of pairs of a split in any of these states."""
+        return sum(outcome.pair.split == split and outcome.state in states for outcome in self.outcomes)
+
+
+@dataclass(frozen=True)
+class _Job:
+    dataset: Dataset
+    mapping: LabelMapping
+    settings: Settings
+    out: Path
+    write: bool
+
+
+def convert(
+    dataset: Dataset,
+    source: Path,
+    out: Path,
+    *,
+    mapping: str | None = None,
+    limit: int | None = None,
+    max_side: int | None = None,
+    check: bool = False,
+) -> list[DomainReport]:
+    """Convert a public data set into the prepared layout under ``out``; run again, it goes on where it stopped.
+
+    Args:
+        dataset: what to convert.
+        source: the data set's own folder.
+        out: the prepared root; domains of other data sets may be there already.
+        mapping: name of a label mapping; None for the data set's first.
+        limit: at most so many pairs per domain and split, spread evenly over their natural order.
+        max_side: images with a longer side are reduced until it has this many pixels.
+        check: read and report everything, write nothing.
+
+    Returns:
+        One report a domain. The pairs in ``report.refused`` were not converted; the domain is complete without them,
+        with the counts in ``domain.json`` that it has, and ``refused.csv`` beside it.
+
+    Raises:
+        InputError: if the source is not this data set, or ``out`` holds something else.
+    """
+    name = mapping or next(iter(dataset.mappings))
+    if name not in dataset.mappings:
+        raise InputError(f"{dataset.name} has no mapping {name!r}; expected one of {', '.join(dataset.mappings)}")
+    source, out = source.resolve(), out.resolve()
+    if not source.is_dir():
+        raise InputError(f"{source}: no such folder; expected {dataset.layout}")
+    if out.is_relative_to(source):
+        raise InputError(f"{out}: --out is inside --source, which stays as it is; give a folder elsewhere")
+    pairs = dataset.find_pairs(source, name)
+    _check_unique(pairs)
+    settings = Settings(dataset.name, str(source), name, limit, max_side)
+    job = _Job(dataset, dataset.mappings[name], settings, out, write=not check)
+    by_domain: dict[Domain, list[Pair]] = {}
+    for pair in pairs:
+        by_domain.setdefault(pair.domain, []).append(pair)
+    chosen = {domain: _choose(of_domain, limit) for domain, of_domain in by_domain.items()}
+    if job.write:
+        for domain in chosen:  # all of them before the first byte is written
+            _check_out(out, domain, settings, chosen[domain])
+    with tqdm(total=sum(map(len, chosen.values())), desc=dataset.name, unit="pair") as bar:
+        return [_convert_domain(job, d, chosen[d], _count_splits(by_domain[d]), bar.update) for d in chosen]
+
+
+def _count_splits(pairs: list[Pair]) -> dict[str, int]:
+    return {split: sum(pair.split == split for pair in pairs) for split in SPLITS}
+
+
+def _check_unique(pairs: list[Pair]) -> None:
+    places = Counter((pair.domain.folder, pair.split, pair.stem) for pair in pairs)
+    twice = ["/".join(place) for place, number in places.items() if number > 1]
+    if twice:
+        raise InputError(f"{len(twice)} name(s) occur more than once in the source: {brief(twice)}; keep one of each")
+
+
+def _choose(pairs: list[Pair], limit: int | None) -> list[Pair]:
+    """At most ``limit`` pairs a split, evenly spread: the first few would be one street of one city, or one second."""
+    chosen = []
+    for split in SPLITS:
+        of_split = natsorted((pair for pair in pairs if pair.split == split), key=lambda pair: pair.stem)
+        keep = len(of_split) if limit is None else min(limit, len(of_split))
+        chosen += [of_split[i * len(of_split) // keep] for i in range(keep)]
+    return chosen
+
+
+# ------------------------------------------------------------------------------------------------ one domain
+
+
+def _convert_domain(
+    job: _Job, domain: Domain, pairs: list[Pair], found: dict[str, int], tick: Callable[[], object]
+) -> DomainReport:
+    folder = job.out / domain.folder
+    if job.write:
+        _begin(folder, job.settings)
+    outcomes = []
+    for outcome in _in_threads(lambda pair: _convert_pair(job, pair), pairs):
+        outcomes.append(outcome)
+        tick()
+    report = DomainReport(domain, outcomes, found)
+    if job.write:
+        _finish(folder, job, report)
+    return report
+
+
+def _in_threads(function: Callable[[Pair], Outcome], pairs: list[Pair]) -> Iterator[Outcome]:
+    """Results in order, on all cores; each thread holds one pair in memory.
+
+    Threads rather than processes: Pillow decodes, scales and encodes outside Python's lock.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    pool = ThreadPoolExecutor(cores)
+    try:
+        yield from pool.map(function, pairs)
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the pairs in work, not for all of them
+
+
+def _check_out(out: Path, domain: Domain, settings: Settings, pairs: list[Pair]) -> None:
+    """What is in the domain's folder must come from the same settings and the same source files."""
+    folder, record = out / domain.folder, out / domain.folder / "conversion.json"
+    if not folder.exists():
+        return
+    if not record.exists():  # it is the first file to be written; killed before it, the folder is empty
+        if any(path.name[0] != "." for path in folder.iterdir()):
+            raise InputError(f"{folder}: exists, but was not written by data_prep; give another --out or move it")
+        return
+    try:
+        earlier = dict(json.loads(record.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{record}: is damaged ({error}); remove {folder} and run again") from error
+    differ = [
+        f"{key} was {earlier.get(key)!r} and is now {value!r}"
+        for key, value in asdict(settings).items()
+        if earlier.get(key) != value
+    ]
+    if differ:
+        raise InputError(
+            f"{folder}: was converted with other settings: {'; '.join(differ)}; give the same settings to go on, "
+            "another --out, or remove that folder"
+        )
+    expected = {_place(out, pair, kind) for pair in pairs for kind in ("images", "labels")}
+    stray = [path for path in _written(folder) if path.with_suffix("") not in expected]
+    if stray:
+        raise InputError(
+            f"{brief(stray)}: {len(stray)} file(s) that --source does not have (any more); remove them or {folder}"
+        )
+
+
+def _written(folder: Path) -> list[Path]:
+    return [path for path in natsorted(folder.glob("*/*/*"), key=str) if not path.name.startswith(".")]
+
+
+def _begin(folder: Path, settings: Settings) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "conversion.json").exists():
+        _write(folder / "conversion.json", _json(asdict(settings)))
+    for split in SPLITS:
+        for kind in ("images", "labels"):
+            (folder / split / kind).mkdir(parents=True, exist_ok=True)
+    (folder / "domain.json").unlink(missing_ok=True)  # until the end, this domain is unfinished (again)
+    for path in folder.glob(f"**/.*{_PARTIAL}"):
+        path.unlink()
+
+
+def _finish(folder: Path, job: _Job, report: DomainReport) -> None:
+    if report.refused:
+        _write(folder / "refused.csv", _refused_csv(report.refused))
+    else:
+        (folder / "refused.csv").unlink(missing_ok=True)
+    *pixels, ignored = report.pixels.tolist()
+    info = {
+        "name": report.domain.name,
+        "letter": report.domain.letter,
+        "num_train": report.count("train", "converted", "kept"),
+        "num_val": report.count("val", "converted", "kept"),
+        "num_refused": len(report.refused),
+        "source": job.dataset.title,
+        "mapping": f"{job.dataset.name}:{job.settings.mapping}",
+        "converter_version": CONVERTER_VERSION,
+        "classes_present": [i for i, number in enumerate(pixels) if number],  # trainIds, over train and val
+        "pixels_per_class": pixels,  # 19 numbers by trainId
+        "pixels_ignored": ignored,
+    }
+    _write(folder / "domain.json", _json(info))
+
+
+def _refused_csv(refused: list[Outcome]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["split", "stem", "image", "label", "reason"])
+    for outcome in refused:
+        pair = outcome.pair
+        writer.writerow([pair.split, pair.stem, pair.image, pair.label, outcome.reason])
+    return text.getvalue().encode()
+
+
+def _json(content: dict) -> bytes:
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
+# -------------------------------------------------------------------------------------------------- one pair
+
+
+def _convert_pair(job: _Job, pair: Pair) -> Outcome:
+    if job.write and (kept := _kept(job.out, pair)):
+        return kept
+    try:
+        image, label = _read_pair(job, pair)
+    except InputError as error:
+        if job.write:
+            _remove(job.out, pair)  # what an earlier run made of an earlier file is not valid any more
+        return Outcome(pair, "refused", reason=str(error))
+    size = _target_size(image.size, job.settings.max_side)
+    resized = size != image.size
+    if resized:
+        image = image.resize(size, Image.Resampling.LANCZOS)  # reducing, Pillow widens the filter: no aliasing
+        # NEAREST, since a mean of ids is the id of something else. Both sample at pixel centres: nothing shifts.
+        label = np.asarray(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
+    if job.write:
+        _write_pair(job.out, pair, image if resized else None, label)
+    return Outcome(pair, "converted", _count_pixels(label), size)
+
+
+def _read_pair(job: _Job, pair: Pair) -> tuple[Image.Image, np.ndarray]:
+    """The decoded image, and the label as trainIds."""
+    image = Image.fromarray(read_image(pair.image))
+    ids = job.dataset.read_label(pair.label)
+    if ids.shape != image.size[::-1]:
+        raise InputError(
+            f"{pair.image}: is {image.width} x {image.height}, but its label {pair.label} is "
+            f"{ids.shape[1]} x {ids.shape[0]}; expected equal sizes"
+        )
+    return image, job.mapping.apply(ids, pair.label)
+
+
+def _count_pixels(label: np.ndarray) -> np.ndarray:
+    return np.bincount(label.ravel(), minlength=256)[[*range(NUM_CLASSES), IGNORED]]
+
+
+def _target_size(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
+    scale = min(1.0, max_side / max(size)) if max_side else 1.0
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _kept(out: Path, pair: Pair) -> Outcome | None:
+    """The outcome of an earlier run, if both files are there, sound, and no older than their source."""
+    image, label = _written_image(out, pair), _place(out, pair, "labels", ".png")
+    if image is None or not label.exists():
+        return None
+    if min(_modified(image), _modified(label)) < max(_modified(pair.image), _modified(pair.label)):
+        return None
+    try:
+        ids = read_label(label)
+        check_train_ids(ids, label)
+        if image_header(image).size != ids.shape[::-1]:
+            return None
+    except InputError:
+        return None  # damaged since; the source is at hand, so it is converted again
+    return Outcome(pair, "kept", _count_pixels(ids), ids.shape[::-1])
+
+
+def _modified(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
+def _place(out: Path, pair: Pair, kind: str, suffix: str = "") -> Path:
+    return out / pair.domain.folder / pair.split / kind / (pair.stem + suffix)
+
+
+def _written_image(out: Path, pair: Pair) -> Path | None:
+    places = [_place(out, pair, "images", suffix) for suffix in _SUFFIXES.values()]
+    return next((place for place in places if place.exists()), None)
+
+
+def _remove(out: Path, pair: Pair) -> None:
+    for suffix in _SUFFIXES.values():
+        _place(out, pair, "images", suffix).unlink(missing_ok=True)
+    _place(out, pair, "labels", ".png").unlink(missing_ok=True)
+
+
+def _write_pair(out: Path, pair: Pair, resized: Image.Image | None, label: np.ndarray) -> None:
+    """Write label and image.
+
+    An image that keeps its size keeps its bytes, too: encoding a JPEG once more would lose detail, and a PNG gain
+    nothing. A resized one becomes a PNG, so that no new compression marks its domain.
+    """
+    _remove(out, pair)  # the source may have changed from PNG to JPEG
+    _write(_place(out, pair, "labels", ".png"), _png(Image.fromarray(label)))
+    if resized is not None:
+        _write(_place(out, pair, "images", ".png"), _png(resized))
+    else:
+        suffix = _SUFFIXES[image_header(pair.image).format]  # by content: names lie
+        _write(_place(out, pair, "images", suffix), pair.image.read_bytes())
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write beside, then rename: a file that has its name is complete."""
+    partial = path.with_name(f".{path.name}{_PARTIAL}")
+    partial.write_bytes(content)
+    os.replace(partial, path)

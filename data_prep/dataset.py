@@ -1,0 +1,154 @@
+"""What a data set's module declares: description, domains, label mappings, and how its files are found."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from natsort import natsorted
+
+from dglab.errors import InputError
+from dglab.files import VALID_TRAIN_IDS, brief, read_label
+
+SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One domain that a data set gives: its folder, its name in figures, its letter in tasks.
+
+    ``num_train`` and ``num_val`` are the published numbers of pairs, None where nothing is published.
+    """
+
+    folder: str
+    name: str
+    letter: str
+    num_train: int | None = None
+    num_val: int | None = None
+
+    def published(self, split: str) -> int | None:
+        """The published number of pairs of ``"train"`` or ``"val"``."""
+        return self.num_train if split == "train" else self.num_val
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image and its label in the source, and where they go: domain, ``"train"`` or ``"val"``, stem."""
+
+    domain: Domain
+    split: str
+    stem: str
+    image: Path
+    label: Path
+
+
+@dataclass(frozen=True)
+class LabelMapping:
+    """A table from a data set's ids (0-255) to trainIds (0-18, or 255 for ignored), and its source.
+
+    An id without an entry is refused, so a complete table names the ids to be ignored, too.
+    """
+
+    table: Mapping[int, int]
+    source: str
+
+    def __post_init__(self) -> None:
+        for old, new in self.table.items():
+            if not (0 <= old <= 255 and 0 <= new <= 255 and VALID_TRAIN_IDS[new]):
+                raise ValueError(f"mapping entry {old}: {new}; expected an id 0-255 and a trainId 0-18 or 255")
+
+    @cached_property
+    def _lut(self) -> np.ndarray:
+        lut = np.zeros(256, np.uint8)  # the entries left at 0 are never used: apply() refuses their ids
+        lut[list(self.table)] = list(self.table.values())
+        return lut
+
+    def apply(self, ids: np.ndarray, path: Path) -> np.ndarray:
+        """Map a label's ids to trainIds.
+
+        Args:
+            ids: H x W, any integer type.
+            path: the label's file, for the message.
+
+        Returns:
+            H x W uint8.
+
+        Raises:
+            InputError: for ids without an entry, naming them.
+        """
+        present = np.unique(ids).tolist()
+        unknown = [i for i in present if i not in self.table]
+        if unknown:
+            raise InputError(
+                f"{path}: has the id(s) {brief(unknown)}; expected ids that the mapping knows, from "
+                f"{min(self.table)} to {max(self.table)}; is it another version of the data set?"
+            )
+        return self._lut[ids]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What the converter and ``python -m data_prep list`` need to know of a public data set.
+
+    Attributes:
+        name: as on the command line.
+        title, download, licence, size, layout: for the reader: what it is, where it comes from and how, on
+            which terms, how large it is on disk, which folders ``--source`` must hold.
+        domains: the domains it gives, with published counts; empty if they depend on the source.
+        mappings: label mappings by name; the first is the default.
+        find_pairs: ``(source, mapping name) -> pairs``. Raises :class:`InputError` if the source is not this
+            data set, if an image has no label, or a label no image. Gets the mapping's name because some data
+            sets hold several encodings of their labels; most ignore it.
+        read_label: ``path -> H x W integer ids``, for labels that are not single-channel 8-bit PNGs. Raises
+            :class:`InputError` for a file it cannot read.
+    """
+
+    name: str
+    title: str
+    download: str
+    licence: str
+    size: str
+    layout: str
+    domains: tuple[Domain, ...]
+    mappings: Mapping[str, LabelMapping]
+    find_pairs: Callable[[Path, str], list[Pair]]
+    read_label: Callable[[Path], np.ndarray] = read_label
+
+
+def files_by_key(folder: Path, pattern: str, key: Callable[[Path], str] = lambda path: path.stem) -> dict[str, Path]:
+    """The files of a source folder, in natural order, by what image and label have in common in their names.
+
+    Args:
+        folder: must exist and hold at least one match.
+        pattern: as in ``Path.glob``: ``*.png``, ``*/*_leftImg8bit.png``.
+        key: from the path to the common part; two files of one key are an error.
+
+    Raises:
+        InputError: for a missing folder, no match, or one key twice.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; is --source the right folder, unpacked completely?")
+    paths = natsorted((path for path in folder.glob(pattern) if not path.name.startswith(".")), key=str)
+    if not paths:
+        raise InputError(f"{folder}: holds no {pattern}; is --source the right folder, unpacked completely?")
+    by_key = {key(path): path for path in paths}
+    twice = [path for path in paths if by_key[key(path)] != path]
+    if twice:
+        raise InputError(f"{brief(twice)}: another file there has the same name; remove one of each")
+    return by_key
+
+
+def check_partners(images: Collection[str], labels: Collection[str], folder: Path) -> None:
+    """Check that images and labels are the same set of keys.
+
+    Raises:
+        InputError: naming the keys that stand alone.
+    """
+    for here, there, kind, other in ((images, labels, "image", "label"), (labels, images, "label", "image")):
+        alone = [key for key in here if key not in there]
+        if alone:
+            raise InputError(
+                f"{folder}: {len(alone)} {kind}(s) without {other}: {brief(alone)}; unpack the "
+                "archives again, completely"
+            )

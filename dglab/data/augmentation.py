@@ -1,0 +1,70 @@
+"""The paper's augmentation: random flip, random scale, random Gaussian blur, a crop of fixed size."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from dglab.classes import IGNORED
+
+
+class RandomScaleCrop(v2.Transform):
+    """Scale by a random factor, then crop at a random place; what lies outside the image is ignored.
+
+    The window is cut before it is resized, so that only the pixels in use are touched. Where the scaled image is
+    smaller than the crop it is padded, images with 0 and labels with 255: a pad of class 0 would teach road.
+
+    Args:
+        size: height and width of the crop, pixels.
+        scale: range of the factor, drawn uniformly (the paper: 0.5 to 2.0).
+    """
+
+    def __init__(self, size: tuple[int, int], scale: tuple[float, float]) -> None:
+        super().__init__()
+        self.size, self.scale = size, scale
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the factor and, for each axis, where the window lies in the image and in the crop."""
+        factor = torch.empty(()).uniform_(*self.scale).item()
+        axes = []
+        for length, crop in zip(flat_inputs[0].shape[-2:], self.size, strict=True):
+            window = min(length, max(1, round(crop / factor)))  # extent in the image
+            extent = crop if window < length else min(crop, max(1, round(length * factor)))  # the same in the crop
+            start = int(torch.randint(length - window + 1, ()))
+            before = int(torch.randint(crop - extent + 1, ()))
+            axes.append((start, window, extent, before, crop - extent - before))
+        return {"rows": axes[0], "columns": axes[1]}
+
+    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
+        """Cut, resize (labels by nearest neighbour), pad."""
+        top, height, new_height, pad_top, pad_bottom = params["rows"]
+        left, width, new_width, pad_left, pad_right = params["columns"]
+        window = F.resized_crop(inpt, top, left, height, width, [new_height, new_width], antialias=True)
+        fill = IGNORED if isinstance(inpt, tv_tensors.Mask) else 0
+        return F.pad(window, [pad_left, pad_top, pad_right, pad_bottom], fill=fill)
+
+
+def training_augmentation(size: tuple[int, int], scale: tuple[float, float], blur: float) -> v2.Transform:
+    """Flip, scale, crop and blur an image and its label together.
+
+    Args:
+        size: of the crop, H x W pixels.
+        scale: range of the random scale.
+        blur: probability of a Gaussian blur (5 x 5, sigma 0.1 to 2 pixels; the paper names no parameters).
+    """
+    return v2.Compose(
+        [
+            RandomScaleCrop(size, scale),
+            v2.RandomHorizontalFlip(),
+            v2.RandomApply([v2.GaussianBlur(5, (0.1, 2.0))], p=blur),
+        ]
+    )
+
+
+def augment(transform: v2.Transform, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Apply a transform to an image (uint8 3 x H x W) and its label (uint8 H x W)."""
+    image, label = transform(tv_tensors.Image(image), tv_tensors.Mask(label))
+    return image.as_subclass(Tensor), label.as_subclass(Tensor)

@@ -1,0 +1,79 @@
+"""Multi-domain batches, B x D x C x H x W: B images from each of the D source domains (Eq. 1)."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+
+from dglab.data.augmentation import augment
+from dglab.errors import InputError
+from dglab.seeds import derive_seed
+
+
+class MultiDomainBatches(Dataset):
+    """The batch of every training step, by its number.
+
+    Batch t is a function of the seed and t alone: it comes out the same in any number of loader workers and after any
+    interruption. Each domain is walked through in an order of its own, shuffled afresh in every pass.
+
+    Args:
+        domains: D data sets of (image uint8 3 x H x W, label uint8 H x W), each with a ``letter``.
+        per_domain: B.
+        steps: the number of batches.
+        transform: the augmentation, to one size for all.
+        seed: of order and augmentation.
+
+    Raises:
+        InputError: for no domain, an empty one, or a B below 1.
+    """
+
+    def __init__(
+        self, domains: Sequence[Dataset], per_domain: int, steps: int, transform: v2.Transform, seed: int
+    ) -> None:
+        if not domains:
+            raise InputError("a batch needs at least one source domain, got none")
+        for domain in domains:
+            if len(domain) == 0:
+                raise InputError(f"the domain {domain.letter} has no training image; add images or leave it out")
+        if per_domain < 1:
+            raise InputError(f"the batch size per domain is {per_domain}; expected 1 or more")
+        self.domains, self.per_domain, self.steps = list(domains), per_domain, steps
+        self.transform, self.seed = transform, seed
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Images B x D x 3 x H x W and labels B x D x H x W, both uint8."""
+        if not 0 <= step < self.steps:
+            raise IndexError(step)
+        with torch.random.fork_rng(devices=[]):
+            rows = [
+                [self._draw(domain, step * self.per_domain + b) for domain in self.domains]
+                for b in range(self.per_domain)
+            ]
+        images = torch.stack([torch.stack([image for image, _ in row]) for row in rows])  # B x D x 3 x H x W
+        labels = torch.stack([torch.stack([label for _, label in row]) for row in rows])  # B x D x H x W
+        return images, labels
+
+    def _draw(self, domain: Dataset, position: int) -> tuple[Tensor, Tensor]:
+        """The ``position``-th image drawn from a domain since the start of training."""
+        passes, place = divmod(position, len(domain))
+        index = _shuffled(len(domain), self.seed, domain.letter, passes)[place]
+        torch.manual_seed(derive_seed("augmentation", self.seed, domain.letter, position))
+        return augment(self.transform, *domain[index])
+
+
+@functools.lru_cache(maxsize=64)
+def _shuffled(length: int, seed: int, letter: str, passes: int) -> list[int]:
+    return np.random.default_rng(derive_seed("order", seed, letter, passes)).permutation(length).tolist()
+
+
+def flatten(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """B x D x 3 x H x W and B x D x H x W -> (B D) x 3 x H x W and (B D) x H x W."""
+    images, labels = batch
+    return images.flatten(0, 1), labels.flatten(0, 1)

@@ -1,0 +1,274 @@
+"""The prepared layout on disk: anybody's own folder of this shape is a domain, no code needed.
+
+::
+
+    <root>/<domain>/train/images/<stem>.jpg or .png      8-bit RGB (greyscale is repeated over the channels)
+    <root>/<domain>/train/labels/<stem>.png              one channel of trainIds 0-18, 255 = ignored
+    <root>/<domain>/val/...                              the same
+    <root>/<domain>/domain.json                          name, letter, num_train, num_val; may be missing
+
+Every folder in ``root`` is a domain. Without a ``domain.json``, or without the entry in it, the name is the
+folder's name and the letter is its first ASCII letter, in upper case ("night" is N, "0001TP" is T). A letter
+is never invented to avoid a clash, because the results of a task "N->C" must keep their meaning when a folder
+is added. Two domains with one letter are an error; it asks for a ``domain.json`` with ``{"letter": "N2"}``.
+
+Hidden files (``.DS_Store``, the converter's temporary files), ``Thumbs.db`` and files beside the domain
+folders are ignored; anything else that does not belong is an error, for an image left out in silence is a
+wrong result. ``data_prep`` writes this layout for the public data sets, and ``domain.json`` last: a folder
+that has its ``conversion.json`` but no ``domain.json`` is unfinished and is refused.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from natsort import natsorted
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from dglab.errors import InputError
+from dglab.files import brief, check_train_ids, image_header, label_header, read_image, read_label
+
+SPLITS = ("train", "val")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+_LETTER = re.compile(r"[A-Za-z][A-Za-z0-9]*")  # what a task can name, see dglab.tasks
+_LITTER = ("thumbs.db", "desktop.ini")
+_BAR_FROM = 500  # pairs; fewer are checked before a bar could be read
+_LAYOUT = "<root>/<domain>/{train,val}/{images,labels}/<stem>.{jpg,png}"
+
+
+class PreparedDataset(Dataset):
+    """One split of one domain, in the natural order of its file names (frame2 before frame10).
+
+    Item ``i`` is the image, uint8 3 x H x W in RGB, and its label, uint8 H x W with 0-18 and 255. Sizes may
+    differ from item to item. The values of a label are checked at every reading, since files can change after
+    opening.
+
+    Attributes:
+        letter, name: of the domain.
+        split: ``"train"`` or ``"val"``.
+        stems: file names without suffix, tuple of N.
+        images, labels: the paths, tuples of N in the order of ``stems``.
+    """
+
+    def __init__(self, letter: str, name: str, split: str, folder: Path):
+        """Pair the images in ``folder/images`` with the labels in ``folder/labels`` by stem.
+
+        Raises:
+            InputError: for a missing or empty folder, an image or label without its partner, one stem twice,
+                or a file that is neither.
+        """
+        self.letter, self.name, self.split = letter, name, split
+        images = _by_stem(folder / "images", IMAGE_SUFFIXES)
+        labels = _by_stem(folder / "labels", (".png",))
+        _check_partners(folder, images, labels)
+        self.stems = tuple(natsorted(images))
+        self.images = tuple(images[stem] for stem in self.stems)
+        self.labels = tuple(labels[stem] for stem in self.stems)
+
+    def __len__(self) -> int:
+        return len(self.stems)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        image, label = read_image(self.images[index]), read_label(self.labels[index])
+        check_train_ids(label, self.labels[index])
+        if image.shape[:2] != label.shape:
+            raise InputError(_size_mismatch(self.images[index], image.shape[1::-1], label.shape[::-1]))
+        return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(label)
+
+    def __repr__(self) -> str:
+        return f"PreparedDataset({self.name!r}, letter {self.letter}, {self.split}, {len(self)} images)"
+
+
+@dataclass(frozen=True)
+class PreparedDomain:
+    """A domain on disk: its letter in tasks, its name in figures, its two splits, and its ``domain.json``."""
+
+    letter: str
+    name: str
+    folder: Path
+    train: PreparedDataset
+    val: PreparedDataset
+    info: dict
+
+
+def open_root(root: Path | str, *, verify: bool = True) -> dict[str, PreparedDomain]:
+    """Open every domain of a prepared folder, checked so that training does not stop hours later.
+
+    Always checked: the layout, partners and stems of all files, formats and sizes from the file headers,
+    counts against ``domain.json``, letters. All problems of one kind are reported together.
+
+    Args:
+        root: folder of domain folders (see the module's text).
+        verify: also decode every image and label, and check every label's values. About 5 ms a pair and core
+            at 480 x 360, 50 ms at 2048 x 1024; with False, damaged files are found when they are read.
+
+    Returns:
+        The domains by letter, in natural order of their folders' names.
+
+    Raises:
+        InputError: naming the files, what was got, what was expected and what to do.
+    """
+    root = Path(root)
+    domains = [_open_domain(folder) for folder in _domain_folders(root)]
+    _check_letters(domains)
+    pairs = [pair for domain in domains for part in (domain.train, domain.val) for pair in _pairs(part)]
+    problems = _map_files(_decode_problem if verify else _header_problem, pairs)
+    if problems:
+        raise InputError(f"{root}: {len(problems)} of {len(pairs)} pairs are bad:" + _lines(problems))
+    return {domain.letter: domain for domain in domains}
+
+
+def _domain_folders(root: Path) -> list[Path]:
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; expected {_LAYOUT} (see python -m data_prep)")
+    folders = [path for path in natsorted(root.iterdir(), key=str) if path.is_dir() and path.name[0] != "."]
+    if not folders:
+        raise InputError(f"{root}: has no domain folders; expected {_LAYOUT}")
+    if any(folder.name in SPLITS for folder in folders):
+        raise InputError(f"{root}: is itself a domain; give the folder that holds it")
+    return folders
+
+
+def _open_domain(folder: Path) -> PreparedDomain:
+    info = _read_info(folder)
+    name, letter = info.get("name", folder.name), info.get("letter", _first_letter(folder))
+    parts = {split: PreparedDataset(letter, name, split, folder / split) for split in SPLITS}
+    for split, dataset in parts.items():
+        expected = info.get(f"num_{split}", len(dataset))
+        if len(dataset) != expected:
+            raise InputError(
+                f"{folder / split}: has {len(dataset)} images, but {folder / 'domain.json'} says num_{split} "
+                f"= {expected}; convert or copy the domain again, or correct the number if you changed files"
+            )
+    return PreparedDomain(letter, name, folder, parts["train"], parts["val"], info)
+
+
+def _read_info(folder: Path) -> dict:
+    path = folder / "domain.json"
+    if not path.exists():
+        if (folder / "conversion.json").exists():
+            raise InputError(
+                f"{folder}: its conversion is unfinished (there is no domain.json); "
+                "run the same python -m data_prep command again"
+            )
+        return {}
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+        raise InputError(f"{path}: is no JSON ({error}); mend it or remove it") from error
+    if not isinstance(info, dict):
+        raise InputError(f'{path}: holds no object; expected something like {{"letter": "N"}}')
+    for key, kind in (("name", str), ("letter", str), ("num_train", int), ("num_val", int)):
+        if key in info and (not isinstance(info[key], kind) or isinstance(info[key], bool)):
+            expected = "text" if kind is str else "a whole number"
+            raise InputError(f"{path}: {key} is {info[key]!r}; expected {expected}")
+    if not _LETTER.fullmatch(info.get("letter", "A")):
+        raise InputError(f"{path}: letter is {info['letter']!r}; expected a letter, then letters or digits, such as N2")
+    return info
+
+
+def _first_letter(folder: Path) -> str:
+    # Called also where domain.json gives the letter; then the empty result is never looked at.
+    found = re.search(r"[A-Za-z]", folder.name)
+    return found.group().upper() if found else ""
+
+
+def _check_letters(domains: list[PreparedDomain]) -> None:
+    folders: dict[str, list[Path]] = {}
+    for domain in domains:
+        if not domain.letter:
+            raise InputError(
+                f"{domain.folder}: no letter can be taken from the folder's name; rename it, or write "
+                f'{domain.folder / "domain.json"} with {{"letter": "N"}}'
+            )
+        folders.setdefault(domain.letter, []).append(domain.folder)
+    for letter, same in folders.items():
+        if len(same) > 1:
+            raise InputError(
+                f"the letter {letter} stands for {len(same)} domains: {brief(same)}; in all but one "
+                f'of them write a domain.json with another letter, such as {{"letter": "{letter}2"}}'
+            )
+
+
+def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """The files of a folder by stem; nothing but files of these suffixes, each stem once, at least one."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; a domain is {_LAYOUT}, with both train and val")
+    files = [path for path in natsorted(folder.iterdir(), key=str) if not _is_litter(path)]
+    foreign = [path for path in files if path.suffix.lower() not in suffixes or path.is_dir()]
+    if foreign:
+        raise InputError(
+            f"{brief(foreign)}: cannot be used; expected only {' or '.join(suffixes)} files in {folder}; "
+            "convert or remove the others"
+        )
+    if not files:
+        raise InputError(f"{folder}: is empty; expected {' or '.join(suffixes)} files")
+    stems = {path.stem: path for path in files}
+    if len(stems) < len(files):
+        twice = [path.name for path in files if stems[path.stem] != path]
+        raise InputError(f"{folder}: the stem of {brief(twice)} occurs twice; keep one file of each stem")
+    return stems
+
+
+def _is_litter(path: Path) -> bool:
+    return path.name.startswith(".") or path.name.lower() in _LITTER
+
+
+def _check_partners(folder: Path, images: dict[str, Path], labels: dict[str, Path]) -> None:
+    for here, there, kind, other in ((images, labels, "image", "label"), (labels, images, "label", "image")):
+        alone = [path for stem, path in here.items() if stem not in there]
+        if alone:
+            raise InputError(
+                f"{brief(alone)}: {len(alone)} {kind}(s) without {other}; expected one of the same stem in "
+                f"{folder / (other + 's')}; add what is missing or remove the {kind}"
+            )
+
+
+def _pairs(dataset: PreparedDataset) -> Iterable[tuple[Path, Path]]:
+    return zip(dataset.images, dataset.labels, strict=True)
+
+
+def _header_problem(pair: tuple[Path, Path]) -> str | None:
+    try:
+        image, label = image_header(pair[0]), label_header(pair[1])
+    except InputError as error:
+        return str(error)
+    return None if image.size == label.size else _size_mismatch(pair[0], image.size, label.size)
+
+
+def _decode_problem(pair: tuple[Path, Path]) -> str | None:
+    problem = _header_problem(pair)  # first, so that wrong sizes and formats cost no decoding
+    if problem:
+        return problem
+    try:
+        read_image(pair[0])
+        check_train_ids(read_label(pair[1]), pair[1])
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _size_mismatch(image: Path, image_size: tuple[int, ...], label_size: tuple[int, ...]) -> str:
+    return (
+        f"{image}: is {image_size[0]} x {image_size[1]}, but its label {label_size[0]} x {label_size[1]}; "
+        "expected equal sizes; remove the pair or make the label again"
+    )
+
+
+def _map_files(check: Callable[[tuple[Path, Path]], str | None], pairs: list[tuple[Path, Path]]) -> list[str]:
+    """The problems found, in order. Threads, because decoding runs outside Python's lock."""
+    quiet = len(pairs) <= _BAR_FROM
+    with ThreadPoolExecutor() as pool:
+        found = tqdm(pool.map(check, pairs), "checking", len(pairs), unit="pair", disable=quiet)
+        return [problem for problem in found if problem]
+
+
+def _lines(problems: list[str], shown: int = 5) -> str:
+    rest = len(problems) - shown
+    return "\n  ".join(["", *problems[:shown]]) + (f"\n  and {rest} more" if rest > 0 else "")
