@@ -1,0 +1,20 @@
+"""Where a network's BatchNorm layers are."""
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torchvision.ops import FrozenBatchNorm2d
+
+
+def batchnorm_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The BatchNorm layers of a network by module path, in the order of the network's own listing.
+
+    Counts every layer that normalizes per channel by running statistics: BatchNorm1d to 3d, SyncBatchNorm, the
+    fused ones of timm (subclasses of BatchNorm2d), and torchvision's FrozenBatchNorm2d. InstanceNorm, LayerNorm and
+    GroupNorm have no statistics of a batch and do not count.
+    """
+    return {name: m for name, m in model.named_modules() if isinstance(m, (_BatchNorm, FrozenBatchNorm2d))}
+
+
+def moments_dims(ndim: int) -> list[int]:
+    """All dimensions of a feature map N x C x ... but the channels': the ones that BatchNorm averages over."""
+    return [0, *range(2, ndim)]

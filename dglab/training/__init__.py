@@ -1,0 +1,9 @@
+"""Training: AGG, MLDG and the controls side by side, and the trainer around them."""
+
+from dglab.training.agg import agg_backward, split_backward
+from dglab.training.config import TrainingConfig
+from dglab.training.losses import Losses, cross_entropy
+from dglab.training.mldg import mldg_backward
+from dglab.training.trainer import train
+
+__all__ = ["Losses", "TrainingConfig", "train", "agg_backward", "cross_entropy", "mldg_backward", "split_backward"]

@@ -1,0 +1,70 @@
+"""All that a training run is made of, as one plain dataclass: its address, its record, its reproduction."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from dglab.errors import InputError
+
+PRECISIONS = ("32", "bf16")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The settings of one training run. Defaults are the paper's where it has them (section 4.1)."""
+
+    method: str = "agg"  # a key of dglab.training.methods.METHODS
+    sources: tuple[str, ...] = ()  # letters of the source domains
+    data: str = "streets"  # which data, so that runs on other data have another address
+    backbone: str = "resnet50"
+    seed: int = 0
+    steps: int = 45_000  # 120 epochs of 375 iterations in the authors' code
+    batch_per_domain: int = 8  # B
+    crop: tuple[int, int] = (600, 600)  # pixels, H x W
+    scale: tuple[float, float] = (0.5, 2.0)
+    blur: float = 0.5  # probability; the paper says "random"
+    lr: float = 5e-3  # gamma, of the outer optimizer
+    inner_lr: float = 1e-3  # eta
+    alpha: float = 1.0  # weight of L_ds, Eq. 6
+    order: int = 1  # 1 as in the authors' code, 2 as in Eq. 6
+    split: str = "half"  # meta-train : meta-test; 2:2 of four sources
+    running_stats: str = "meta_train"  # which passes of MLDG move BatchNorm's running statistics
+    momentum: float = 0.9  # the paper's text swaps momentum and weight decay
+    weight_decay: float = 5e-4
+    power: float = 0.9  # of the poly decay
+    precision: str = "32"
+    checkpoint_every: int = 500  # steps; what a kill may cost
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_per_domain", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        for name in ("lr", "inner_lr", "alpha", "weight_decay"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"{name} is {getattr(self, name)}; expected a finite number of 0 or more")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
+
+    def to_json(self) -> str:
+        """One line of JSON with sorted keys: equal settings, equal text."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "TrainingConfig":
+        """The settings back from :meth:`to_json`."""
+        values: dict[str, Any] = json.loads(text)
+        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+
+    @property
+    def address(self) -> str:
+        """A readable, unique name of the run: method, sources, seed, and a hash of all settings."""
+        digest = hashlib.sha256(self.to_json().encode()).hexdigest()[:10]
+        return f"{self.method}_{'+'.join(self.sources)}_seed{self.seed}_{digest}"
+
+
+def differences(a: TrainingConfig, b: TrainingConfig) -> str:
+    """Which settings differ, in words: ``steps (300 and 400), lr (0.05 and 0.1)``; empty if none does."""
+    pairs = ((f.name, getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
+    return ", ".join(f"{name} ({x} and {y})" for name, x, y in pairs if x != y)

@@ -1,0 +1,58 @@
+"""What AGG and MLDG share: one loss over one batch, and its gradient."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dglab.classes import IGNORED
+from dglab.models import logits_of
+
+Batch = tuple[Tensor, Tensor]  # images N x 3 x H x W, labels N x H x W
+LossFunction = Callable[[Any, Tensor], Tensor]  # (what the model returns, labels) -> scalar
+
+
+class Losses(NamedTuple):
+    """The losses of one step, as numbers; nan where a term does not exist.
+
+    ``ds`` is the loss on the (meta-)train part, ``dg`` the one on the meta-test part, ``total`` what the gradient
+    belongs to.
+    """
+
+    ds: float
+    dg: float
+    total: float
+
+
+def cross_entropy(output: Any, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over the labelled pixels (Eq. 2).
+
+    Args:
+        output: what the model returns; its logits are N x 19 x H x W.
+        labels: N x H x W integers, 0-18, and 255 for pixels that do not count.
+    """
+    logits = logits_of(output)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half precision is too coarse for a mean
+    return F.cross_entropy(logits, labels.long(), ignore_index=IGNORED)
+
+
+def loss_of(model: nn.Module, loss_fn: LossFunction, batch: Batch) -> Tensor:
+    """One forward pass and its loss; zero, not the mean over nothing, if no pixel is labelled."""
+    images, labels = batch
+    output = model(images)
+    if (labels == IGNORED).all():
+        return torch.zeros((), device=labels.device, requires_grad=True)
+    return loss_fn(output, labels)
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that a step may move, each once."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def gradient(loss: Tensor, theta: Sequence[Tensor], *, create_graph: bool = False) -> list[Tensor]:
+    """The gradient of ``loss`` for each tensor of ``theta``, zero for one that the loss does not depend on."""
+    found = torch.autograd.grad(loss, theta, allow_unused=True, create_graph=create_graph)
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(theta, found, strict=True)]

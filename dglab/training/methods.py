@@ -1,0 +1,114 @@
+"""The training methods by name: the paper's two, and the controls that could explain the difference away."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from dglab.data.batches import flatten
+from dglab.errors import InputError
+from dglab.training.agg import agg_backward, split_backward
+from dglab.training.config import TrainingConfig
+from dglab.training.losses import Batch, Losses, LossFunction, trainable
+from dglab.training.mldg import mldg_backward
+
+Method = Callable[[nn.Module, LossFunction, Batch, TrainingConfig, torch.Generator], Losses]
+# (model, loss_fn, batch B x D x ..., settings, randomness of the split) -> losses; the gradient lands in .grad
+
+
+def split_sizes(split: str, count: int, generator: torch.Generator) -> tuple[int, int]:
+    """How many of ``count`` domains are meta-train and how many meta-test.
+
+    Args:
+        split: ``"half"`` (2:2 of four as in the paper, 2:1 of three), ``"n:m"``, or ``"random"``: cut anywhere, anew
+            in each step, as the authors' code does.
+
+    Raises:
+        InputError: for fewer than two domains, or parts that do not add up to them.
+    """
+    if count < 2:
+        raise InputError(f"MLDG rehearses a shift between source domains and needs two or more, got {count}")
+    if split == "half":
+        return count - count // 2, count // 2
+    if split == "random":
+        first = int(torch.randint(1, count, (), generator=generator))
+        return first, count - first
+    parts = split.split(":")
+    if len(parts) == 2 and all(part.isdecimal() for part in parts):
+        first, second = map(int, parts)
+        if first >= 1 and second >= 1 and first + second == count:
+            return first, second
+    raise InputError(
+        f"the split is {split!r}; expected 'half', 'random', or n:m with n and m of 1 or more that add up to the "
+        f"{count} source domains"
+    )
+
+
+def split_domains(batch: Batch, split: str, generator: torch.Generator) -> tuple[Batch, Batch]:
+    """Meta-train and meta-test: the D domains of a batch dealt out at random, no domain in both."""
+    images, labels = batch
+    first, _ = split_sizes(split, images.shape[1], generator)
+    order = torch.randperm(images.shape[1], generator=generator)
+    return tuple(flatten((images[:, part], labels[:, part])) for part in (order[:first], order[first:]))
+
+
+def split_images(batch: Batch, split: str, generator: torch.Generator) -> tuple[Batch, Batch]:
+    """Parts as large as :func:`split_domains` makes them, but of images from all domains mixed."""
+    first, _ = split_sizes(split, batch[0].shape[1], generator)
+    images, labels = flatten(batch)
+    order = torch.randperm(len(images), generator=generator)
+    cut = first * batch[0].shape[0]
+    return tuple((images[part], labels[part]) for part in (order[:cut], order[cut:]))
+
+
+def agg(model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, _: torch.Generator) -> Losses:
+    """AGG (Eq. 1-2)."""
+    return agg_backward(model, loss_fn, flatten(batch))
+
+
+def agg2(model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, _: torch.Generator) -> Losses:
+    """AGG with the loss doubled: a step as long as MLDG's."""
+    return agg_backward(model, loss_fn, flatten(batch), weight=2.0)
+
+
+def split(
+    model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, generator: torch.Generator
+) -> Losses:
+    """Two passes over random mixed halves, no inner step: MLDG's step length and batch sizes without its idea."""
+    return split_backward(model, loss_fn, *split_images(batch, config.split, generator))
+
+
+def mldg(
+    model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, generator: torch.Generator
+) -> Losses:
+    """MLDG (Eq. 3-6, Algorithm 1); with ``inner_lr=0`` the control without an inner step."""
+    meta_train, meta_test = split_domains(batch, config.split, generator)
+    return mldg_backward(
+        model,
+        loss_fn,
+        meta_train,
+        meta_test,
+        config.inner_lr,
+        config.alpha,
+        config.order,
+        config.running_stats,
+    )
+
+
+def mldg_mean(
+    model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, generator: torch.Generator
+) -> Losses:
+    """MLDG with half of each loss in the outer step: a step as long as AGG's. The inner step is MLDG's."""
+    losses = mldg(model, loss_fn, batch, config, generator)
+    for parameter in trainable(model):
+        parameter.grad *= 0.5
+    return losses._replace(total=losses.total / 2)
+
+
+METHODS: dict[str, Method] = {"agg": agg, "agg2": agg2, "split": split, "mldg": mldg, "mldg_mean": mldg_mean}
+
+
+def to_device(batch: tuple[Tensor, Tensor], device: torch.device) -> Batch:
+    """A uint8 batch as the methods take it: images float in [0, 1], labels int64, on ``device``."""
+    images, labels = (part.to(device, non_blocking=True) for part in batch)
+    return images.float() / 255, labels.long()

@@ -1,0 +1,193 @@
+"""AGG, split and MLDG against explicitly built references in float64."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from dglab.errors import InputError
+from dglab.training import agg_backward, cross_entropy, mldg_backward, split_backward
+
+
+class Net(nn.Module):
+    """Small, with BatchNorm, dropout, a frozen parameter, and one that no loss depends on."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 6, 3, padding=1)
+        self.bn = nn.BatchNorm2d(6)
+        self.drop = nn.Dropout(0.3)
+        self.b = nn.Conv2d(6, 19, 1)
+        self.frozen = nn.Parameter(torch.ones(1), requires_grad=False)
+        self.unused = nn.Parameter(torch.ones(2))
+
+    def forward(self, x):
+        return self.b(self.drop(torch.tanh(self.bn(self.a(x))))) * self.frozen
+
+
+def batch(seed, n=3, dtype=torch.float64):
+    g = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 19, (n, 8, 10), generator=g)
+    labels[:, :2] = 255
+    return torch.rand(n, 3, 8, 10, generator=g, dtype=dtype), labels
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return Net().double().train()
+
+
+def reference(net, train, test, lr, alpha, order, moves):
+    """Algorithm 1 written out with its own copies: returns gradients by name and the buffers afterwards."""
+    theta = {n: p.detach().clone().requires_grad_(p.requires_grad) for n, p in net.named_parameters()}
+    buffers = {n: b.clone() for n, b in net.named_buffers()}
+
+    def loss(parameters, data, move):
+        moved = {n: b.clone() for n, b in buffers.items()}
+        value = nn.functional.cross_entropy(
+            functional_call(net, {**parameters, **moved}, (data[0],)), data[1], ignore_index=255
+        )
+        if move:
+            buffers.update(moved)
+        return value
+
+    names = [n for n, p in theta.items() if p.requires_grad]
+    l_ds = loss(theta, train, moves[0])
+    g = torch.autograd.grad(
+        l_ds, [theta[n] for n in names], create_graph=order == 2, retain_graph=True, allow_unused=True
+    )
+    g = [torch.zeros_like(theta[n]) if x is None else x for n, x in zip(names, g, strict=True)]
+    prime = {n: theta[n] - lr * (x if order == 2 else x.detach()) for n, x in zip(names, g, strict=True)}
+    l_dg = loss({**theta, **prime}, test, moves[1])
+    total = torch.autograd.grad(l_dg + alpha * l_ds, [theta[n] for n in names], allow_unused=True)
+    return (
+        {n: torch.zeros_like(theta[n]) if x is None else x for n, x in zip(names, total, strict=True)},
+        buffers,
+        l_ds,
+        l_dg,
+    )
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize(("running_stats", "moves"), [("meta_train", (1, 0)), ("both", (1, 1)), ("none", (0, 0))])
+def test_mldg_equals_the_algorithm_written_out(net, order, running_stats, moves):
+    train, test = batch(1), batch(2, n=2)
+    torch.manual_seed(7)
+    expected, buffers, l_ds, l_dg = reference(copy.deepcopy(net), train, test, 0.3, 0.7, order, moves)
+    before = {n: p.detach().clone() for n, p in net.named_parameters()}
+    net.a.weight.grad = torch.full_like(net.a.weight, 1e6)  # overwritten, not added to
+    torch.manual_seed(7)
+    losses = mldg_backward(net, cross_entropy, train, test, 0.3, alpha=0.7, order=order, running_stats=running_stats)
+    for name, parameter in net.named_parameters():
+        assert torch.equal(parameter, before[name])
+        if parameter.requires_grad:
+            torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-10, atol=1e-12)
+        else:
+            assert parameter.grad is None
+    for name, buffer in net.named_buffers():
+        torch.testing.assert_close(buffer, buffers[name], rtol=1e-12, atol=1e-12)
+    assert losses.ds == pytest.approx(l_ds.item(), rel=1e-12)
+    assert losses.dg == pytest.approx(l_dg.item(), rel=1e-12)
+    assert losses.total == pytest.approx(l_dg.item() + 0.7 * l_ds.item(), rel=1e-12)
+    assert net.bn.track_running_stats and net.training
+
+
+def test_second_order_differs_from_first(net):
+    grads = []
+    for order in (1, 2):
+        torch.manual_seed(7)
+        mldg_backward(net, cross_entropy, batch(1), batch(2), 0.3, order=order)
+        grads.append(net.a.weight.grad.clone())
+    assert not torch.allclose(*grads, rtol=1e-3)
+
+
+def test_second_order_by_hand_in_one_dimension():
+    """L_ds = (w - 1)^2, L_dg = (w' - 3)^2 at w = 0, eta = 0.25: w' = 0.5, dL_dg/dw' = -5, dw'/dw = 1 - 2 eta = 0.5."""
+
+    class Line(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(()))
+
+        def forward(self, target):
+            return (self.w - target).square().mean()
+
+    def of(value):
+        return torch.full((1,), float(value)), torch.zeros(1)
+
+    for order, slope in ((1, -5.0), (2, -2.5)):
+        line = Line()
+        losses = mldg_backward(line, lambda output, labels: output, of(1), of(3), inner_lr=0.25, order=order)
+        assert (losses.ds, losses.dg) == (1.0, 6.25)
+        assert line.w.grad.item() == pytest.approx(slope + -2.0)
+        assert line.w.item() == 0
+
+
+def test_agg_is_plain_backpropagation(net):
+    data = batch(3)
+    twin = copy.deepcopy(net)
+    torch.manual_seed(1)
+    loss = cross_entropy(twin(data[0]), data[1])
+    (2 * loss).backward()
+    torch.manual_seed(1)
+    losses = agg_backward(net, cross_entropy, data, weight=2.0)
+    for (name, p), q in zip(net.named_parameters(), twin.parameters(), strict=True):
+        if name == "unused":
+            assert torch.equal(p.grad, torch.zeros_like(p))
+        elif p.requires_grad:
+            torch.testing.assert_close(p.grad, q.grad)
+    assert losses.ds == pytest.approx(loss.item()) and losses.total == pytest.approx(2 * loss.item())
+    assert math.isnan(losses.dg)
+
+
+def test_without_an_inner_step_mldg_is_split(net):
+    twin = copy.deepcopy(net)
+    torch.manual_seed(5)
+    a = split_backward(net, cross_entropy, batch(1), batch(2))
+    torch.manual_seed(5)
+    b = mldg_backward(twin, cross_entropy, batch(1), batch(2), inner_lr=0.0, running_stats="both")
+    assert a == pytest.approx(b)
+    for p, q in zip(net.parameters(), twin.parameters(), strict=True):
+        if p.requires_grad:
+            torch.testing.assert_close(p.grad, q.grad)
+    for p, q in zip(net.buffers(), twin.buffers(), strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def test_a_batch_without_a_labelled_pixel_gives_zero_not_nan(net):
+    images, labels = batch(1)
+    empty = images, torch.full_like(labels, 255)
+    assert agg_backward(net, cross_entropy, empty).total == 0
+    assert all(not p.grad.any() for p in net.parameters() if p.requires_grad)
+    for order in (1, 2):
+        losses = mldg_backward(net, cross_entropy, empty, empty, 0.1, order=order)
+        assert losses == (0, 0, 0)
+        losses = mldg_backward(net, cross_entropy, empty, (images, labels), 0.1, order=order)
+        assert losses.ds == 0 and losses.dg > 0
+        assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.requires_grad)
+
+
+def test_parameters_come_back_after_an_exception(net):
+    before = [p.detach().clone() for p in net.parameters()]
+    calls = []
+
+    def failing(output, labels):
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("in the meta-test pass")
+        return cross_entropy(output, labels)
+
+    with pytest.raises(RuntimeError, match="meta-test"):
+        mldg_backward(net, failing, batch(1), batch(2), 0.5)
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
+    assert net.bn.track_running_stats
+
+
+@pytest.mark.parametrize("wrong", [{"order": 3}, {"running_stats": "all"}])
+def test_unknown_options_are_refused(net, wrong):
+    with pytest.raises(InputError, match="expected"):
+        mldg_backward(net, cross_entropy, batch(1), batch(2), 0.1, **wrong)
