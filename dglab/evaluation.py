@@ -1,0 +1,151 @@
+"""Scores: one confusion matrix per data set, whole images, absent classes left out and counted."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dglab.classes import IGNORED, NUM_CLASSES
+from dglab.errors import InputError
+from dglab.models import logits_of
+from dglab.seeds import derive_seed
+
+
+class ConfusionMatrix:
+    """Counts of (label, prediction) pairs over a data set; the IoU of a class is TP / (TP + FP + FN).
+
+    Source: Everingham et al., IJCV 2010, Eq. 4; Cityscapes' ``evalPixelLevelSemanticLabeling.py``.
+
+    Args:
+        num_classes: the number of classes K.
+        ignore_index: the label of pixels that do not count.
+
+    Attributes:
+        counts: K x K int64; row = label, column = prediction.
+    """
+
+    def __init__(self, num_classes: int = NUM_CLASSES, ignore_index: int = IGNORED) -> None:
+        self.num_classes, self.ignore_index = num_classes, ignore_index
+        self.counts = np.zeros((num_classes, num_classes), np.int64)
+
+    def update(self, prediction: Tensor | np.ndarray, label: Tensor | np.ndarray) -> None:
+        """Count predictions (integers, 0 to K-1) against labels of the same shape.
+
+        Raises:
+            InputError: for shapes that differ or values out of range; nothing is counted then.
+        """
+        prediction, label = (torch.as_tensor(x).detach().cpu() for x in (prediction, label))
+        if prediction.shape != label.shape:
+            raise InputError(
+                f"prediction has shape {tuple(prediction.shape)}, label {tuple(label.shape)}; "
+                "score whole images at the label's size"
+            )
+        counted = label != self.ignore_index
+        label, prediction = label[counted].long(), prediction[counted].long()
+        for what, values in (("label", label), ("prediction", prediction)):
+            if values.numel() and not (0 <= values.min() and values.max() < self.num_classes):
+                wrong = values[(values < 0) | (values >= self.num_classes)][0].item()
+                raise InputError(
+                    f"a {what} has the value {wrong}; expected 0 to {self.num_classes - 1}"
+                    + (f", or {self.ignore_index} where it does not count" if what == "label" else "")
+                )
+        pairs = torch.bincount(self.num_classes * label + prediction, minlength=self.num_classes**2)
+        self.counts += pairs.reshape(self.num_classes, self.num_classes).numpy()  # label x prediction
+
+    def merge(self, other: "ConfusionMatrix") -> "ConfusionMatrix":
+        """Add the counts of another matrix over the same classes, in place; returns itself."""
+        if other.num_classes != self.num_classes:
+            raise InputError(f"cannot merge a matrix of {other.num_classes} classes into one of {self.num_classes}")
+        self.counts += other.counts
+        return self
+
+    def iou(self) -> np.ndarray:
+        """Per-class IoU in [0, 1], K floats; nan for a class absent from labels and predictions."""
+        hits = np.diag(self.counts).astype(float)
+        union = self.counts.sum(0) + self.counts.sum(1) - hits
+        return np.divide(hits, union, out=np.full(self.num_classes, np.nan), where=union > 0)
+
+    def miou(self) -> float:
+        """Mean IoU over the classes that occur, in [0, 1]; nan if none does."""
+        iou = self.iou()
+        return float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")
+
+    @property
+    def num_absent(self) -> int:
+        """The number of classes that the mean leaves out, absent from labels and predictions alike."""
+        return int(np.isnan(self.iou()).sum())
+
+
+def arrival_order(length: int, test_seed: int | None) -> list[int]:
+    """The order in which a test set arrives: as it lies (None), or shuffled by a seed of its own."""
+    if test_seed is None:
+        return list(range(length))
+    return np.random.default_rng(derive_seed("arrival", test_seed)).permutation(length).tolist()
+
+
+def batches_in_order(
+    dataset: Dataset, order: Sequence[int], batch_size: int, device: torch.device | str = "cpu"
+) -> Iterator[tuple[Tensor, Tensor, list[int]]]:
+    """Test batches of M images: floats in [0, 1], labels, indices. The last one may be smaller.
+
+    Raises:
+        InputError: if the images of one batch differ in size.
+    """
+    for start in range(0, len(order), batch_size):
+        indices = list(order[start : start + batch_size])
+        images, labels = zip(*(dataset[i] for i in indices), strict=True)
+        if len({image.shape for image in images}) > 1:
+            raise InputError(
+                f"a test batch holds images of sizes {sorted({tuple(i.shape[-2:]) for i in images})}; "
+                "normalizing images together needs one size: use batch size 1, or resize the data set"
+            )
+        yield (
+            torch.stack(images).to(device).float() / 255,
+            torch.stack(labels),
+            indices,
+        )  # M x 3 x H x W, M x H x W
+
+
+def evaluate(
+    predictor: Callable[[Tensor], Any],
+    dataset: Dataset,
+    *,
+    batch_size: int = 1,
+    test_seed: int | None = None,
+    device: torch.device | str = "cpu",
+    after_batch: Callable[[list[int]], None] | None = None,
+) -> ConfusionMatrix:
+    """Score a predictor over whole images, in one confusion matrix.
+
+    Args:
+        predictor: images M x 3 x H x W in [0, 1] -> logits (or what :func:`dglab.models.logits_of` reads).
+        dataset: of (image uint8 3 x H x W, label uint8 H x W).
+        batch_size: M, how many images the predictor sees at a time.
+        test_seed: of the order of arrival; None takes the data set's own order.
+        after_batch: called with the indices of each batch once it is predicted, to look at the predictor's state.
+
+    Raises:
+        InputError: for an empty data set or a batch size below 1.
+    """
+    if batch_size < 1:
+        raise InputError(f"the batch size is {batch_size}; expected 1 or more")
+    if len(dataset) == 0:
+        raise InputError("the data set has no image; nothing can be scored")
+    matrix = ConfusionMatrix()
+    order = arrival_order(len(dataset), test_seed)
+    for images, labels, indices in batches_in_order(dataset, order, batch_size, device):
+        with torch.no_grad():
+            logits = logits_of(predictor(images))
+        matrix.update(logits.argmax(1), labels)
+        if after_batch is not None:
+            after_batch(indices)
+    return matrix
+
+
+def mean_and_deviation(values: Iterable[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (n - 1); the deviation of a single value is nan."""
+    values = np.asarray(list(values), float)
+    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float("nan")

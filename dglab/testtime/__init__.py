@@ -1,0 +1,23 @@
+"""Test time: whose statistics normalize an image of a domain that training never saw."""
+
+from dglab.testtime.image_bank import ImageBank
+from dglab.testtime.normalization import (
+    AdaBN,
+    SourceNormalization,
+    TargetNormalization,
+    preserved_statistics,
+    reestimate_statistics,
+)
+from dglab.testtime.style import Style, style_distance, styles_of
+
+__all__ = [
+    "AdaBN",
+    "ImageBank",
+    "SourceNormalization",
+    "Style",
+    "TargetNormalization",
+    "preserved_statistics",
+    "reestimate_statistics",
+    "style_distance",
+    "styles_of",
+]

@@ -1,0 +1,103 @@
+"""The style of an image, and how far two styles are apart (Eq. 10)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dglab.errors import InputError
+from dglab.testtime.normalization import normalizing_with
+
+DEVIATION_FLOOR = 1e-5  # a dead channel has sigma = 0, which would make Eq. 10 infinite
+
+
+class Style(NamedTuple):
+    """Per-channel mean and standard deviation of a stage's features: (mu, sigma), C values each (or N x C)."""
+
+    mean: Tensor
+    deviation: Tensor
+
+
+def style_distance(a: Style, b: Style) -> Tensor:
+    """Eq. 10: symmetric KL divergence between per-channel Gaussians, averaged over channels.
+
+    D = KL(a||b) + KL(b||a), KL(a||b) = log(sigma_b / sigma_a) + (sigma_a^2 + (mu_a - mu_b)^2) / (2 sigma_b^2) - 1/2.
+    The logarithms cancel in the sum.
+
+    Args:
+        a, b: styles of C channels; leading dimensions broadcast.
+
+    Returns:
+        Distances, 0 for equal styles, in the broadcast leading shape.
+    """
+    va, vb = a.deviation.square(), b.deviation.square()
+    gap = (a.mean - b.mean).square()
+    return ((va + gap) / (2 * vb) + (vb + gap) / (2 * va) - 1).mean(-1)
+
+
+def find_style_layer(model: nn.Module, style_layer: str | int | None) -> str:
+    """The module path whose output carries the style.
+
+    Args:
+        model: a network; ``model.stages`` may list the module paths of its stages, else modules called ``layer1``,
+            ``layer2``, ... (torchvision's ResNets, wherever they sit in the model) are its stages.
+        style_layer: a module path, a stage number from 1, or None for the first stage.
+
+    Raises:
+        InputError: naming the layers to choose from.
+    """
+    modules = dict(model.named_modules())
+    stages = list(getattr(model, "stages", ()) if not isinstance(getattr(model, "stages", ()), nn.Module) else ())
+    if not all(isinstance(stage, str) and stage in modules for stage in stages):
+        stages = []
+    stages = stages or [name for i in range(1, 5) for name in modules if name.split(".")[-1] == f"layer{i}"]
+    if isinstance(style_layer, str) and style_layer in modules and style_layer:
+        return style_layer
+    number = 1 if style_layer is None else style_layer
+    if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= len(stages):
+        return stages[number - 1]
+    children = [name for name in modules if name and name.count(".") <= 1]
+    choice = f"its stages are {', '.join(f'{i} = {s}' for i, s in enumerate(stages, 1))}" if stages else (
+        f"{type(model).__name__} declares no stages; name a module path, for example one of {', '.join(children[:20])}"
+    )  # fmt: skip
+    raise InputError(f"style_layer is {style_layer!r}; {choice}")
+
+
+class _StageReached(Exception):
+    """Carries the features out of the forward pass: what comes after the style layer need not be computed."""
+
+    def __init__(self, features: Tensor) -> None:
+        self.features = features
+
+
+def styles_of(model: nn.Module, images: Tensor, layer: str) -> Style:
+    """Mean and standard deviation over positions of a module's output, in a pass with source statistics.
+
+    Normalized by its own statistics an image keeps little of its style, hence the source's.
+
+    Args:
+        model: any network with BatchNorm.
+        images: N x 3 x H x W.
+        layer: module path, as :func:`find_style_layer` returns it.
+
+    Returns:
+        N x C means and N x C deviations (biased, floored at 1e-5), float32.
+    """
+
+    def stop(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        raise _StageReached(output)
+
+    handle = model.get_submodule(layer).register_forward_hook(stop)
+    try:
+        with normalizing_with(model, lambda name, x, source: source):
+            model(images)
+    except _StageReached as reached:
+        features = reached.features
+    else:
+        raise InputError(f"style layer {layer!r} did not run in the model's forward pass; choose another layer")
+    finally:
+        handle.remove()
+    if not isinstance(features, Tensor) or features.ndim != 4:
+        raise InputError(f"style layer {layer!r} returns no N x C x H x W tensor; choose another layer")
+    variance, mean = torch.var_mean(features.float(), dim=(2, 3), correction=0)
+    return Style(mean, variance.sqrt().clamp_min(DEVIATION_FLOOR))
