@@ -1,0 +1,3 @@
+from dglab.cli import main
+
+main()

@@ -1,0 +1,260 @@
+"""The command line. Exit codes: 0 done, 2 wrong use or bad input (one message, no traceback), 1 our fault."""
+
+import dataclasses
+import json
+import math
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dglab.errors import InputError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Domain generalization in semantic segmentation: train, test, reproduce.",
+)
+
+TaskOption = Annotated[str, typer.Option(help="sources->targets, for example 'G+S+I+M->C'")]
+DataOption = Annotated[Path | None, typer.Option(help="prepared root; without it, the embedded streets")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
+CheckpointOption = Annotated[Path, typer.Option(help="last.safetensors of a finished run")]
+PresetOption = Annotated[str, typer.Option(help="quick, standard or paper; see dglab presets")]
+TestMethodOption = Annotated[str, typer.Option(help="bn, bn-reestimated, tn, adabn, qib or sib")]
+BatchSizeOption = Annotated[int | None, typer.Option(help="M of tn: images normalized together")]
+NeighborsOption = Annotated[int | None, typer.Option(help="M of qib and sib: images chosen from the bank")]
+CapacityOption = Annotated[int | None, typer.Option(help="Q of qib and sib: images that the bank keeps")]
+StyleLayerOption = Annotated[str | None, typer.Option(help="stage 1-4 or a module path, of sib")]
+StatisticsOption = Annotated[str | None, typer.Option(help="of qib and sib: joint")]
+
+
+class BenchName(StrEnum):
+    """What can be timed."""
+
+    train = "train"
+    testtime = "testtime"
+
+
+def _test_config(method: str, **options: Any) -> Any:
+    """The test's settings, with the paper's defaults; an option that the method does not have is wrong use."""
+    from dglab.testtime.methods import BANK_POLICIES, TestConfig, bank
+
+    bank_only = ("neighbors", "capacity", "style_layer", "statistics")
+    given = {name: value for name, value in options.items() if value is not None}
+    allowed = {"tn": ("batch_size", "test_seed"), **dict.fromkeys(BANK_POLICIES, (*bank_only, "test_seed"))}
+    TestConfig(method)  # an unknown method is named first
+    foreign = [name for name in given if name not in (*allowed.get(method, ()), "test_seed")]
+    if foreign:
+        flags = ", ".join("--" + name.replace("_", "-") for name in foreign)
+        raise InputError(f"{flags} does not belong to --method {method}; leave it out, or choose another method")
+    if method not in BANK_POLICIES:
+        return TestConfig(method, **given)
+    layer = given.pop("style_layer", "1")
+    config = dataclasses.replace(bank(method, (), None), style_layer=int(layer) if layer.isdecimal() else layer)
+    return dataclasses.replace(config, **given)
+
+
+@app.command()
+def train(
+    method: Annotated[str, typer.Option(help="agg, agg2, split, mldg or mldg_mean")],
+    task: TaskOption,
+    out: Annotated[Path, typer.Option(help="folder of the run")],
+    data: DataOption = None,
+    preset: PresetOption = "quick",
+    backbone: Annotated[str | None, typer.Option(help="thin, resnet18, resnet50, resnet101 or deeplabv3")] = None,
+    steps: Annotated[int | None, typer.Option(help="training steps")] = None,
+    seed: Annotated[int, typer.Option(help="of weights, batches and splits")] = 0,
+    order: Annotated[int | None, typer.Option(help="of MLDG: 1 or 2")] = None,
+    inner_lr: Annotated[float | None, typer.Option(help="eta, the inner step; 0 is a control")] = None,
+    alpha: Annotated[float | None, typer.Option(help="weight of L_ds, Eq. 6")] = None,
+    split: Annotated[str | None, typer.Option(help="meta-train:meta-test as n:m, or random")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run in --out")] = False,
+    device: DeviceOption = "auto",
+    precision: Annotated[str | None, typer.Option(help="32 or bf16")] = None,
+) -> None:
+    """Train one network on the sources of a task; the last checkpoint is the result."""
+    from dglab.experiments.lab import Lab, choose_device
+    from dglab.experiments.presets import find_preset
+    from dglab.tasks import parse_task
+    from dglab.training.trainer import CHECKPOINT, LOG, check_fits
+    from dglab.training.trainer import train as run
+
+    lab = Lab(find_preset(preset), str(data or "streets"), out, choose_device(device))
+    options = {"backbone": backbone, "steps": steps, "order": order, "inner_lr": inner_lr, "alpha": alpha,
+               "split": split, "precision": precision}  # fmt: skip
+    changes = {name: value for name, value in options.items() if value is not None}
+    sources = parse_task(task, tuple(lab.domains)).sources
+    config = lab.training(sources, seed, method=method, **changes)
+    check_fits(config, lab.domains)
+    if (out / CHECKPOINT).exists():
+        raise InputError(f"{out} holds a finished run; choose another --out, or remove it")
+    if (out / LOG).exists() and not resume:
+        raise InputError(f"{out} holds an interrupted run; add --resume to go on with it, or choose another --out")
+    typer.echo(f"trained: {run(config, lab.domains, out, device=lab.device)}")
+
+
+@app.command()
+def evaluate(
+    checkpoint: CheckpointOption,
+    task: TaskOption,
+    method: TestMethodOption,
+    data: DataOption = None,
+    batch_size: BatchSizeOption = None,
+    neighbors: NeighborsOption = None,
+    capacity: CapacityOption = None,
+    style_layer: StyleLayerOption = None,
+    statistics: StatisticsOption = None,
+    seed: Annotated[int, typer.Option(help="of the order in which the images arrive")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the scores to this file")] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Score a checkpoint on the validation images of a task's targets (several targets make one mixed stream)."""
+    from dglab.classes import CLASS_NAMES
+    from dglab.experiments.lab import Job, Lab, choose_device, preset_of, run_test
+    from dglab.tasks import parse_task
+    from dglab.training.checkpoints import load_checkpoint, written_whole
+
+    device = choose_device(device)
+    test = _test_config(method, batch_size=batch_size, neighbors=neighbors, capacity=capacity,
+                        style_layer=style_layer, statistics=statistics, test_seed=seed)  # fmt: skip
+    model, config = load_checkpoint(checkpoint, device)
+    lab = Lab(preset_of(config), str(data or "streets"), checkpoint.parent, device)
+    wanted = parse_task(task, tuple(lab.domains))
+    if set(config.sources) != set(wanted.sources):
+        raise InputError(
+            f"{checkpoint} was trained on {'+'.join(config.sources)}, the task {wanted} names other sources; "
+            f"write --task '{'+'.join(config.sources)}->{wanted.target}'"
+        )
+    result = run_test(lab, model, Job(config, dataclasses.replace(test, domains=wanted.targets)))
+    values = zip(CLASS_NAMES, result.matrix.iou().tolist(), strict=True)
+    iou = {name: None if math.isnan(value) else value for name, value in values}
+    for name, value in iou.items():
+        typer.echo(f"{name:14} {'absent' if value is None else f'{100 * value:6.2f}'}")
+    typer.echo(
+        f"mIoU {100 * result.matrix.miou():.2f} over {19 - result.matrix.num_absent} classes, {wanted}, {method}"
+    )
+    if result.selection_accuracy is not None:
+        typer.echo(f"selected from the same domain: {100 * result.selection_accuracy:.1f} %")
+    if json_file is not None:
+        record = {"checkpoint": str(checkpoint), "task": str(wanted), **dataclasses.asdict(test),
+                  "miou": result.matrix.miou(), "absent_classes": result.matrix.num_absent, "iou": iou,
+                  "selection_accuracy": result.selection_accuracy,
+                  "confusion": result.matrix.counts.tolist()}  # fmt: skip
+        with written_whole(json_file) as beside:
+            beside.write_text(json.dumps(record, indent=1))
+
+
+@app.command()
+def predict(
+    checkpoint: CheckpointOption,
+    images: Annotated[Path, typer.Option(help="folder of jpg and png images, taken in natural order of their names")],
+    method: TestMethodOption,
+    out: Annotated[Path, typer.Option(help="gets labels/ (trainIds) and overlays/")],
+    batch_size: BatchSizeOption = None,
+    neighbors: NeighborsOption = None,
+    capacity: CapacityOption = None,
+    style_layer: StyleLayerOption = None,
+    statistics: StatisticsOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Predict a folder of images: label PNGs and colour overlays."""
+    from dglab.experiments.lab import choose_device
+    from dglab.predict import predict_folder
+    from dglab.training.checkpoints import load_checkpoint
+
+    device = choose_device(device)
+    test = _test_config(method, batch_size=batch_size, neighbors=neighbors, capacity=capacity, style_layer=style_layer,
+                        statistics=statistics)  # fmt: skip
+    model, _ = load_checkpoint(checkpoint, device)
+    count = predict_folder(model, images, out, test, device)
+    typer.echo(f"predicted {count} images into {out / 'labels'} and {out / 'overlays'}")
+
+
+@app.command()
+def reproduce(
+    preset: PresetOption = "quick",
+    data: DataOption = None,
+    only: Annotated[str | None, typer.Option(help="one lesson, for example 04_tn")] = None,
+    out: Annotated[Path | None, typer.Option(help="results folder; default results/<preset>[-<name>]")] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Run every study and lesson; leaves notebooks, tables.csv, figures and report.html."""
+    from dglab.experiments.lab import choose_device
+    from dglab.experiments.reproduce import reproduce as run
+
+    report = run(preset, str(data or "streets"), out, only, choose_device(device))
+    typer.echo(f"report: {report}")
+
+
+@app.command()
+def bench(
+    name: BenchName,
+    model: Annotated[str, typer.Option(help="a backbone")] = "thin",
+    size: Annotated[str, typer.Option(help="HxW in pixels")] = "96x192",
+    device: DeviceOption = "auto",
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the record to this file")] = None,
+) -> None:
+    """Time training steps or test-time methods as ratios to the plain case."""
+    from dglab.bench import run_bench
+    from dglab.experiments.lab import choose_device
+    from dglab.training.checkpoints import written_whole
+
+    records = run_bench(name.value, model, size, choose_device(device))
+    typer.echo(f"{'case':20} {'median s':>10} {'spread':>8} {'ratio':>7}")
+    for r in records:
+        memory = "" if r["peak_mib"] is None else f"  {r['peak_mib']:.0f} MiB"
+        typer.echo(f"{r['case']:20} {r['seconds']:10.4f} {r['spread']:8.2f} {r['ratio']:7.2f}{memory}")
+    if json_file is not None:
+        with written_whole(json_file) as beside:
+            beside.write_text(
+                json.dumps({"bench": name.value, "model": model, "size": size, "cases": records}, indent=1)
+            )
+
+
+@app.command()
+def presets() -> None:
+    """Print every preset with all its settings."""
+    from dglab.experiments.presets import PRESETS
+
+    for preset in PRESETS.values():
+        typer.echo(f"{preset.name}: {preset.about}")
+        for field in dataclasses.fields(preset):
+            value = getattr(preset, field.name)
+            if dataclasses.is_dataclass(value):
+                typer.echo(f"  {field.name}:")
+                for inner in dataclasses.fields(value):
+                    typer.echo(f"    {inner.name} = {getattr(value, inner.name)!r}")
+            elif field.name not in ("name", "about"):
+                typer.echo(f"  {field.name} = {value!r}")
+        typer.echo("")
+
+
+@app.command()
+def doctor() -> None:
+    """Print versions, device and memory, and what is missing with the remedy."""
+    from dglab.doctor import examine
+
+    lines, problems = examine()
+    typer.echo("\n".join(lines))
+    for problem in problems:
+        typer.echo(f"PROBLEM: {problem}", err=True)
+    if problems:
+        raise typer.Exit(2)
+    typer.echo("all is well")
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,321 @@
+"""The lab: runs trainings and tests once, keeps what came out, and hands it over as one tidy table."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm.auto import tqdm
+
+from dglab.data import Domain, Joined, prepared_domains, streets_domains
+from dglab.errors import InputError
+from dglab.evaluation import ConfusionMatrix, arrival_order, evaluate
+from dglab.experiments.presets import PRESETS, QUICK, Preset, StreetsSize, find_preset
+from dglab.seeds import derive_seed
+from dglab.testtime import ImageBank
+from dglab.testtime.methods import TestConfig, build_predictor
+from dglab.training.checkpoints import load_checkpoint, written_whole
+from dglab.training.config import TrainingConfig
+from dglab.training.trainer import CHECKPOINT, check_fits, train, training_batches
+
+SHIPPED = Path(__file__).parents[1] / "shipped"  # checkpoints and figures of the quick preset
+REESTIMATION_BATCHES = 50
+
+
+class Job(NamedTuple):
+    """One trained network, tested in one way."""
+
+    training: TrainingConfig
+    test: TestConfig
+
+
+class Result(NamedTuple):
+    """What came out of a job: the confusion matrix and, for a bank on a mixed stream, how well it selected."""
+
+    matrix: ConfusionMatrix
+    selection_accuracy: float | None  # share of selected images that come from the current image's domain, 0 to 1
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Where a study takes place.
+
+    Args:
+        preset: its scale.
+        data: ``"streets"``, or the path of a prepared root.
+        out: the results folder; trained networks lie in ``runs``, scores in ``scores``.
+        device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        use_shipped: take trained networks that ship with the package where ``out`` has none of its own.
+    """
+
+    preset: Preset
+    data: str
+    out: Path
+    device: str = "cpu"
+    use_shipped: bool = True
+
+    @property
+    def domains(self) -> dict[str, Domain]:
+        """The domains at hand, by letter."""
+        return load_domains(self.data, self.preset.streets, self.preset.in_memory)
+
+    @property
+    def data_name(self) -> str:
+        """``streets``, or the name of the prepared root's folder."""
+        return "streets" if self.data == "streets" else Path(self.data).resolve().name
+
+    def training(self, sources: Sequence[str], seed: int, **changes: Any) -> TrainingConfig:
+        """The settings of a run: the preset's, for these sources and this seed, with ``changes``."""
+        identity = self.preset.streets.identity if self.data == "streets" else fingerprint(self.domains)
+        return dataclasses.replace(self.preset.training, sources=tuple(sources), seed=seed, data=identity, **changes)
+
+    def checkpoint(self, training: TrainingConfig) -> Path | None:
+        """The trained network of a run, if there is one."""
+        places = [self.out / "runs" / training.address / CHECKPOINT]
+        if self.use_shipped:
+            places.append(SHIPPED / self.preset.name / f"{training.address}.safetensors")
+        return next((path for path in places if path.exists()), None)
+
+    def trained(self, training: TrainingConfig) -> torch.nn.Module:
+        """The trained network of a run, in evaluation mode; trained now if need be."""
+        self.train_all([training])
+        return load_checkpoint(self.checkpoint(training), self.device)[0]
+
+    def target_set(self, letters: Sequence[str]) -> Joined:
+        """The validation images of one domain, or of several as one stream."""
+        return Joined([self.domains[letter].val for letter in letters])
+
+    def train_all(self, trainings: Iterable[TrainingConfig]) -> None:
+        """Train what is not trained yet."""
+        missing = [t for t in dict.fromkeys(trainings) if self.checkpoint(t) is None]
+        for training in missing:
+            check_fits(training, self.domains)  # all of them, before the first one takes its minutes
+        self._run(_train_job, missing, "training")
+
+    def results(self, jobs: Iterable[Job]) -> dict[Job, Result]:
+        """What came out of each job; computed now where it has not been yet."""
+        jobs = list(dict.fromkeys(jobs))
+        missing = [job for job in jobs if not self.score_path(job).exists()]
+        self.train_all(job.training for job in missing)
+        self._run(_test_jobs, _grouped(missing), "testing")
+        return {job: self._read(job) for job in jobs}
+
+    def score_path(self, job: Job) -> Path:
+        """Where the score of a job lies."""
+        digest = hashlib.sha256(json.dumps(dataclasses.asdict(job.test), sort_keys=True).encode()).hexdigest()[:12]
+        return self.out / "scores" / job.training.address / f"{job.test.method}_{digest}.json"
+
+    def _read(self, job: Job) -> Result:
+        stored = json.loads(self.score_path(job).read_text())
+        matrix = ConfusionMatrix()
+        matrix.counts += np.array(stored["counts"])
+        return Result(matrix, stored["selection_accuracy"])
+
+    def _run(self, function: Callable[["Lab", Any], None], tasks: Sequence[Any], what: str) -> None:
+        """Run independent tasks, several at a time where the preset says so, with a bar."""
+        if not tasks:
+            return
+        workers = min(len(tasks), usable_cpus()) if self.preset.parallel and self.device == "cpu" else 1
+        with tqdm(total=len(tasks), desc=f"{what} ({self.preset.name}, {self.data_name})", leave=False) as bar:
+            for _ in _in_parallel(functools.partial(function, self), tasks, workers):
+                bar.update()
+
+
+def _in_parallel(function: Callable[[Any], None], tasks: Sequence[Any], workers: int) -> Iterator[None]:
+    if workers == 1:
+        for task in tasks:
+            yield function(task)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads half alive
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        futures = [pool.submit(function, task) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _train_job(lab: Lab, training: TrainingConfig) -> None:
+    train(
+        training, lab.domains, lab.out / "runs" / training.address, device=lab.device, progress=not lab.preset.parallel
+    )
+
+
+def _grouped(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs that share a network, so that it is loaded once."""
+    groups: dict[TrainingConfig, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.training, []).append(job)
+    return list(groups.values())
+
+
+def _test_jobs(lab: Lab, jobs: list[Job]) -> None:
+    for job in jobs:
+        result = run_test(lab, load_checkpoint(lab.checkpoint(job.training), lab.device)[0], job)
+        stored = {
+            "training": dataclasses.asdict(job.training),
+            "test": dataclasses.asdict(job.test),
+            "selection_accuracy": result.selection_accuracy,
+            "counts": result.matrix.counts.tolist(),
+        }
+        with written_whole(lab.score_path(job)) as beside:
+            beside.write_text(json.dumps(stored))
+
+
+def run_test(lab: Lab, model: torch.nn.Module, job: Job) -> Result:
+    """Test a network in one way on the validation images of the job's domains."""
+    stream = lab.target_set(job.test.domains)
+    predictor = build_predictor(
+        job.test,
+        model,
+        target_batches=lambda: image_batches(stream, 16, lab.device),
+        source_batches=lambda: source_batches(lab, job.training),
+        seed=job.test.test_seed or 0,
+    )
+    if not isinstance(predictor, ImageBank):
+        batch_size = job.test.batch_size or 1
+        return Result(
+            evaluate(predictor, stream, batch_size=batch_size, test_seed=job.test.test_seed, device=lab.device), None
+        )
+    return _run_bank(predictor, stream, job.test, lab.device)
+
+
+def _run_bank(bank: ImageBank, stream: Joined, test: TestConfig, device: str) -> Result:
+    arrived: list[str] = []  # the domain of each image so far, by arrival number
+    hits: list[bool] = []
+
+    def look(indices: list[int]) -> None:
+        arrived.extend(stream.domain_of(i) for i in indices)
+        hits.extend(arrived[number] == arrived[-1] for number in bank.selected)
+
+    order = iter(arrival_order(len(stream), test.test_seed))
+    matrix = evaluate(
+        lambda image: bank(image, domain=[stream.domain_of(next(order))]),
+        stream,
+        test_seed=test.test_seed,
+        device=device,
+        after_batch=look,
+    )
+    return Result(matrix, float(np.mean(hits)) if len(test.domains) > 1 and hits else None)
+
+
+def image_batches(dataset: Dataset, most: int, device: str) -> Iterator[Tensor]:
+    """A data set's images in order, N x 3 x H x W in [0, 1]: up to ``most`` neighbours of one size at a time."""
+    batch: list[Tensor] = []
+    for index in range(len(dataset)):
+        image = dataset[index][0]
+        if batch and (len(batch) == most or image.shape != batch[0].shape):
+            yield torch.stack(batch).to(device).float() / 255
+            batch = []
+        batch.append(image)
+    if batch:
+        yield torch.stack(batch).to(device).float() / 255
+
+
+def source_batches(lab: Lab, training: TrainingConfig) -> Iterator[Tensor]:
+    """Images of all the run's source domains together, cropped as in training, from draws of their own."""
+    seed = derive_seed("reestimation", training.seed)
+    batches = training_batches(training, lab.domains, seed=seed, steps=REESTIMATION_BATCHES)
+    for step in range(len(batches)):
+        yield batches[step][0].flatten(0, 1).to(lab.device).float() / 255  # (B D) x 3 x H x W
+
+
+def preset_of(training: TrainingConfig) -> Preset:
+    """The preset whose streets a network was trained on; quick for a network trained on other data."""
+    return next((preset for preset in PRESETS.values() if preset.streets.identity == training.data), QUICK)
+
+
+@functools.lru_cache(maxsize=4)
+def load_domains(data: str, streets: StreetsSize, in_memory: bool) -> dict[str, Domain]:
+    """The domains of a study: the embedded streets in a given size, or a prepared root."""
+    if data == "streets":
+        return streets_domains(streets.height, streets.width, streets.train_images, streets.val_images)
+    return prepared_domains(data, in_memory=in_memory)
+
+
+def fingerprint(domains: dict[str, Domain]) -> str:
+    """What identifies prepared data: letters, counts and file names, so that changed data is another run."""
+    parts = {letter: (domain.train.stems, domain.val.stems) for letter, domain in domains.items()}
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
+    return f"prepared {'+'.join(domains)} {digest}"
+
+
+def open_lab(
+    preset: str,
+    data: str = "streets",
+    seed: int = 0,
+    device: str = "auto",
+    results: str | Path | None = None,
+    *,
+    use_shipped: bool = True,
+) -> Lab:
+    """The lab of a lesson or of the command line, everything about it checked before work begins.
+
+    Args:
+        preset: a name, see :data:`dglab.experiments.presets.PRESETS`.
+        data: ``"streets"``, or the path of a prepared root.
+        seed: of the trained networks that a lesson shows; one of the preset's training seeds.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        results: folder; None takes ``results/<preset>`` (``results/<preset>-<name>`` for other data) beside the
+            notebooks.
+        use_shipped: see :class:`Lab`.
+
+    Raises:
+        InputError: for an unknown preset, data that cannot be read, a seed that the preset does not train, a device
+            that is not there, fewer than three domains.
+    """
+    chosen = find_preset(preset)
+    if seed not in chosen.train_seeds:
+        raise InputError(
+            f"seed is {seed}; the preset {preset} trains the seeds {', '.join(map(str, chosen.train_seeds))}"
+        )
+    data = data if data == "streets" else str(Path(data).resolve())
+    lab = Lab(chosen, data, Path(), choose_device(device), use_shipped)
+    if len(lab.domains) < 3:
+        raise InputError(
+            f"{data} holds {len(lab.domains)} domains; leaving one out takes three or more, for MLDG needs two sources"
+        )
+    folder = preset if data == "streets" else f"{preset}-{lab.data_name}"
+    out = Path(results) if results else results_root() / folder
+    return dataclasses.replace(lab, out=out.resolve())
+
+
+def results_root() -> Path:
+    """``results`` beside the nearest ``notebooks`` folder on the way up, else in the working folder."""
+    here = Path.cwd()
+    beside = next((folder for folder in (here, *here.parents) if (folder / "notebooks").is_dir()), here)
+    return beside / "results"
+
+
+def usable_cpus() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_device(name: str) -> str:
+    """``auto`` -> the best at hand; a device by name if it is there.
+
+    Raises:
+        InputError: for an unknown device or one that this machine lacks.
+    """
+    at_hand = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return "cuda" if at_hand["cuda"] else "mps" if at_hand["mps"] else "cpu"
+    if name.split(":")[0] not in at_hand:
+        raise InputError(f"unknown device {name!r}; expected auto, cpu, cuda or mps")
+    if not at_hand[name.split(":")[0]]:
+        raise InputError(f"the device {name!r} is not available here; use --device cpu, or run dglab doctor to see why")
+    return name

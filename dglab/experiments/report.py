@@ -1,0 +1,158 @@
+"""The report: one self-contained page, the ablation table and the batch-size figure first, ours beside the paper's."""
+
+import base64
+import io
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from matplotlib.figure import Figure
+
+from dglab import __version__, paper, plots
+from dglab.experiments.lab import Lab
+from dglab.experiments.studies import VARIANTS, main_tasks, mixed_task
+from dglab.experiments.summary import Verdict, judge, summarize
+from dglab.training.checkpoints import written_whole
+
+NOT_RUN = (
+    ("Tables 1 and 2", "need the Cityscapes benchmark's test server; the published figures are in dglab.paper"),
+    ("Table 4", "meta-train : meta-test ratio; train with --split 3:1, 2:2, 1:3"),
+    ("Table 8", "number of source domains"),
+    ("Table 10", "DeepLabV3 and HRNet"),
+    ("Inference time", "run dglab bench testtime"),
+)
+MISSING = "not run"
+
+
+def write_report(lab: Lab, frame: pd.DataFrame, *, machine: str, minutes: float) -> Path:
+    """Write ``report.html`` and the figures of the tables beside it.
+
+    Args:
+        lab: where the study took place.
+        frame: the tidy table of all studies.
+        machine: what it was made on.
+        minutes: how long this call took, training reused or not.
+
+    Returns:
+        The path of the page.
+    """
+    streets = lab.data == "streets"
+    figures = {name: _png(figure, lab.out / "figures" / f"{name}.png") for name, figure in _figures(lab, frame).items()}
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((resources.files("dglab.experiments") / "report.html.j2").read_text())
+    tables = [(str(task), ablation_table(frame, str(task), streets)) for task in main_tasks(lab)]
+    page = template.render(
+        version=__version__, preset=lab.preset, data=lab.data_name, streets=streets, machine=machine,
+        minutes=f"{minutes:.1f}", tasks=tables,
+        mixed=str(mixed_task(lab)) if mixed_task(lab) else None, policies=policy_table(frame, streets),
+        figures=figures, verdicts=[_verdict(v) for v in judge(frame)] if streets else [],
+        not_run=NOT_RUN if streets else [], classes=_classes(frame),
+    )  # fmt: skip
+    with written_whole(lab.out / "report.html") as beside:
+        beside.write_text(page)
+    return lab.out / "report.html"
+
+
+def _figures(lab: Lab, frame: pd.DataFrame) -> dict[str, Figure]:
+    figures = {}
+    for task in main_tasks(lab):
+        suffix = "" if lab.data == "streets" else f"_{task.target}"
+        rows = frame[frame["task"] == str(task)]
+        figures[f"figure5_batch_size{suffix}"] = plots.batch_size(rows[rows["study"] == "batch_size"])
+        figures[f"table03_controls{suffix}"] = plots.gain_explained(rows[rows["study"] == "ablation"])
+        figures[f"table09_source_and_target{suffix}"] = plots.source_and_target(
+            rows[rows["study"] == "source_and_target"]
+        )
+    if mixed_task(lab):
+        figures["table05_selection_policy"] = plots.selection_policy(frame[frame["study"] == "selection_policy"])
+        for study, column, label, table, x in (
+            ("style_layer", "style_layer", "style layer", "table06_style_layer", "style_layer"),
+            ("queue_size", "capacity", "queue size Q", "table07_queue_size", "queue_size"),
+        ):
+            published = paper.table(table).rename(columns={x: "x"}) if lab.data == "streets" else None
+            rows = frame[frame["study"] == study]
+            figures[table] = plots.sweep(rows, column, label, published, log=column == "capacity")
+    return figures
+
+
+def _png(figure: Figure, path: Path) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    with written_whole(path) as beside:
+        beside.write_bytes(buffer.getvalue())
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def plus_minus(mean: float, deviation: float) -> str:
+    """``12.3 ± 0.4``, or ``12.3`` where there is no deviation."""
+    return f"{mean:.1f}" if pd.isna(deviation) else f"{mean:.1f} ± {deviation:.1f}"
+
+
+def ablation_table(frame: pd.DataFrame, task: str, streets: bool) -> list[dict[str, Any]]:
+    """Table 3 with controls: one row a training method and normalization, ours beside the paper's.
+
+    Returns:
+        Rows with ``training``, ``test``, ``ours`` (mean ± deviation over trainings), ``order`` (deviation over orders
+        of arrival, what the paper's ± is), ``paper``.
+    """
+    means = summarize(frame[(frame["study"] == "ablation") & (frame["task"] == task)], ["method", "batch_size"])
+    published = paper.table("table03_ablation").set_index(["method", "task"]) if streets else None
+    tests = (("source BN", "", None), ("BN re-estimated", "+BN re-estimated", None), ("TN, M = 1", "+TN", 1),
+             ("TN, M = 4", "+TN", 4), ("TN, M = 5", "+TN", 5), ("SIB, M = 4", "+SIB", None))  # fmt: skip
+    rows = []
+    for variant in VARIANTS:
+        for title, suffix, size in tests:
+            ours = means[
+                (means["method"] == variant + suffix)
+                & (means["batch_size"].isna() if size is None else means["batch_size"] == size)
+            ]
+            row = {"training": variant, "test": title, "ours": MISSING, "order": "", "paper": ""}
+            if len(ours):
+                one = ours.iloc[0]
+                row["ours"] = plus_minus(one["mean"], one["train_sd"])
+                row["order"] = "" if pd.isna(one["test_sd"]) else f"± {one['test_sd']:.2f}"
+            key = (variant + suffix, task)
+            if published is not None and key in published.index:
+                row["paper"] = _published(published.loc[key])
+            rows.append(row)
+    return rows
+
+
+def policy_table(frame: pd.DataFrame, streets: bool) -> list[dict[str, Any]]:
+    """Table 5 with controls, for both training methods."""
+    rows = frame[frame["study"] == "selection_policy"]
+    means = summarize(rows, ["method", "batch_size"])
+    accuracy = summarize(rows, ["method"], "selection_accuracy").set_index("method")["mean"]
+    published = paper.table("table05_selection_policy").set_index("method")
+    table = []
+    for _, one in means.iterrows():
+        name = one["method"] if pd.isna(one["batch_size"]) else f"{one['method']}, M = {one['batch_size']}"
+        key = {"MLDG": "MLDG+BN"}.get(one["method"], one["method"])
+        table.append({
+            "method": name,
+            "ours": plus_minus(one["mean"], one["train_sd"]),
+            "order": "" if pd.isna(one["test_sd"]) else f"± {one['test_sd']:.2f}",
+            "accuracy": f"{accuracy[one['method']]:.1f}" if one["method"] in accuracy.index else "",
+            "paper": _published(published.loc[key]) if streets and key in published.index else "",
+        })  # fmt: skip
+    return table
+
+
+def _published(row: pd.Series) -> str:
+    return f"{row['miou']:.2f}" + ("" if pd.isna(row["std"]) else f" ± {row['std']:.2f}")
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "claim": verdict.claim,
+        "outcome": verdict.outcome,
+        "parts": [f"{name}: {difference}" for name, difference in verdict.parts],
+    }
+
+
+def _classes(frame: pd.DataFrame) -> str:
+    absent = frame[frame["metric"] == "absent_classes"]["value"]
+    low, high = int(19 - absent.max()), int(19 - absent.min())
+    return str(low) if low == high else f"{low} to {high}"

@@ -1,0 +1,150 @@
+"""One command for the whole story: every study, every lesson, one table, one report."""
+
+import hashlib
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import papermill
+from tqdm.auto import tqdm
+
+from dglab.errors import InputError
+from dglab.experiments.lab import Lab, open_lab, usable_cpus
+from dglab.experiments.report import write_report
+from dglab.experiments.studies import STUDIES, run_study
+from dglab.training.checkpoints import written_whole
+
+DONE = "executed.json"
+
+
+def reproduce(
+    preset: str, data: str = "streets", out: Path | None = None, only: str | None = None, device: str = "auto"
+) -> Path:
+    """Train and test all that the preset's studies need, execute the lessons, and write table, figures and report.
+
+    What is finished is reused, so that a second call costs seconds and a killed one goes on.
+
+    Args:
+        preset: a name.
+        data: ``"streets"`` or a prepared root.
+        out: the results folder; None takes ``results/<preset>[-<name>]``.
+        only: the name of one lesson (``04_tn``): execute that one alone, and compute only what it needs.
+        device: where to train and test.
+
+    Returns:
+        The path of ``report.html``, or of the executed notebook if ``only`` names one.
+
+    Raises:
+        InputError: for bad input, or a lesson that failed, named with its error.
+    """
+    lab = open_lab(preset, data, device=device, results=out, use_shipped=False)
+    lessons = find_lessons(only)
+    lab.out.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    if only is None:
+        lab.results(job for study in STUDIES.values() for job in study(lab))
+    for lesson in tqdm(lessons, desc="lessons", leave=False):
+        execute(lesson, lab)
+    if only is not None:
+        return lab.out / "notebooks" / lessons[0].name
+    frame = pd.concat([run_study(lab, study) for study in STUDIES], ignore_index=True)
+    with written_whole(lab.out / "tables.csv") as beside:
+        frame.to_csv(beside, index=False, float_format="%.4f")
+    extract_figures(lab.out)
+    return write_report(lab, frame, machine=describe_machine(lab), minutes=(time.monotonic() - start) / 60)
+
+
+def find_lessons(only: str | None = None) -> list[Path]:
+    """The lessons in order, or the one that is asked for.
+
+    Raises:
+        InputError: if there is no folder of lessons here, or none of that name.
+    """
+    here = Path.cwd()
+    package = Path(__file__).parents[2]
+    folder = next(
+        (f / "notebooks" for f in (here, *here.parents, package) if (f / "notebooks" / "00_start_here.ipynb").exists()),
+        None,
+    )
+    if folder is None:
+        raise InputError("there is no notebooks folder here; run this in a clone of the project")
+    lessons = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    if only is None:
+        return lessons
+    chosen = [path for path in lessons if path.stem == only]
+    if not chosen:
+        raise InputError(f"there is no lesson {only!r}; the lessons are {', '.join(path.stem for path in lessons)}")
+    return chosen
+
+
+def execute(lesson: Path, lab: Lab) -> None:
+    """Execute a lesson into the results folder, unless it has been, with the same library and results.
+
+    Raises:
+        InputError: if a cell fails, with the cell's error; the partly executed notebook stays for inspection.
+    """
+    target = lab.out / "notebooks" / lesson.name
+    target.parent.mkdir(exist_ok=True)
+    record = lab.out / "notebooks" / DONE
+    done = json.loads(record.read_text()) if record.exists() else {}
+    digest = fingerprint(lesson, lab)
+    if done.get(lesson.stem) == digest and target.exists():
+        return
+    parameters = {"preset": lab.preset.name, "data": lab.data, "device": lab.device, "results": str(lab.out)}
+    bars = os.environ.get("TQDM_DISABLE")
+    os.environ["TQDM_DISABLE"] = "1"  # the lesson's own bars would be frozen into its outputs
+    try:
+        papermill.execute_notebook(
+            lesson, target, parameters=parameters, cwd=lesson.parent, progress_bar={"desc": lesson.stem, "leave": False}
+        )
+    except papermill.PapermillExecutionError as error:
+        raise InputError(
+            f"lesson {lesson.stem} failed in cell {error.exec_count}: {error.ename}: {error.evalue}; see {target}"
+        ) from error
+    finally:
+        os.environ.pop("TQDM_DISABLE") if bars is None else os.environ.update(TQDM_DISABLE=bars)
+    with written_whole(record) as beside:
+        beside.write_text(json.dumps({**done, lesson.stem: digest}, indent=1))
+
+
+def fingerprint(lesson: Path, lab: Lab) -> str:
+    """Changes when the lesson, the library or the settings do."""
+    digest = hashlib.sha256(lesson.read_bytes())
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(path.read_bytes())
+    digest.update(repr((lab.preset, lab.data, lab.device)).encode())
+    return digest.hexdigest()
+
+
+def extract_figures(out: Path) -> None:
+    """Every picture in the executed lessons as ``figures/<lesson>_<number>.png``."""
+    import base64
+
+    for path in sorted((out / "notebooks").glob("*.ipynb")):
+        cells = nbformat.read(path, as_version=4).cells
+        pictures = [
+            o.data["image/png"] for c in cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})
+        ]
+        for number, picture in enumerate(pictures, 1):
+            with written_whole(out / "figures" / f"{path.stem}_{number}.png") as beside:
+                beside.write_bytes(base64.b64decode(picture))
+
+
+def describe_machine(lab: Lab) -> str:
+    """What the numbers were made on."""
+    import torch
+
+    device = torch.cuda.get_device_name() if lab.device == "cuda" else f"{usable_cpus()} CPU cores ({_processor()})"
+    return f"{device}, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        return models[0] if models else platform.machine()
+    return platform.processor() or platform.machine()

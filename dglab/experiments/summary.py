@@ -1,0 +1,181 @@
+"""From the tidy table to means and deviations, the two kinds of deviation kept apart."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from dglab.paper import CLAIMS, Claim
+
+
+def summarize(frame: pd.DataFrame, by: Sequence[str], metric: str = "miou") -> pd.DataFrame:
+    """Mean and deviations of a metric for each combination of ``by``.
+
+    Args:
+        frame: a tidy table.
+        by: columns to group by.
+        metric: which rows.
+
+    Returns:
+        One row a group: ``mean``; ``train_sd``, the deviation over trainings (each averaged over orders of arrival);
+        ``test_sd``, the deviation over orders of arrival (averaged over trainings), which is what the paper prints
+        after ±; ``trainings``, their number. A deviation of a single value is nan.
+    """
+    rows = frame[frame["metric"] == metric]
+    by = list(by)
+    each = rows.groupby([*by, "train_seed"], dropna=False, sort=False)["value"].agg(["mean", "std"]).reset_index()
+    groups = each.groupby(by, dropna=False, sort=False)
+    return groups.agg(
+        mean=("mean", "mean"), train_sd=("mean", "std"), test_sd=("std", "mean"), trainings=("mean", "size")
+    ).reset_index()
+
+
+class Difference(NamedTuple):
+    """A paired difference over training seeds in points of mIoU (or percent), with its 95 % t-interval."""
+
+    mean: float
+    low: float
+    high: float
+    trainings: int
+
+    @property
+    def sign(self) -> int:
+        """+1 or -1 where the interval lies on one side of zero, else 0: not decided."""
+        return 1 if self.low > 0 else -1 if self.high < 0 else 0
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]" if self.trainings > 1 else f"{self.mean:+.1f}"
+
+
+def paired_difference(better: pd.Series, worse: pd.Series) -> Difference:
+    """The mean of ``better - worse`` over training seeds, with its t-interval.
+
+    Args:
+        better, worse: values indexed by training seed (and task, if several), averaged over orders of arrival.
+    """
+    gaps = (better - worse).dropna().to_numpy(float)
+    if len(gaps) == 0:
+        raise ValueError("no training seed is common to both sides")
+    mean = float(gaps.mean())
+    if len(gaps) == 1:
+        return Difference(mean, -np.inf, np.inf, 1)
+    half = stats.t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps))
+    return Difference(mean, mean - half, mean + half, len(gaps))
+
+
+def per_training(frame: pd.DataFrame, metric: str = "miou", **conditions: object) -> pd.Series:
+    """Values by (task, training seed), averaged over orders of arrival, of the rows that meet the conditions."""
+    rows = frame[frame["metric"] == metric]
+    for column, value in conditions.items():
+        rows = rows[rows[column] == value]
+    return rows.groupby(["task", "train_seed"])["value"].mean()
+
+
+class Verdict(NamedTuple):
+    """A claim beside what came out: each part of it as a difference that the claim says is positive."""
+
+    claim: Claim
+    parts: list[tuple[str, Difference]]
+
+    @property
+    def outcome(self) -> str:
+        """``holds``, ``does not hold``, ``open`` (an interval includes zero), or ``not run``."""
+        signs = [difference.sign for _, difference in self.parts]
+        if not signs:
+            return "not run"
+        if -1 in signs:
+            return "does not hold"
+        return "holds" if all(sign == 1 for sign in signs) else "open"
+
+
+def judge(frame: pd.DataFrame) -> list[Verdict]:
+    """Every claim of the paper beside the tidy table; what the table does not hold is ``not run``."""
+    return [Verdict(claim, _PARTS[claim.number](frame) if claim.number in _PARTS else []) for claim in CLAIMS]
+
+
+Parts = list[tuple[str, Difference]]
+
+
+def _gap(frame: pd.DataFrame, study: str, better: dict, worse: dict, metric: str = "miou") -> Difference | None:
+    rows = frame[frame["study"] == study]
+    sides = [per_training(rows, metric, **side) for side in (better, worse)]
+    return paired_difference(*sides) if all(len(side) for side in sides) else None
+
+
+def _parts(*named: tuple[str, Difference | None]) -> Parts:
+    return [(name, gap) for name, gap in named if gap is not None]
+
+
+def _claim_1(frame: pd.DataFrame) -> Parts:
+    return _parts(("MLDG - AGG", _gap(frame, "ablation", {"method": "MLDG"}, {"method": "AGG"})))
+
+
+def _claim_2(frame: pd.DataFrame) -> Parts:
+    tn = {"batch_size": 4}
+    return _parts(
+        ("AGG - AGG+TN (M = 4)", _gap(frame, "ablation", {"method": "AGG"}, {"method": "AGG+TN", **tn})),
+        ("MLDG+TN (M = 4) - MLDG", _gap(frame, "ablation", {"method": "MLDG+TN", **tn}, {"method": "MLDG"})),
+    )
+
+
+def _claim_3(frame: pd.DataFrame) -> Parts:
+    worse = {"method": "MLDG+TN", "batch_size": 5}
+    return _parts(("MLDG+SIB - MLDG+TN (M = 5)", _gap(frame, "ablation", {"method": "MLDG+SIB"}, worse)))
+
+
+def _claim_5(frame: pd.DataFrame) -> Parts:
+    one = {"batch_size": 1}
+    parts = [("MLDG+TN (M = 1) - MLDG", _gap(frame, "batch_size", {"method": "MLDG+TN", **one}, {"method": "MLDG"}))]
+    rows = frame[(frame["study"] == "batch_size") & (frame["method"] == "AGG+TN")]
+    for m in sorted(rows["batch_size"].dropna().unique()):
+        best = {"method": "AGG+TN", "batch_size": m}
+        parts.append((f"AGG - AGG+TN (M = {m})", _gap(frame, "batch_size", {"method": "AGG"}, best)))
+    return _parts(*parts)
+
+
+def _claim_6(frame: pd.DataFrame) -> Parts:
+    tn = {"method": "MLDG+TN", "batch_size": 4}
+    return _parts(
+        ("TN (M = 4) - QIB", _gap(frame, "selection_policy", tn, {"method": "MLDG+QIB"})),
+        ("SIB - TN (M = 4)", _gap(frame, "selection_policy", {"method": "MLDG+SIB"}, tn)),
+    )
+
+
+def _claim_7(frame: pd.DataFrame) -> Parts:
+    rows = frame[frame["study"] == "style_layer"]
+    layers = [layer for layer in sorted(rows["style_layer"].dropna().unique(), key=str) if str(layer) != "1"]
+    first = next((layer for layer in rows["style_layer"].dropna().unique() if str(layer) == "1"), None)
+    parts = []
+    for metric, what in (("miou", "mIoU"), ("selection_accuracy", "selection accuracy")):
+        for layer in layers:
+            gap = _gap(frame, "style_layer", {"style_layer": first}, {"style_layer": layer}, metric)
+            parts.append((f"layer 1 - layer {layer}, {what}", gap))
+    return _parts(*parts)
+
+
+def _claim_8(frame: pd.DataFrame) -> Parts:
+    rows = frame[frame["study"] == "queue_size"]
+    others = [q for q in sorted(rows["capacity"].dropna().unique()) if q != 128]
+    return _parts(
+        *((f"Q = 128 - Q = {q}", _gap(frame, "queue_size", {"capacity": 128}, {"capacity": q})) for q in others)
+    )
+
+
+def _claim_10(frame: pd.DataFrame) -> Parts:
+    rows = frame[(frame["study"] == "source_and_target") & (frame["domain_evaluated"] != frame["target"])]
+    return _parts(
+        ("MLDG+SIB - MLDG on the sources", _gap(rows, "source_and_target", {"method": "MLDG+SIB"}, {"method": "MLDG"})),
+        ("AGG - AGG+SIB on the sources", _gap(rows, "source_and_target", {"method": "AGG"}, {"method": "AGG+SIB"})),
+    )
+
+
+def _claim_12(frame: pd.DataFrame) -> Parts:
+    return _parts(("MLDG+SIB - MLDG+AdaBN", _gap(frame, "adabn", {"method": "MLDG+SIB"}, {"method": "MLDG+AdaBN"})))
+
+
+_PARTS: dict[int, Callable[[pd.DataFrame], Parts]] = {
+    1: _claim_1, 2: _claim_2, 3: _claim_3, 5: _claim_5, 6: _claim_6, 7: _claim_7, 8: _claim_8, 10: _claim_10,
+    12: _claim_12,
+}  # fmt: skip

@@ -1,0 +1,104 @@
+"""Predict a folder of anybody's images: label PNGs and colour overlays."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from natsort import natsorted
+from PIL import Image
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from dglab.classes import colorize
+from dglab.errors import InputError
+from dglab.files import image_header, read_image
+from dglab.models import logits_of
+from dglab.testtime.methods import TestConfig, build_predictor
+from dglab.training.checkpoints import written_whole
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+OPACITY = 0.55  # of the classes over the image
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The images of a folder in natural order of their names, with the size of each (H, W)."""
+
+    paths: list[Path]
+    sizes: list[tuple[int, int]]
+
+
+def list_images(folder: Path) -> Folder:
+    """Find the images and read their sizes, so that what cannot be predicted is known before anything is written.
+
+    Raises:
+        InputError: for a missing folder, one without images, two of the same stem, or an unreadable file.
+    """
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}; pass a folder with {', '.join(SUFFIXES)} images")
+    paths = natsorted((p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES), key=lambda p: p.name)
+    if not paths:
+        raise InputError(f"{folder} holds no image; expected files ending in {', '.join(SUFFIXES)}")
+    stems = [path.stem for path in paths]
+    twice = next((path for path in paths if stems.count(path.stem) > 1), None)
+    if twice is not None:
+        raise InputError(f"{folder} holds two images called {twice.stem}; their predictions would overwrite each other")
+    return Folder(paths, [image_header(path).size[::-1] for path in paths])
+
+
+def predict_folder(model: nn.Module, images: Path, out: Path, test: TestConfig, device: str = "cpu") -> int:
+    """Predict every image of a folder in natural order of names.
+
+    Args:
+        model: the trained network.
+        images: folder of jpg and png files.
+        out: gets ``labels/<stem>.png`` (single-channel trainIds) and ``overlays/<stem>.png``.
+        test: the test-time method. TN takes M consecutive images at a time; a bank takes them as they come.
+        device: where the model is.
+
+    Returns:
+        How many were predicted.
+
+    Raises:
+        InputError: before anything is written, for images that cannot be read or normalized together.
+    """
+    folder = list_images(images)
+    if test.method == "bn-reestimated":
+        raise InputError("bn-reestimated needs the source data, which a folder of images is not; use dglab evaluate")
+    joint = test.method in ("tn", "adabn") and (test.batch_size or 1) > 1
+    if (joint or test.neighbors or test.method in ("qib", "sib")) and len(set(folder.sizes)) > 1:
+        raise InputError(
+            f"{images} holds images of sizes {sorted(set(folder.sizes))} (H, W), and {test.method} normalizes several "
+            "together; use one size, or --method bn or tn with --batch-size 1"
+        )
+    size = test.batch_size or 1
+    predictor = build_predictor(test, model, target_batches=lambda: _batches(folder, 1, device))
+    with tqdm(total=len(folder.paths), desc=f"predicting ({test.method})", leave=False) as bar:
+        for start, batch in enumerate(_batches(folder, size, device)):
+            with torch.no_grad():
+                labels = logits_of(predictor(batch)).argmax(1).byte().cpu().numpy()  # M x H x W
+            for path, label in zip(folder.paths[start * size :], labels, strict=False):
+                _write(out, path, label)
+                bar.update()
+    return len(folder.paths)
+
+
+def _batches(folder: Folder, size: int, device: str) -> Iterator[Tensor]:
+    for start in range(0, len(folder.paths), size):
+        pictures = [read_image(path) for path in folder.paths[start : start + size]]
+        yield torch.stack([torch.from_numpy(p).permute(2, 0, 1) for p in pictures]).to(device).float() / 255
+
+
+def _write(out: Path, path: Path, label: np.ndarray) -> None:
+    overlay = OPACITY * colorize(label) + (1 - OPACITY) * read_image(path)
+    for name, picture in (("labels", label), ("overlays", overlay.round().astype(np.uint8))):
+        with written_whole(out / name / f"{path.stem}.png") as beside:
+            save_png(picture, beside)
+
+
+def save_png(picture: np.ndarray, path: Any) -> None:
+    """H x W or H x W x 3 uint8 as PNG, whatever the file is called."""
+    Image.fromarray(picture).save(path, format="PNG")
