@@ -3,6 +3,7 @@
 Colours are Okabe and Ito's, which stay apart for colour-blind readers; line styles and markers say the same once more.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -14,9 +15,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
+from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
-from dglab.classes import CLASS_NAMES, PALETTE, colorize
+from dglab.classes import CLASS_NAMES, IGNORED, PALETTE, colorize
 from dglab.evaluation import ConfusionMatrix
 from dglab.experiments.summary import summarize
 
@@ -344,6 +346,253 @@ def _task_title(frame: pd.DataFrame) -> str:
     return f"{frame['task'].iloc[0].replace('->', ' → ')}, {frame['data'].iloc[0]} ({frame['preset'].iloc[0]})"
 
 
+def shift_by_depth(shifts: Mapping[str, Mapping[str, float]], title: str) -> Figure:
+    """How far each domain's statistics lie from the source's in every BatchNorm layer, from input to output.
+
+    Args:
+        shifts: domain -> (layer -> shift), see :func:`dglab.testtime.shift_by_layer`.
+        title: of the figure.
+    """
+    fig, axis = figure(size=(10, 4.2))
+    for (name, layers), marker in zip(shifts.items(), "os^Dv<>P*X", strict=False):
+        axis.plot(range(len(layers)), list(layers.values()), marker=marker, label=name)
+    layers = list(next(iter(shifts.values())))
+    axis.set_xticks(range(len(layers)), layers, rotation=45, ha="right", fontsize=9)
+    axis.set(xlabel="BatchNorm layer, from input to output", title=title)
+    axis.set_ylabel("shift of the mean\n(source deviations)")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return fig
+
+
+def cosine_curve(inner_lrs: Sequence[float], curves: Mapping[str, Sequence[float]], used: float) -> Figure:
+    """Cosine between first- and second-order gradients over the inner learning rate; the one in use is marked."""
+    fig, axis = figure(size=(7.5, 4))
+    for (name, cosines), marker in zip(curves.items(), "os^", strict=False):
+        axis.plot(inner_lrs, cosines, marker=marker, label=name)
+    axis.axvline(used, color=GREY, linestyle="--", label="in use")
+    axis.set(xscale="log", xlabel="inner learning rate $\\eta$", ylabel="cosine, first against second order")
+    axis.legend()
+    return fig
+
+
+DOMAIN_MARKERS = "os^Dv<>P*X"
+
+
+def domain_look(number: int) -> dict[str, str]:
+    """Colour and marker of the first, second, ... domain of a figure."""
+    colors = list(VARIANT_COLORS.values())
+    return {"color": colors[number % len(colors)], "marker": DOMAIN_MARKERS[number % len(DOMAIN_MARKERS)]}
+
+
+def plain_log(axis: Any) -> None:
+    """Plain numbers on a logarithmic x axis: 0.5 rather than 5 x 10^-1."""
+    low, high = axis.get_xlim()
+    ticks = [d * 10.0**e for e in range(-6, 7) for d in (1, 2, 5) if low <= d * 10.0**e <= high]
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def picture_grid(rows: Mapping[str, Sequence[Any]], titles: Sequence[str], labels: Sequence[str] = ()) -> Figure:
+    """Pictures in a grid, rows named on the left and columns on top.
+
+    Args:
+        rows: name of the row -> one picture for each column.
+        titles: names of the columns.
+        labels: which rows hold label maps; their classes are then listed below.
+    """
+    first = as_picture(next(iter(rows.values()))[0])
+    height, width = first.shape[:2]
+    tall = 12 / len(titles) * height / width
+    high = len(rows) * (tall + 0.06) + (1.0 if labels else 0.4)
+    fig, axes = figure(len(rows), len(titles), (12, high), squeeze=False)
+    for r, (name, pictures) in enumerate(rows.items()):
+        for c, picture in enumerate(pictures):
+            show(axes[r][c], picture, titles[c] if r == 0 else "", label=name in labels)
+        axes[r][0].text(-0.04, 0.5, name, transform=axes[r][0].transAxes, rotation=90, ha="right", va="center")
+    if labels:
+        maps = [np.asarray(picture) for name in labels for picture in rows[name]]
+        present = sorted({int(i) for label in maps for i in np.unique(label)} - {IGNORED})
+        class_legend(fig, present, columns=8)
+    return fig
+
+
+def as_jpeg(fig: Figure, quality: int = 75) -> Any:
+    """A figure full of photographs for a notebook: as a PNG it would take five times the space.
+
+    Returns:
+        An ``IPython.display.Image``.
+    """
+    from IPython.display import Image  # the command line draws figures without it
+
+    buffer = io.BytesIO()
+    options = {"quality": quality, "subsampling": 0, "optimize": True}
+    fig.savefig(buffer, format="jpeg", dpi=fig.dpi, bbox_inches="tight", pil_kwargs=options)
+    return Image(buffer.getvalue(), format="jpeg")
+
+
+def small_label_maps(maps: Mapping[str, Any]) -> Figure:
+    """Label maps of a few pixels, the class written into each.
+
+    Args:
+        maps: title -> H x W integers, 0-18 and 255.
+    """
+    fig, axes = figure(1, len(maps), (4.2 * len(maps), 2.9), squeeze=False)
+    for axis, (title, label) in zip(axes[0], maps.items(), strict=True):
+        label = np.asarray(label)
+        show(axis, label, title, label=True)
+        for (y, x), i in np.ndenumerate(label):
+            dark = colorize(label)[y, x].mean() < 128
+            name = "ignored" if i == IGNORED else CLASS_NAMES[i]
+            axis.text(x, y, f"{name}\n{i}", ha="center", va="center", fontsize=12, color="white" if dark else BLACK)
+        for line in range(1, label.shape[1]):
+            axis.axvline(line - 0.5, color="white", linewidth=2)
+        for line in range(1, label.shape[0]):
+            axis.axhline(line - 0.5, color="white", linewidth=2)
+    return fig
+
+
+def value_strips(panels: Mapping[str, Mapping[str, Any]], xlabel: str) -> Figure:
+    """A few numbers as marks on a line, one panel after another; a vertical bar marks the mean.
+
+    All panels but the first have the same axis.
+
+    Args:
+        panels: title of the panel -> name of the series -> its values.
+        xlabel: what the values are.
+    """
+    fig, axes = figure(1, len(panels), (4.2 * len(panels), 2.8), squeeze=False, sharey=True)
+    for axis, (title, series) in zip(axes[0], panels.items(), strict=True):
+        for i, values in enumerate(series.values()):
+            values = np.asarray(values, float).ravel()
+            axis.plot(values, np.full(len(values), i), linestyle="", markersize=10, alpha=0.8, **domain_look(4 * i))
+            axis.plot([values.mean()] * 2, [i - 0.28, i + 0.28], color=domain_look(4 * i)["color"])
+        axis.set(title=title, xlabel=xlabel, ylim=(len(series) - 0.5, -0.5))
+        axis.set_yticks(range(len(series)), list(series), fontsize=12)
+    if len(panels) > 2:  # what came out is compared from panel to panel
+        limits = [axis.get_xlim() for axis in axes[0][1:]]
+        for axis in axes[0][1:]:
+            axis.set_xlim(min(low for low, _ in limits), max(high for _, high in limits))
+    return fig
+
+
+def setting_ranges(settings: Mapping[str, Mapping[str, tuple[float, float]]], units: Mapping[str, str]) -> Figure:
+    """From where to where each setting goes in each domain, one panel a setting.
+
+    Args:
+        settings: name of the setting -> domain -> (low, high).
+        units: name of the setting -> what its numbers mean.
+    """
+    columns = 4
+    rows = -(-len(settings) // columns)
+    fig, axes = figure(rows, columns, (12, 2.5 * rows + 0.2), squeeze=False, sharey=True)
+    for axis in axes.flat[len(settings) :]:
+        axis.set_axis_off()
+    for axis, (name, ranges) in zip(axes.flat, settings.items(), strict=False):
+        for i, (low, high) in enumerate(ranges.values()):
+            axis.plot([low, high], [i, i], linewidth=5, solid_capstyle="butt", markersize=8, **domain_look(i))
+        axis.set_title(name)
+        axis.set(xlabel=units[name], ylim=(len(ranges) - 0.5, -0.5))
+        axis.set_yticks(range(len(ranges)), list(ranges), fontsize=12)
+    return fig
+
+
+def channel_statistics(frame: pd.DataFrame) -> Figure:
+    """Brightness and contrast of each colour channel by domain: the mean over images and their deviation.
+
+    Args:
+        frame: columns domain, channel, mean, deviation; one row for each image and channel.
+    """
+    looks = {"red": (VERMILION, "v"), "green": (GREEN, "s"), "blue": (BLUE, "^")}
+    names = list(dict.fromkeys(frame["domain"]))
+    fig, axes = figure(1, 2, (12, 0.75 * len(names) + 1.6), sharey=True)
+    for axis, value, title in ((axes[0], "mean", "mean: brightness"), (axes[1], "deviation", "deviation: contrast")):
+        for offset, (channel, (color, marker)) in enumerate(looks.items()):
+            values = frame[frame["channel"] == channel].groupby("domain", sort=False)[value]
+            y = np.arange(len(names)) + 0.22 * (offset - 1)
+            axis.errorbar(values.mean(), y, xerr=values.std(), fmt=marker, color=color, capsize=3, label=channel)
+        axis.set(title=title, xlabel="value of a pixel, 0 to 1")
+    axes[0].set_yticks(range(len(names)), names, fontsize=12)
+    axes[0].invert_yaxis()
+    axes[1].legend(title="channel", loc="center left", bbox_to_anchor=(1, 0.5))
+    return fig
+
+
+def own_and_others(frame: pd.DataFrame) -> Figure:
+    """How far each image is from its own domain and from the others: one small mark an image, the mean large.
+
+    Args:
+        frame: columns domain, own, others.
+    """
+    names = list(dict.fromkeys(frame["domain"]))
+    fig, axes = figure(1, 2, (12, 0.55 * len(names) + 1.7), sharey=True, sharex=True)
+    rng = np.random.default_rng(0)
+    for axis, value, title in ((axes[0], "own", "to its own domain"), (axes[1], "others", "to the other domains")):
+        for i, name in enumerate(names):
+            values = frame.loc[frame["domain"] == name, value].to_numpy()
+            y = i + rng.uniform(-0.22, 0.22, len(values))
+            axis.plot(values, y, linestyle="", markersize=5, alpha=0.35, **domain_look(i))
+            axis.plot(values.mean(), i, markersize=13, markeredgecolor=BLACK, **domain_look(i))
+        axis.set(title=f"mean distance of an image {title}", xlabel="style distance, Eq. 10", xscale="log")
+        plain_log(axis)
+    axes[0].set_yticks(range(len(names)), names, fontsize=12)
+    axes[0].invert_yaxis()
+    return fig
+
+
+def style_plane(places: pd.DataFrame, share: Sequence[float]) -> Figure:
+    """The styles of single images in a plane, a colour and a marker for each domain.
+
+    Args:
+        places: columns domain, first, second.
+        share: of the variance, on the first and the second axis.
+    """
+    fig, axis = figure(size=(9, 5.5))
+    for i, (name, rows) in enumerate(places.groupby("domain", sort=False)):
+        axis.plot(rows["first"], rows["second"], linestyle="", label=name, alpha=0.75, **domain_look(i))
+    axis.set(
+        xlabel=f"first principal component ({100 * share[0]:.0f} % of the variance)",
+        ylabel=f"second ({100 * share[1]:.0f} %)",
+    )
+    axis.legend(title="domain", loc="center left", bbox_to_anchor=(1, 0.5))
+    return fig
+
+
+def style_against_content(table: pd.DataFrame, reference: str) -> Figure:
+    """How far a domain moves by its content alone, by its style alone, and by both.
+
+    Args:
+        table: of :func:`dglab.domains.style_against_content`.
+        reference: the domain that everything is compared with.
+    """
+    fig, axis = figure(size=(9, 0.55 * len(table) + 1.9))
+    for i, kind in enumerate(table):
+        y = np.arange(len(table)) + 0.16 * (i - 1)
+        axis.plot(table[kind], y, linestyle="", markersize=10, label=kind, **domain_look((0, 4, 2)[i % 3]))
+    axis.axvline(table.attrs["within"], color=BLACK, linestyle="--", label=f"nothing: within {reference}")
+    axis.set_yticks(range(len(table)), list(table.index), fontsize=12)
+    axis.set(xscale="log", xlabel=f"mean distance to the images of {reference}, Eq. 10", ylabel="other domain")
+    axis.set_ylim(len(table) - 0.5, -0.5)
+    plain_log(axis)
+    axis.legend(title="taken from the other", loc="center left", bbox_to_anchor=(1, 0.5))
+    return fig
+
+
+def depth(image: Any, label: Any, metres: np.ndarray, farthest: float = 100.0) -> Figure:
+    """An image with its label and its depth map; beyond ``farthest`` metres one colour."""
+    height, width = np.asarray(label).shape
+    fig, axes = figure(1, 3, (13, 13 / 3 * height / width + 0.6))
+    show(axes[0], image, "image")
+    show(axes[1], label, "label", label=True)
+    picture = axes[2].imshow(np.minimum(metres, farthest), cmap="cividis_r", norm="log")
+    axes[2].set_title("depth", fontsize=11)
+    axes[2].set_axis_off()
+    ticks = [t for t in (2, 5, 10, 20, 50, 100) if metres.min() <= t <= farthest]
+    bar = fig.colorbar(picture, ax=axes[2], label="metres, log scale", ticks=ticks, shrink=0.8)
+    bar.ax.set_yticks(ticks, [f"{t}" for t in ticks])
+    bar.ax.minorticks_off()
+    return fig
+
+
 # --- diagrams -----------------------------------------------------------------------------------------------------
 
 
@@ -381,22 +630,27 @@ def _arrow(
 
 def adaptation_and_generalization() -> Figure:
     """Figure 1: domain adaptation sees the target's images in training, domain generalization does not."""
-    fig, axes = figure(1, 2, (12, 4.2))
+    fig, axes = figure(1, 2, (13, 3.9))
     for axis, title, adapts in ((axes[0], "domain adaptation", True), (axes[1], "domain generalization", False)):
-        for y, name in ((3.2, "source 1"), (2.1, "source 2"), (1.0, "source 3")):
+        for x, width, name in ((-0.1, 6.7, "training time"), (6.8, 3.2, "test time")):
+            axis.add_patch(FancyBboxPatch((x, -0.75), width, 4.9, "round,pad=0.05", facecolor="#00000009", linewidth=0))
+            axis.text(x + width / 2, 3.85, name, ha="center", fontsize=12, color=GREY)
+        for y, name in ((3.1, "source 1"), (2.0, "source 2"), (0.9, "source 3")):
             _box(axis, 1.3, y, f"{name}\nimages + labels", BLUE)
-            _arrow(axis, (2.6, y), (4.0, 2.1 + 0.25 * (y - 2.1)))
-        _box(axis, 5.2, 2.1, "training", GREEN)
-        _box(axis, 8.6, 2.1, "test on\nthe target", VERMILION)
-        _arrow(axis, (6.5, 2.1), (7.3, 2.1))
-        _box(axis, 5.2, 0.1, "target\nimages, no labels", VERMILION, 2.6)
+            _arrow(axis, (2.6, y), (4.0, 2.0 + 0.25 * (y - 2.0)))
+        _box(axis, 5.2, 2.0, "training", GREEN)
+        _box(axis, 8.4, 2.0, "test on\nthe target", VERMILION)
+        _arrow(axis, (6.5, 2.0), (7.1, 2.0))
+        target = "target\nimages, no labels"
+        _box(axis, 8.4, -0.2, target, VERMILION, 2.6)
+        _arrow(axis, (8.4, 0.35), (8.4, 1.5), color=VERMILION)
         if adapts:
-            _arrow(axis, (5.2, 0.6), (5.2, 1.6), color=VERMILION)
-            axis.text(5.4, 1.0, "seen in training", fontsize=10, color=VERMILION)
+            _box(axis, 5.2, -0.2, target, VERMILION, 2.6)
+            _arrow(axis, (5.2, 0.35), (5.2, 1.5), color=VERMILION)
         else:
-            _arrow(axis, (6.6, 0.3), (8.4, 1.55), color=VERMILION, dash="--")
-            axis.text(7.7, 0.55, "first seen\nat test time", fontsize=10, color=VERMILION)
-        axis.set(xlim=(0, 10), ylim=(-0.6, 3.9), title=title, aspect="equal")
+            axis.text(5.2, -0.2, "nothing of\nthe target", ha="center", va="center", fontsize=11, color=GREY)
+        axis.set(xlim=(-0.3, 10.2), ylim=(-0.9, 4.3), aspect="equal")
+        axis.set_title(title, fontsize=15)
         axis.set_axis_off()
     return fig
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -27,7 +28,7 @@ from dglab.testtime import ImageBank
 from dglab.testtime.methods import TestConfig, build_predictor
 from dglab.training.checkpoints import load_checkpoint, written_whole
 from dglab.training.config import TrainingConfig
-from dglab.training.trainer import CHECKPOINT, check_fits, train, training_batches
+from dglab.training.trainer import CHECKPOINT, LOG, check_fits, train, training_batches
 
 SHIPPED = Path(__file__).parents[1] / "shipped"  # checkpoints and figures of the quick preset
 REESTIMATION_BATCHES = 50
@@ -91,6 +92,13 @@ class Lab:
         """The trained network of a run, in evaluation mode; trained now if need be."""
         self.train_all([training])
         return load_checkpoint(self.checkpoint(training), self.device)[0]
+
+    def training_log(self, training: TrainingConfig) -> pd.DataFrame:
+        """The losses of a run, one row a step; trained now if its log is not at hand."""
+        folder = self.out / "runs" / training.address
+        if not (folder / CHECKPOINT).exists():  # a network that ships along has no log
+            self._run(_train_job, [training], "training")
+        return pd.read_json(folder / LOG, lines=True).astype({"ds": float, "dg": float})
 
     def target_set(self, letters: Sequence[str]) -> Joined:
         """The validation images of one domain, or of several as one stream."""

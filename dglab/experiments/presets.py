@@ -41,7 +41,7 @@ class Preset:
 TINY = Preset(
     name="tiny",
     about="seconds; checks that everything runs, learns nothing: the tests use it",
-    training=TrainingConfig(backbone="thin", steps=2, batch_per_domain=1, crop=(32, 64), lr=0.05, inner_lr=0.01),
+    training=TrainingConfig(backbone="thin", steps=2, batch_per_domain=1, crop=(32, 64), lr=0.1, inner_lr=0.02),
     streets=StreetsSize(32, 64, train_images=4, val_images=4),
     train_seeds=(0,),
     test_seeds=(0,),
@@ -55,11 +55,12 @@ TINY = Preset(
 QUICK = Preset(
     name="quick",
     about="minutes on two CPU cores: a thin ResNet on small images",
-    # lr: read off the sources' validation images; inner_lr keeps the paper's ratio eta / gamma = 0.2
+    # lr: the best of 0.02, 0.05, 0.1 and 0.2 on the validation images of G, S, I, M (AGG, seeds 100 and 101, which no
+    # study uses); inner_lr keeps the paper's ratio eta / gamma = 0.2
     training=TrainingConfig(
-        backbone="thin", steps=400, batch_per_domain=3, crop=(96, 128), lr=0.05, inner_lr=0.01, checkpoint_every=100
+        backbone="thin", steps=400, batch_per_domain=3, crop=(96, 128), lr=0.1, inner_lr=0.02, checkpoint_every=100
     ),
-    streets=StreetsSize(96, 192, train_images=200, val_images=60),
+    streets=StreetsSize(96, 192, train_images=200, val_images=48),
     train_seeds=(0, 1, 2),
     test_seeds=(0, 1, 2),
     batch_sizes=(1, 2, 4, 8, 16),

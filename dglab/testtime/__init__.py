@@ -7,6 +7,7 @@ from dglab.testtime.normalization import (
     TargetNormalization,
     preserved_statistics,
     reestimate_statistics,
+    shift_by_layer,
 )
 from dglab.testtime.style import Style, style_distance, styles_of
 
@@ -18,6 +19,7 @@ __all__ = [
     "TargetNormalization",
     "preserved_statistics",
     "reestimate_statistics",
+    "shift_by_layer",
     "style_distance",
     "styles_of",
 ]

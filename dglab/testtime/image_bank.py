@@ -4,17 +4,25 @@ QIB takes the most recent ones, SIB the most similar in style (Eq. 10).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from dglab.errors import InputError
 from dglab.seeds import derive_seed
-from dglab.testtime.normalization import BatchStatistics, Predictor, check_prior, normalizing_with
+from dglab.testtime.normalization import (
+    BatchStatistics,
+    Predictor,
+    Statistics,
+    check_prior,
+    moments_of,
+    normalizing_with,
+)
 from dglab.testtime.style import Style, find_style_layer, style_distance, styles_of
 
 
@@ -67,6 +75,58 @@ POLICIES: dict[str, Callable[[Query], list[int]]] = {
 REMOVALS = ("fifo", "random")
 STATISTICS = ("joint",)
 COLD_STARTS = ("self", "source")
+
+
+def _first_row(rows: Any) -> Any:
+    return rows[:1] if isinstance(rows, Tensor) else rows
+
+
+@contextmanager
+def first_only_after(model: nn.Module, layer: str) -> Iterator[None]:
+    """Inside, only the first image of a batch goes on from a BatchNorm layer, normalized by the whole batch's moments.
+
+    After the last BatchNorm layer the images of a batch no longer act on each other, so head and upsampling need not
+    be computed for the neighbours. To be entered after ``normalizing_with``; an empty name changes nothing.
+    """
+
+    def before_forward(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        module._buffers["running_mean"], module._buffers["running_var"] = moments_of(inputs[0])
+        return (inputs[0][:1],)
+
+    handle = model.get_submodule(layer).register_forward_pre_hook(before_forward) if layer else None
+    try:
+        yield
+    finally:
+        if handle is not None:
+            handle.remove()
+
+
+def find_tail(model: nn.Module, images: Tensor, statistics: Statistics) -> str:
+    """The last BatchNorm layer that runs, if cutting the batch there leaves the first image's output as it is.
+
+    Tried once on real images: where it fails or changes the output, as it may where later layers mix in earlier
+    features, the answer is an empty name and nothing is cut.
+    """
+    calls: list[str] = []
+
+    def listen(name: str, x: Tensor, source: Any) -> Any:
+        calls.append(name)
+        return statistics(name, x, source)
+
+    with normalizing_with(model, listen):
+        whole = tree_map(_first_row, model(images))
+    if calls.count(calls[-1]) > 1 or getattr(statistics, "prior", 0.0):
+        return ""
+    try:
+        with normalizing_with(model, statistics), first_only_after(model, calls[-1]):
+            cut = tree_map(_first_row, model(images))
+    except RuntimeError:  # shapes no longer fit: this network cannot be cut here
+        return ""
+    pairs = zip(tree_leaves(whole), tree_leaves(cut), strict=True)
+    same = all(
+        torch.allclose(w, c, rtol=1e-4, atol=1e-5 * float(w.abs().max())) for w, c in pairs if isinstance(w, Tensor)
+    )
+    return calls[-1] if same else ""
 
 
 class ImageBank(Predictor):
@@ -136,6 +196,7 @@ class ImageBank(Predictor):
         self.neighbors, self.capacity, self.policy, self.removal = neighbors, capacity, policy, removal
         self.cold_start, self.min_gap, self.seed = cold_start, min_gap, seed
         self.batch_statistics = BatchStatistics(prior)
+        self._tail: str | None = None  # not looked for yet
         self._streams: dict[str, ImageBank] = {}
         self.reset()
 
@@ -174,8 +235,10 @@ class ImageBank(Predictor):
         """Let images arrive without predicting them: to fill a bank from a past stream. Arguments as for a call."""
         self.check(images)
         self._check_size(images)
-        for image, d in zip(images, self._domains(domain, len(images)), strict=True):
-            self._store(image, self._style(image), d)
+        domains = self._domains(domain, len(images))
+        styles = styles_of(self.model, images, self.style_layer)  # N x C each, in one pass
+        for image, mean, deviation, d in zip(images, *styles, domains, strict=True):
+            self._store(image, Style(mean, deviation), d)
 
     def _arrive(self, image: Tensor, domain: Any) -> Any:
         style = self._style(image)
@@ -205,9 +268,11 @@ class ImageBank(Predictor):
         together = torch.stack([image, *(entry.image for entry in neighbors)])  # (M + 1) x 3 x H x W
         alone_by_source = not neighbors and self.cold_start == "source"
         statistics = (lambda name, x, source: source) if alone_by_source else self.batch_statistics
-        with normalizing_with(self.model, statistics):
+        if neighbors and self._tail is None:
+            self._tail = find_tail(self.model, together, statistics)
+        with normalizing_with(self.model, statistics), first_only_after(self.model, self._tail if neighbors else ""):
             output = self.model(together)
-        return tree_map(lambda rows: rows[:1] if isinstance(rows, Tensor) else rows, output)
+        return tree_map(_first_row, output)
 
     def _store(self, image: Tensor, style: Style, domain: Any) -> None:
         if len(self.entries) == self.capacity:

@@ -13,13 +13,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from dglab.batchnorm import batchnorm_layers, moments_dims
 from dglab.errors import InputError
 
 Moments = tuple[Tensor, Tensor]  # mean and biased variance per channel, C each
 Statistics = Callable[[str, Tensor, Moments | None], Moments | None]
-# (layer's path, its input N x C x ..., its source statistics if it has any) -> statistics to use; None: its own
+# (layer's path, its input N x C x ..., its source statistics if it has any) -> statistics to use;
+# None: those of its input, computed by the layer itself as in training
 
 
 @contextmanager
@@ -37,7 +39,9 @@ def normalizing_with(model: nn.Module, statistics: Statistics) -> Iterator[None]
     def lend(name: str) -> Callable[[nn.Module, tuple], None]:
         def before_forward(layer: nn.Module, inputs: tuple) -> None:
             moments = statistics(name, inputs[0], sources[name])
-            layer._buffers["running_mean"], layer._buffers["running_var"] = moments or sources[name] or (None, None)
+            if moments is None and (isinstance(layer, FrozenBatchNorm2d) or layer.eps == 0):
+                moments = moments_of(inputs[0])  # such a layer refuses to compute its own
+            layer._buffers["running_mean"], layer._buffers["running_var"] = moments or (None, None)
 
         return before_forward
 
@@ -87,14 +91,20 @@ class BatchStatistics:
 
     A layer that would see one value per channel (a 1 x 1 map of one image) has no variance to speak of: it keeps its
     source statistics, and one warning says so.
+
+    Args:
+        prior: share of the source statistics, 0 to 1.
+        explicit: compute the moments here even where the layer could do so itself, faster.
     """
 
-    def __init__(self, prior: float) -> None:
-        self.prior, self._warned = prior, False
+    def __init__(self, prior: float, explicit: bool = False) -> None:
+        self.prior, self.explicit, self._warned = prior, explicit, False
 
     def __call__(self, name: str, x: Tensor, source: Moments | None) -> Moments | None:
         if x.numel() == x.shape[1]:
             self._warn(name)
+            return source
+        if self.prior == 0 and not self.explicit:
             return None
         return blend(moments_of(x), source, self.prior)
 
@@ -106,6 +116,29 @@ class BatchStatistics:
                 "statistics. Give it more images at a time, or larger ones.",
                 stacklevel=2,
             )
+
+
+def shift_by_layer(model: nn.Module, images: Tensor) -> dict[str, float]:
+    """How far a batch's statistics lie from the source's, layer by layer: where in the network a domain shift shows.
+
+    Args:
+        model: any network whose BatchNorm layers have running statistics; source statistics normalize throughout.
+        images: N x 3 x H x W.
+
+    Returns:
+        Layer's path -> |mu_batch - mu_source| / sigma_source, averaged over channels.
+    """
+    shifts: dict[str, float] = {}
+
+    def look(name: str, x: Tensor, source: Moments | None) -> Moments | None:
+        if source is not None:
+            mean, variance = source
+            shifts[name] = ((moments_of(x)[0] - mean).abs() / (variance + 1e-5).sqrt()).mean().item()
+        return source
+
+    with normalizing_with(model, look):
+        model(images)
+    return shifts
 
 
 class Predictor:
@@ -194,14 +227,14 @@ class PooledMoments:
     """
 
     def __init__(self) -> None:
-        self.batch_statistics = BatchStatistics(prior=0.0)
+        self.batch_statistics = BatchStatistics(prior=0.0, explicit=True)
         self.count: dict[str, int] = {}
         self.pooled: dict[str, Moments] = {}
 
     def __call__(self, name: str, x: Tensor, source: Moments | None) -> Moments | None:
         moments = self.batch_statistics(name, x, source)
-        if moments is None:
-            return None
+        if moments is source:
+            return source
         n, m = self.count.get(name, 0), x.numel() // x.shape[1]
         self.count[name] = n + m
         if n == 0:
@@ -285,13 +318,13 @@ def reestimate_statistics(model: nn.Module, batches: Iterable[Tensor], statistic
     if statistics != "running":
         raise InputError(f"statistics is {statistics!r}; expected 'running', the average that training accumulates")
     checker = Predictor(model)
-    batch_statistics = BatchStatistics(prior=0.0)
+    batch_statistics = BatchStatistics(prior=0.0, explicit=True)
     sums: dict[str, list[Tensor]] = {}
     count = 0
 
     def collect(name: str, x: Tensor, source: Moments | None) -> Moments | None:
         moments = batch_statistics(name, x, source)
-        if moments is not None and source is not None:
+        if moments is not source and source is not None:
             n = x.numel() // x.shape[1]
             mean, variance = moments[0], moments[1] * (n / (n - 1))
             total = sums.setdefault(name, [torch.zeros_like(mean), torch.zeros_like(variance), 0])

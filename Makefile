@@ -1,0 +1,35 @@
+# Each target makes .venv by itself the first time; after that it costs seconds.
+PYTHON ?= python3
+BIN = .venv/bin
+export VIRTUAL_ENV = $(CURDIR)/.venv
+
+.PHONY: reproduce test lab lessons lint clean
+
+reproduce: .venv/ready
+	$(BIN)/dglab reproduce --preset quick
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --nbval-lax --nbval-cell-timeout=300 notebooks
+
+lab: .venv/ready
+	$(BIN)/jupyter lab notebooks
+
+# for those who change the lessons: execute them with quick and store the outputs in the notebooks
+lessons: .venv/ready
+	$(BIN)/dglab reproduce --preset quick
+	$(BIN)/python -m dglab.experiments.lessons
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+clean:
+	rm -rf .venv results

@@ -1,0 +1,158 @@
+"""Sliders over real predictions: batch size M, queue size Q, style layer. Each redraw computes, nothing is canned."""
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ipywidgets
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from dglab import plots
+from dglab.data import Joined
+from dglab.evaluation import ConfusionMatrix, arrival_order
+from dglab.models import logits_of
+from dglab.testtime import ImageBank, SourceNormalization, TargetNormalization
+
+
+def redraw(draw: Callable[..., Figure], controls: Mapping[str, ipywidgets.Widget]) -> ipywidgets.Widget:
+    """Controls above a figure that follows them.
+
+    Args:
+        draw: takes the controls' values by name and returns a figure.
+        controls: name -> widget with a ``value``.
+    """
+    screen = ipywidgets.Image(format="png", layout={"max_width": "100%"})
+
+    def update(_: Any = None) -> None:
+        picture = io.BytesIO()
+        draw(**{name: widget.value for name, widget in controls.items()}).savefig(picture, format="png", dpi=80)
+        screen.value = picture.getvalue()
+
+    for widget in controls.values():
+        widget.observe(update, "value")
+    update()
+    return ipywidgets.VBox([ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "row wrap"}), screen])
+
+
+def _choice(description: str, options: Any, value: Any) -> ipywidgets.SelectionSlider:
+    return ipywidgets.SelectionSlider(
+        options=options,
+        value=value,
+        description=description,
+        continuous_update=False,
+        style={"description_width": "initial"},
+    )
+
+
+def _score(prediction: Tensor, label: Tensor) -> str:
+    matrix = ConfusionMatrix()
+    matrix.update(prediction, label)
+    return f"mIoU of this image {100 * matrix.miou():.1f}"
+
+
+def _as_batch(images: list[Tensor], model: nn.Module) -> Tensor:
+    device = next(model.parameters()).device
+    return torch.stack(images).to(device).float() / 255  # N x 3 x H x W
+
+
+def tn_figure(model: nn.Module, stream: Joined, order: list[int], image: int, batch_size: int) -> Figure:
+    """One image under source BN and under TN together with the M - 1 images that arrive after it.
+
+    Args:
+        model: a trained network.
+        stream: the target's images.
+        order: of arrival.
+        image: place of the image in that order.
+        batch_size: M.
+    """
+    members = [order[(image + i) % len(order)] for i in range(batch_size)]
+    picture, label = stream[members[0]]
+    batch = _as_batch([stream[i][0] for i in members], model)
+    source = logits_of(SourceNormalization(model)(batch[:1])).argmax(1)[0].cpu()
+    target = logits_of(TargetNormalization(model)(batch)).argmax(1)[0].cpu()
+    fig, axes = plots.figure(2, 2, (11, 6.2))
+    plots.show(axes[0][0], picture, f"image {members[0]}, normalized with {batch_size - 1} others")
+    plots.show(axes[0][1], label, "ground truth", label=True)
+    plots.show(axes[1][0], source, f"source BN: {_score(source, label)}", label=True)
+    plots.show(axes[1][1], target, f"TN, M = {batch_size}: {_score(target, label)}", label=True)
+    plots.class_legend(fig)
+    return fig
+
+
+def explore_tn(
+    models: Mapping[str, nn.Module], stream: Joined, batch_sizes: tuple[int, ...], test_seed: int = 0
+) -> Any:
+    """Sliders for the image and the test batch size M, and a choice of the trained network."""
+    order = arrival_order(len(stream), test_seed)
+    return redraw(
+        lambda network, image, batch_size: tn_figure(models[network], stream, order, image, batch_size),
+        {
+            "network": ipywidgets.ToggleButtons(options=list(models), description="trained with"),
+            "image": ipywidgets.IntSlider(0, 0, len(stream) - 1, description="arrival", continuous_update=False),
+            "batch_size": _choice("batch size M", batch_sizes, batch_sizes[len(batch_sizes) // 2]),
+        },
+    )
+
+
+def bank_figure(
+    model: nn.Module,
+    stream: Joined,
+    order: list[int],
+    arrival: int,
+    neighbors: int,
+    capacity: int,
+    style_layer: str | int,
+) -> Figure:
+    """What the bank does for one arrival: whom it chooses, and what that changes.
+
+    Args:
+        model: a trained network.
+        stream: a target stream, of one domain or several.
+        order: of arrival.
+        arrival: how many images have arrived before; the last ``capacity`` of them are in the bank.
+        neighbors: M.
+        capacity: Q.
+        style_layer: stage or module path.
+    """
+    bank = ImageBank(model, style_layer, neighbors=neighbors, capacity=capacity)
+    past = order[max(0, arrival - capacity) : arrival]
+    if past:
+        bank.observe(_as_batch([stream[i][0] for i in past], model))
+    picture, label = stream[order[arrival]]
+    batch = _as_batch([picture], model)
+    source = logits_of(SourceNormalization(model)(batch)).argmax(1)[0].cpu()
+    together = logits_of(bank(batch)).argmax(1)[0].cpu()
+    columns = max(4, neighbors)
+    fig, axes = plots.figure(2, columns, (3.1 * columns, 5))
+    for axis in axes.flat:
+        axis.set_axis_off()
+    plots.show(axes[0][0], picture, f"arrival {arrival}, domain {stream.domain_of(order[arrival])}")
+    plots.show(axes[0][1], label, "ground truth", label=True)
+    plots.show(axes[0][2], source, f"source BN:\n{_score(source, label)}", label=True)
+    plots.show(axes[0][3], together, f"SIB:\n{_score(together, label)}", label=True)
+    for axis, number, distance in zip(axes[1], bank.selected, bank.distances, strict=False):
+        chosen = past[number]
+        plots.show(axis, stream[chosen][0], f"chosen: domain {stream.domain_of(chosen)}, distance {distance:.2f}")
+    return fig
+
+
+def explore_bank(
+    model: nn.Module, stream: Joined, queue_sizes: tuple[int, ...], style_layers: tuple, test_seed: int = 0
+) -> Any:
+    """Sliders for the arrival, M, Q and the style layer."""
+    order = arrival_order(len(stream), test_seed)
+    return redraw(
+        lambda arrival, neighbors, capacity, style_layer: bank_figure(
+            model, stream, order, arrival, neighbors, capacity, style_layer
+        ),
+        {
+            "arrival": ipywidgets.IntSlider(
+                len(stream) - 1, 0, len(stream) - 1, description="arrival", continuous_update=False
+            ),
+            "neighbors": _choice("neighbours M", (1, 2, 4, 6), 4),
+            "capacity": _choice("queue Q", queue_sizes, queue_sizes[-1]),
+            "style_layer": _choice("style layer", style_layers, style_layers[0]),
+        },
+    )

@@ -1,0 +1,495 @@
+"""Training, interrupted and resumed in every way a run can be; and what a damaged file does to it."""
+
+import dataclasses
+import functools
+import io
+import json
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import safetensors.torch
+import torch
+
+from dglab.data import streets_domains
+from dglab.data.batches import MultiDomainBatches
+from dglab.errors import InputError
+from dglab.experiments.presets import PRESETS
+from dglab.models import build_model
+from dglab.training import TrainingConfig, cross_entropy, train, trainer
+from dglab.training.checkpoints import load_checkpoint, read_config, save_checkpoint, written_whole
+from dglab.training.methods import METHODS, to_device
+from dglab.training.trainer import CHECKPOINT, LOG, STATE
+
+STEPS = 4
+CONFIG = dataclasses.replace(PRESETS["tiny"].training, method="mldg", sources=("G", "S", "I"), steps=STEPS)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """The same bits are promised for the same number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@functools.cache
+def domains():
+    return streets_domains(32, 64, train_images=3, val_images=1)
+
+
+def run(folder, config=CONFIG, **options):
+    return train(config, domains(), folder, progress=False, **options)
+
+
+def log(folder):
+    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    run(folder)
+    return folder
+
+
+@pytest.fixture
+def checkpoint(finished, tmp_path):
+    """A copy, to be damaged."""
+    path = tmp_path / CHECKPOINT
+    path.write_bytes((finished / CHECKPOINT).read_bytes())
+    return path
+
+
+def interrupt_at(monkeypatch, step):
+    original = trainer.training_step
+
+    def failing(model, batch, config, number):
+        if number == step:
+            raise KeyboardInterrupt
+        return original(model, batch, config, number)
+
+    monkeypatch.setattr(trainer, "training_step", failing)
+
+
+def same_run(folder, other):
+    assert (folder / CHECKPOINT).read_bytes() == (other / CHECKPOINT).read_bytes()
+    assert (folder / LOG).read_bytes() == (other / LOG).read_bytes()
+
+
+# ------------------------------------------------------------------------------------- the same bits, always
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_repeats_bit_for_bit_in_any_number_of_workers(finished, tmp_path, workers):
+    torch.manual_seed(workers + 1)  # whatever the global state, and it stays
+    before = torch.get_rng_state()
+    path = run(tmp_path, workers=workers)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert path == tmp_path / CHECKPOINT and names(tmp_path) == names(finished) == [CHECKPOINT, LOG]
+    same_run(tmp_path, finished)
+
+
+def test_training_moves_the_weights_and_another_seed_moves_them_elsewhere(finished, tmp_path):
+    trained, _ = load_checkpoint(finished / CHECKPOINT)
+    start = build_model("thin", trainer.derive_seed("weights", CONFIG.seed))
+    assert not torch.equal(trained.layer1.conv1.weight, start.layer1.conv1.weight)
+    other, _ = load_checkpoint(run(tmp_path, dataclasses.replace(CONFIG, seed=1)))
+    assert not torch.equal(trained.layer1.conv1.weight, other.layer1.conv1.weight)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("step", range(STEPS))
+def test_an_interrupted_run_goes_on_with_the_same_bits(finished, tmp_path, monkeypatch, every, step):
+    config = dataclasses.replace(CONFIG, checkpoint_every=every)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_at(patch, step)
+        run(tmp_path, config)
+    assert not (tmp_path / CHECKPOINT).exists()
+    saved = step - step % every  # at most one interval is lost
+    assert (tmp_path / STATE).exists() == (saved > 0)
+    trained = []
+    original = trainer.training_step
+    monkeypatch.setattr(trainer, "training_step", lambda *args: trained.append(args[3]) or original(*args))
+    run(tmp_path, config)
+    assert trained == list(range(saved, STEPS))
+    assert names(tmp_path) == [CHECKPOINT, LOG]
+    # The interval is part of the settings, so the metadata differ; weights and log must not.
+    for name, tensor in safetensors.torch.load_file(tmp_path / CHECKPOINT).items():
+        assert torch.equal(tensor, safetensors.torch.load_file(finished / CHECKPOINT)[name])
+    assert (tmp_path / LOG).read_bytes() == (finished / LOG).read_bytes()
+
+
+def test_two_interruptions_and_a_log_cut_in_the_middle_of_a_line(finished, tmp_path, monkeypatch):
+    config = dataclasses.replace(CONFIG, checkpoint_every=1)
+    for step in (1, 3):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            interrupt_at(patch, step)
+            run(tmp_path, config)
+    with open(tmp_path / LOG, "a") as file:  # as a kill between log and state may leave it
+        file.write('{"step": 3, "lr": 0.0')
+    run(tmp_path, config)
+    assert (tmp_path / LOG).read_bytes() == (finished / LOG).read_bytes()
+
+
+KILLED = """
+import dataclasses, sys
+from dglab.cli import main
+from dglab.experiments.presets import PRESETS
+tiny = PRESETS["tiny"]
+PRESETS["tiny"] = dataclasses.replace(tiny, training=dataclasses.replace(tiny.training, checkpoint_every=1))
+main()
+"""
+
+
+def test_a_killed_process_loses_nothing(tmp_path, monkeypatch):
+    """SIGKILL at a random moment of ``dglab train``, then ``--resume``: the bytes of an uninterrupted run."""
+    steps = 60
+    arguments = ["train", "--preset", "tiny", "--method", "mldg", "--task", "G+S->C", "--steps", str(steps),
+                 "--device", "cpu"]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    killed = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", KILLED, *arguments, "--out", str(killed)], env=environment,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while not (killed / STATE).exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(random.uniform(0, 0.1))
+    finally:
+        process.send_signal(signal.SIGKILL)
+        _, stderr = process.communicate()
+    assert process.returncode == -signal.SIGKILL, stderr.decode()
+    assert (killed / STATE).exists() and not (killed / CHECKPOINT).exists()
+
+    from dglab import cli
+
+    tiny = PRESETS["tiny"]
+    training = dataclasses.replace(tiny.training, checkpoint_every=1)
+    monkeypatch.setitem(PRESETS, "tiny", dataclasses.replace(tiny, training=training))
+    monkeypatch.setattr(sys, "argv", ["dglab", *arguments, "--out", str(killed), "--resume"])
+    for argv in (sys.argv, [*sys.argv[:-3], "--out", str(tmp_path / "whole")]):
+        monkeypatch.setattr(sys, "argv", argv)
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert caught.value.code == 0
+    same_run(killed, tmp_path / "whole")
+    assert len(log(killed)) == steps
+
+
+def test_a_half_written_file_never_bears_the_name(tmp_path):
+    path = tmp_path / "sub" / "file"
+    with pytest.raises(RuntimeError, match="disk"), written_whole(path) as beside:
+        beside.write_text("half")
+        raise RuntimeError("disk")
+    assert list(path.parent.iterdir()) == []
+    path.write_text("old")
+    with written_whole(path) as beside:
+        beside.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new" and names(path.parent) == ["file"]
+
+
+# ------------------------------------------------------------------------------ finished and foreign folders
+
+
+def test_a_finished_run_is_returned_untouched(finished, monkeypatch):
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in finished.iterdir()}
+    monkeypatch.setattr(trainer, "training_step", lambda *_: pytest.fail("trained again"))
+    assert run(finished) == finished / CHECKPOINT
+    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in finished.iterdir()} == before
+
+
+def test_a_finished_run_with_other_settings_is_refused(finished):
+    other = dataclasses.replace(CONFIG, lr=0.5, seed=3)
+    with pytest.raises(InputError, match=rf"seed \(0 and 3\), lr \({CONFIG.lr} and 0.5\).*another folder"):
+        run(finished, other)
+
+
+def test_an_interrupted_run_with_other_settings_is_refused_and_kept(tmp_path, monkeypatch):
+    config = dataclasses.replace(CONFIG, checkpoint_every=1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_at(patch, 2)
+        run(tmp_path, config)
+    before = (tmp_path / STATE).read_bytes(), (tmp_path / LOG).read_bytes()
+    with pytest.raises(InputError, match=r"method \(mldg and agg\)"):
+        run(tmp_path, dataclasses.replace(config, method="agg"))
+    assert ((tmp_path / STATE).read_bytes(), (tmp_path / LOG).read_bytes()) == before
+
+
+def test_settings_survive_the_file_and_name_the_run(finished):
+    assert read_config(finished / CHECKPOINT) == CONFIG
+    assert TrainingConfig.from_json(CONFIG.to_json()) == CONFIG
+    addresses = {CONFIG.address}
+    for change in ({"seed": 1}, {"inner_lr": 0.0}, {"sources": ("S", "G", "I")}, {"data": "other"}, {"order": 2}):
+        addresses.add(dataclasses.replace(CONFIG, **change).address)
+    assert len(addresses) == 6 and CONFIG.address.startswith("mldg_G+S+I_seed0_")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps is 0; expected 1 or more"),
+        ({"batch_per_domain": 0}, "batch_per_domain is 0"),
+        ({"checkpoint_every": -1}, "checkpoint_every is -1"),
+        ({"lr": -0.1}, "lr is -0.1; expected a finite number of 0 or more"),
+        ({"inner_lr": float("nan")}, "inner_lr is nan"),
+        ({"alpha": float("inf")}, "alpha is inf"),
+        ({"precision": "16"}, "precision is '16'; expected one of 32, bf16"),
+    ],
+)
+def test_settings_out_of_range_are_refused(change, message):
+    with pytest.raises(InputError) as caught:
+        dataclasses.replace(CONFIG, **change)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "adam"}, "unknown training method 'adam'.*agg, agg2, split, mldg, mldg_mean"),
+        ({"sources": ("G", "X")}, "unknown source domain 'X'.*G, S, I, M, C"),
+        ({"sources": ()}, "no source domain"),
+        ({"sources": ("G",)}, "needs two or more, got 1"),
+        ({"sources": ("G",), "method": "mldg_mean"}, "needs two or more, got 1"),
+        ({"sources": ("G",), "method": "split"}, "needs two or more, got 1"),
+        ({"split": "2:2"}, "the split is '2:2'.*3 source domains"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        run(tmp_path / "new", dataclasses.replace(CONFIG, **change))
+    assert not (tmp_path / "new").exists()
+
+
+# --------------------------------------------------------------------------------------------- damaged files
+
+
+class Code:
+    """Unpickled, it would write a file."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+@pytest.fixture
+def interrupted(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_at(patch, 2)
+        run(tmp_path, dataclasses.replace(CONFIG, checkpoint_every=1))
+    return tmp_path
+
+
+def refuses_to_resume(folder):
+    with pytest.raises(InputError, match=f"cannot resume from .*{STATE} .*remove it to start this run anew"):
+        run(folder, dataclasses.replace(CONFIG, checkpoint_every=1))
+    assert not (folder / CHECKPOINT).exists()
+
+
+def test_a_truncated_state_is_refused_and_its_remedy_works(interrupted, finished):
+    whole = (interrupted / STATE).read_bytes()
+    for size in (0, 1, 100, len(whole) // 2, len(whole) - 1):
+        (interrupted / STATE).write_bytes(whole[:size])
+        refuses_to_resume(interrupted)
+    (interrupted / STATE).unlink()
+    run(interrupted, dataclasses.replace(CONFIG, checkpoint_every=1))
+    assert (interrupted / LOG).read_bytes() == (finished / LOG).read_bytes()
+
+
+def test_a_state_with_code_in_it_is_refused_and_the_code_does_not_run(interrupted):
+    trace = interrupted / "executed"
+    torch.save({"config": "", "step": Code(trace)}, interrupted / STATE)
+    refuses_to_resume(interrupted)
+    (interrupted / STATE).write_bytes(pickle.dumps(Code(trace), protocol=2))
+    refuses_to_resume(interrupted)
+    assert not trace.exists()
+    pickle.loads((interrupted / STATE).read_bytes())  # it would have
+    assert trace.exists()
+
+
+@pytest.mark.parametrize("state", [{"step": 3}, [1, 2], {"config": "no json"}, {"config": '{"colour": 1}'}])
+def test_a_foreign_state_is_refused(interrupted, state):
+    torch.save(state, interrupted / STATE)
+    refuses_to_resume(interrupted)
+
+
+def test_a_truncated_checkpoint_is_refused(checkpoint):
+    whole = checkpoint.read_bytes()
+    for size in (0, 4, 100, len(whole) // 2, len(whole) - 1):
+        checkpoint.write_bytes(whole[:size])
+        with pytest.raises(InputError, match="no readable safetensors file"):
+            load_checkpoint(checkpoint)
+
+
+def test_a_pickle_called_safetensors_is_refused_and_does_not_run(tmp_path):
+    path, trace = tmp_path / CHECKPOINT, tmp_path / "executed"
+    buffer = io.BytesIO()
+    torch.save(Code(trace), buffer)
+    for content in (pickle.dumps(Code(trace)), buffer.getvalue(), b"text", bytes(100)):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="last.safetensors"):
+            load_checkpoint(path)
+    assert not trace.exists()
+
+
+def test_the_weights_of_another_model_are_refused(finished, tmp_path):
+    path = tmp_path / CHECKPOINT
+    config = CONFIG.to_json()
+    tensors = safetensors.torch.load_file(finished / CHECKPOINT)
+
+    def refused(tensors, metadata, message):
+        safetensors.torch.save_file(tensors, path, metadata=metadata)
+        with pytest.raises(InputError, match=message):
+            load_checkpoint(path)
+
+    other_shape = {**tensors, "stem.0.weight": torch.zeros(8, 3, 3, 3)}
+    fewer = {name: tensor for name, tensor in tensors.items() if not name.startswith("head")}
+    refused(other_shape, {"config": config}, "weights of another model than 'thin': stem.0.weight")
+    refused(fewer, {"config": config}, "weights of another model than 'thin'")
+    refused({**tensors, "extra": torch.ones(1)}, {"config": config}, "weights of another model than 'thin': extra")
+    refused(tensors, {"config": config.replace('"thin"', '"resnet18"')}, "weights of another model than 'resnet18'")
+    refused(tensors, {"config": config.replace('"thin"', '"vgg"')}, "unknown backbone 'vgg'")
+    refused(tensors, {"config": '{"colour": 1}'}, "does not carry the configuration")
+    refused(tensors, {"config": "{"}, "does not carry the configuration")
+    refused(tensors, None, "does not carry the configuration")
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    for path in (tmp_path / "none.safetensors", tmp_path):
+        with pytest.raises(InputError, match=f"no checkpoint at {path}"):
+            load_checkpoint(path)
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path):
+    model = build_model("thin", seed=3).train()
+    model(torch.rand(2, 3, 32, 32))  # moves the running statistics
+    save_checkpoint(tmp_path / CHECKPOINT, model, CONFIG)
+    loaded, config = load_checkpoint(str(tmp_path / CHECKPOINT))
+    assert config == CONFIG and not any(module.training for module in loaded.modules())
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+
+
+# --------------------------------------------------------------------------------------- divergence, schedule
+
+
+@pytest.mark.parametrize("every", [1, 100])
+def test_a_learning_rate_that_explodes_stops_with_the_step_named(tmp_path, every):
+    config = dataclasses.replace(CONFIG, method="agg", lr=1e30, checkpoint_every=every)
+    with pytest.raises(InputError, match=r"loss .* is (nan|inf) at step [123]; the learning rate 1e\+30") as caught:
+        run(tmp_path, config)
+    assert not (tmp_path / CHECKPOINT).exists()
+    assert (str(tmp_path / STATE) in str(caught.value)) == (every == 1)  # the last good state, if there is one
+    assert all(line["total"] is not None for line in log(tmp_path))
+
+
+def test_the_learning_rate_follows_the_poly_schedule(tmp_path):
+    config = dataclasses.replace(CONFIG, method="agg", steps=6, lr=0.3, power=0.7)
+    run(tmp_path, config)
+    lines = log(tmp_path)
+    assert [line["step"] for line in lines] == list(range(6))
+    for line in lines:
+        assert line["lr"] == pytest.approx(0.3 * (1 - line["step"] / 6) ** 0.7, rel=1e-6)
+
+
+def test_one_step_by_hand(tmp_path):
+    """The first step of AGG: cross-entropy of the first batch, SGD with weight decay, no momentum yet."""
+    config = dataclasses.replace(CONFIG, method="agg", steps=1, lr=0.2, weight_decay=0.01)
+    trained, _ = load_checkpoint(run(tmp_path, config))
+    model = build_model("thin", trainer.derive_seed("weights", config.seed)).train()
+    images, labels = trainer.training_batches(config, domains(), seed=config.seed, steps=1)[0]
+    torch.manual_seed(trainer.derive_seed("dropout", config.seed, 0))
+    logits = model(images.flatten(0, 1).float() / 255)
+    loss = torch.nn.functional.cross_entropy(logits, labels.flatten(0, 1).long(), ignore_index=255)
+    loss.backward()
+    assert log(tmp_path)[0] == {"step": 0, "lr": 0.2, "ds": pytest.approx(loss.item(), rel=1e-5), "dg": None,
+                                "total": pytest.approx(loss.item(), rel=1e-5)}  # fmt: skip
+    for (name, p), q in zip(model.named_parameters(), trained.parameters(), strict=True):
+        expected = p - 0.2 * (p.grad + 0.01 * p)
+        torch.testing.assert_close(q, expected, rtol=1e-4, atol=1e-6, msg=name)
+    for p, q in zip(model.buffers(), trained.buffers(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+
+
+# --------------------------------------------------------------------------------------------------- methods
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"method": name} for name in METHODS]
+    + [{"method": "mldg", "inner_lr": 0.0}, {"method": "mldg", "order": 2}, {"method": "mldg", "split": "random"}],
+    ids=lambda change: " ".join(map(str, change.values())),
+)
+def test_every_method_trains(tmp_path, change):
+    config = dataclasses.replace(CONFIG, steps=2, **change)
+    model, found = load_checkpoint(run(tmp_path, config))
+    assert found == config and all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
+    two_terms = config.method not in ("agg", "agg2")
+    for line in log(tmp_path):
+        ds, dg, total = line["ds"], line["dg"], line["total"]
+        assert 0 < ds < 20 and (dg is not None) == two_terms
+        expected = {"agg": ds, "agg2": 2 * ds, "mldg_mean": ((dg or 0) + ds) / 2}.get(config.method, (dg or 0) + ds)
+        assert total == pytest.approx(expected)
+
+
+def test_one_source_is_enough_for_agg(tmp_path):
+    assert run(tmp_path, dataclasses.replace(CONFIG, method="agg", sources=("G",), steps=1)).exists()
+
+
+def test_bf16_trains_close_to_float32(tmp_path):
+    losses = []
+    for precision in ("32", "bf16"):
+        run(tmp_path / precision, dataclasses.replace(CONFIG, method="agg", steps=1, precision=precision))
+        losses.append(log(tmp_path / precision)[0]["ds"])
+    assert losses[1] == pytest.approx(losses[0], rel=0.05) and losses[0] != losses[1]
+
+
+def gradients(method, **change):
+    """The gradient of the first step, by parameter."""
+    config = dataclasses.replace(CONFIG, method=method, **change)
+    model = build_model("thin", seed=0).train()
+    batch = to_device(trainer.training_batches(config, domains(), seed=0, steps=1)[0], torch.device("cpu"))
+    torch.manual_seed(0)
+    losses = METHODS[method](model, cross_entropy, batch, config, torch.Generator().manual_seed(5))
+    return losses, [parameter.grad for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize(
+    ("method", "factor", "of", "change"),
+    [("agg2", 2.0, "agg", {}), ("mldg_mean", 0.5, "mldg", {}), ("mldg_mean", 0.5, "mldg", {"order": 2, "alpha": 0.3})],
+)
+def test_controls_of_the_step_length(method, factor, of, change):
+    losses, controlled = gradients(method, **change)
+    plain_losses, plain = gradients(of, **change)
+    assert losses.total == pytest.approx(factor * plain_losses.total)
+    for one, other in zip(controlled, plain, strict=True):
+        torch.testing.assert_close(one, factor * other, rtol=1e-4, atol=1e-7)
+    assert max(gradient.abs().max() for gradient in plain) > 1e-3
+
+
+def test_the_inner_step_makes_mldg_differ_from_its_control():
+    _, with_step = gradients("mldg", inner_lr=0.1)
+    _, without = gradients("mldg", inner_lr=0.0)
+    assert not torch.allclose(with_step[0], without[0], rtol=1e-3)
+
+
+def test_batches_hold_every_source_in_the_order_of_the_task():
+    batches = trainer.training_batches(CONFIG, domains(), seed=0, steps=2)
+    assert isinstance(batches, MultiDomainBatches) and [d.letter for d in batches.domains] == ["G", "S", "I"]
+    images, labels = batches[0]
+    assert images.shape == (CONFIG.batch_per_domain, 3, 3, *CONFIG.crop) and labels.shape == images[:, :, 0].shape
+    floats, integers = to_device((images, labels), torch.device("cpu"))
+    assert floats.max() <= 1 and floats.dtype == torch.float32 and integers.dtype == torch.int64
