@@ -35,7 +35,8 @@ def cross_entropy(output: Any, labels: Tensor) -> Tensor:
     """
     logits = logits_of(output)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half precision is too coarse for a mean
-    return F.cross_entropy(logits, labels.long(), ignore_index=IGNORED)
+    pixels = logits.movedim(1, -1).reshape(-1, logits.shape[1])  # (N H W) x 19: much faster on a CPU, the same mean
+    return F.cross_entropy(pixels, labels.long().reshape(-1), ignore_index=IGNORED)
 
 
 def loss_of(model: nn.Module, loss_fn: LossFunction, batch: Batch) -> Tensor:
