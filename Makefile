@@ -15,10 +15,11 @@ test: .venv/ready
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks
 
-# for those who change the lessons: execute them with quick and store the outputs in the notebooks
+# for those who change the lessons: execute them with quick, store the outputs in the notebooks, renew what ships along
 lessons: .venv/ready
 	$(BIN)/dglab reproduce --preset quick
 	$(BIN)/python -m dglab.experiments.lessons
+	$(BIN)/python -m dglab.experiments.ship
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -32,16 +32,17 @@ def measure(cases: dict[str, Case], *, device: str, rounds: int = 20, warmup: in
     """
     times: dict[str, list[float]] = {name: [] for name in cases}
     peaks: dict[str, float] = {}
+    on_cuda = torch.device(device).type == "cuda"
     for current in range(warmup + rounds):
         for name, case in cases.items():
-            if device == "cuda":
-                torch.cuda.synchronize()
-                torch.cuda.reset_peak_memory_stats()
+            if on_cuda:
+                torch.cuda.synchronize(device)
+                torch.cuda.reset_peak_memory_stats(device)
             start = time.perf_counter()
             case()
-            if device == "cuda":
-                torch.cuda.synchronize()
-                peaks[name] = torch.cuda.max_memory_allocated() / 2**20
+            if on_cuda:
+                torch.cuda.synchronize(device)
+                peaks[name] = torch.cuda.max_memory_allocated(device) / 2**20
             if current >= warmup:
                 times[name].append(time.perf_counter() - start)
     plain = next(iter(times.values()))

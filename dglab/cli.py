@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import sys
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,12 +20,30 @@ app = typer.Typer(
     help="Domain generalization in semantic segmentation: train, test, reproduce.",
 )
 
+
+def _writable(*, folder: bool) -> Callable[[Path | None], Path | None]:
+    """The callback of an option that names an output: what cannot be written is refused before work starts."""
+
+    def check(path: Path | None) -> Path | None:
+        from dglab.training.checkpoints import check_writable
+
+        if path is not None:
+            check_writable(path, folder=folder)
+        return path
+
+    return check
+
+
 TaskOption = Annotated[str, typer.Option(help="sources->targets, for example 'G+S+I+M->C'")]
-DataOption = Annotated[Path | None, typer.Option(help="prepared root; without it, the embedded streets")]
+DataOption = Annotated[
+    Path | None, typer.Option(help="prepared root; without it, the embedded streets", resolve_path=True)
+]  # resolved, so that a folder called streets is not taken for the embedded ones
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 CheckpointOption = Annotated[Path, typer.Option(help="last.safetensors of a finished run")]
 PresetOption = Annotated[str, typer.Option(help="quick, standard or paper; see dglab presets")]
-TestMethodOption = Annotated[str, typer.Option(help="bn, bn-reestimated, tn, adabn, qib or sib")]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", help="write the record to this file", callback=_writable(folder=False))
+]
 BatchSizeOption = Annotated[int | None, typer.Option(help="M of tn: images normalized together")]
 NeighborsOption = Annotated[int | None, typer.Option(help="M of qib and sib: images chosen from the bank")]
 CapacityOption = Annotated[int | None, typer.Option(help="Q of qib and sib: images that the bank keeps")]
@@ -39,18 +58,23 @@ class BenchName(StrEnum):
     testtime = "testtime"
 
 
+def _refuse_foreign(method: str, given: Iterable[str], allowed: Iterable[str]) -> None:
+    """An option that the method does not read is wrong use, for its user believes that it does something."""
+    foreign = [name for name in given if name not in allowed]
+    if foreign:
+        flags = ", ".join("--" + name.replace("_", "-") for name in foreign)
+        raise InputError(f"{flags} does not belong to --method {method}; leave it out, or choose another method")
+
+
 def _test_config(method: str, **options: Any) -> Any:
-    """The test's settings, with the paper's defaults; an option that the method does not have is wrong use."""
+    """The test's settings, with the paper's defaults where an option is not given (None)."""
     from dglab.testtime.methods import BANK_POLICIES, TestConfig, bank
 
     bank_only = ("neighbors", "capacity", "style_layer", "statistics")
     given = {name: value for name, value in options.items() if value is not None}
-    allowed = {"tn": ("batch_size", "test_seed"), **dict.fromkeys(BANK_POLICIES, (*bank_only, "test_seed"))}
+    allowed = {"tn": ("batch_size",), **dict.fromkeys(BANK_POLICIES, bank_only)}
     TestConfig(method)  # an unknown method is named first
-    foreign = [name for name in given if name not in (*allowed.get(method, ()), "test_seed")]
-    if foreign:
-        flags = ", ".join("--" + name.replace("_", "-") for name in foreign)
-        raise InputError(f"{flags} does not belong to --method {method}; leave it out, or choose another method")
+    _refuse_foreign(method, given, (*allowed.get(method, ()), "test_seed"))
     if method not in BANK_POLICIES:
         return TestConfig(method, **given)
     layer = given.pop("style_layer", "1")
@@ -62,16 +86,17 @@ def _test_config(method: str, **options: Any) -> Any:
 def train(
     method: Annotated[str, typer.Option(help="agg, agg2, split, mldg or mldg_mean")],
     task: TaskOption,
-    out: Annotated[Path, typer.Option(help="folder of the run")],
+    out: Annotated[Path, typer.Option(help="folder of the run", callback=_writable(folder=True))],
     data: DataOption = None,
     preset: PresetOption = "quick",
     backbone: Annotated[str | None, typer.Option(help="thin, resnet18, resnet50, resnet101 or deeplabv3")] = None,
     steps: Annotated[int | None, typer.Option(help="training steps")] = None,
     seed: Annotated[int, typer.Option(help="of weights, batches and splits")] = 0,
+    lr: Annotated[float | None, typer.Option(help="gamma, the learning rate at the start")] = None,
     order: Annotated[int | None, typer.Option(help="of MLDG: 1 or 2")] = None,
-    inner_lr: Annotated[float | None, typer.Option(help="eta, the inner step; 0 is a control")] = None,
-    alpha: Annotated[float | None, typer.Option(help="weight of L_ds, Eq. 6")] = None,
-    split: Annotated[str | None, typer.Option(help="meta-train:meta-test as n:m, or random")] = None,
+    inner_lr: Annotated[float | None, typer.Option(help="of MLDG: eta, the inner step; 0 is a control")] = None,
+    alpha: Annotated[float | None, typer.Option(help="of MLDG: weight of L_ds, Eq. 6")] = None,
+    split: Annotated[str | None, typer.Option(help="of MLDG and split: half, random, or n:m")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run in --out")] = False,
     device: DeviceOption = "auto",
     precision: Annotated[str | None, typer.Option(help="32 or bf16")] = None,
@@ -80,19 +105,23 @@ def train(
     from dglab.experiments.lab import Lab, choose_device
     from dglab.experiments.presets import find_preset
     from dglab.tasks import parse_task
-    from dglab.training.trainer import CHECKPOINT, LOG, check_fits
+    from dglab.training.methods import OPTIONS
+    from dglab.training.trainer import CHECKPOINT, LOG, STATE, check_fits
     from dglab.training.trainer import train as run
 
-    lab = Lab(find_preset(preset), str(data or "streets"), out, choose_device(device))
-    options = {"backbone": backbone, "steps": steps, "order": order, "inner_lr": inner_lr, "alpha": alpha,
-               "split": split, "precision": precision}  # fmt: skip
+    of_methods = {"order": order, "inner_lr": inner_lr, "alpha": alpha, "split": split}
+    options = {"backbone": backbone, "steps": steps, "lr": lr, "precision": precision, **of_methods}
     changes = {name: value for name, value in options.items() if value is not None}
+    if method in OPTIONS:  # an unknown one is named below
+        _refuse_foreign(method, [name for name in of_methods if name in changes], OPTIONS[method])
+    lab = Lab(find_preset(preset), str(data or "streets"), out, choose_device(device))
     sources = parse_task(task, tuple(lab.domains)).sources
     config = lab.training(sources, seed, method=method, **changes)
     check_fits(config, lab.domains)
     if (out / CHECKPOINT).exists():
         raise InputError(f"{out} holds a finished run; choose another --out, or remove it")
-    if (out / LOG).exists() and not resume:
+    begun = (out / STATE).exists() or ((out / LOG).is_file() and (out / LOG).stat().st_size > 0)
+    if begun and not resume:
         raise InputError(f"{out} holds an interrupted run; add --resume to go on with it, or choose another --out")
     typer.echo(f"trained: {run(config, lab.domains, out, device=lab.device)}")
 
@@ -101,7 +130,7 @@ def train(
 def evaluate(
     checkpoint: CheckpointOption,
     task: TaskOption,
-    method: TestMethodOption,
+    method: Annotated[str, typer.Option(help="bn, bn-reestimated, tn, adabn, qib or sib")],
     data: DataOption = None,
     batch_size: BatchSizeOption = None,
     neighbors: NeighborsOption = None,
@@ -109,7 +138,7 @@ def evaluate(
     style_layer: StyleLayerOption = None,
     statistics: StatisticsOption = None,
     seed: Annotated[int, typer.Option(help="of the order in which the images arrive")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="write the scores to this file")] = None,
+    json_file: JsonOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Score a checkpoint on the validation images of a task's targets (several targets make one mixed stream)."""
@@ -129,7 +158,8 @@ def evaluate(
             f"{checkpoint} was trained on {'+'.join(config.sources)}, the task {wanted} names other sources; "
             f"write --task '{'+'.join(config.sources)}->{wanted.target}'"
         )
-    result = run_test(lab, model, Job(config, dataclasses.replace(test, domains=wanted.targets)))
+    test = dataclasses.replace(test, domains=wanted.targets)
+    result = run_test(lab, model, Job(config, test))
     values = zip(CLASS_NAMES, result.matrix.iou().tolist(), strict=True)
     iou = {name: None if math.isnan(value) else value for name, value in values}
     for name, value in iou.items():
@@ -152,8 +182,8 @@ def evaluate(
 def predict(
     checkpoint: CheckpointOption,
     images: Annotated[Path, typer.Option(help="folder of jpg and png images, taken in natural order of their names")],
-    method: TestMethodOption,
-    out: Annotated[Path, typer.Option(help="gets labels/ (trainIds) and overlays/")],
+    method: Annotated[str, typer.Option(help="bn, tn, adabn, qib or sib")],
+    out: Annotated[Path, typer.Option(help="gets labels/ (trainIds) and overlays/", callback=_writable(folder=True))],
     batch_size: BatchSizeOption = None,
     neighbors: NeighborsOption = None,
     capacity: CapacityOption = None,
@@ -163,12 +193,13 @@ def predict(
 ) -> None:
     """Predict a folder of images: label PNGs and colour overlays."""
     from dglab.experiments.lab import choose_device
-    from dglab.predict import predict_folder
+    from dglab.predict import check_method, predict_folder
     from dglab.training.checkpoints import load_checkpoint
 
     device = choose_device(device)
     test = _test_config(method, batch_size=batch_size, neighbors=neighbors, capacity=capacity, style_layer=style_layer,
                         statistics=statistics)  # fmt: skip
+    check_method(test)
     model, _ = load_checkpoint(checkpoint, device)
     count = predict_folder(model, images, out, test, device)
     typer.echo(f"predicted {count} images into {out / 'labels'} and {out / 'overlays'}")
@@ -179,7 +210,10 @@ def reproduce(
     preset: PresetOption = "quick",
     data: DataOption = None,
     only: Annotated[str | None, typer.Option(help="one lesson, for example 04_tn")] = None,
-    out: Annotated[Path | None, typer.Option(help="results folder; default results/<preset>[-<name>]")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="results folder; default results/<preset>[-<name>]", callback=_writable(folder=True)),
+    ] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Run every study and lesson; leaves notebooks, tables.csv, figures and report.html."""
@@ -196,7 +230,7 @@ def bench(
     model: Annotated[str, typer.Option(help="a backbone")] = "thin",
     size: Annotated[str, typer.Option(help="HxW in pixels")] = "96x192",
     device: DeviceOption = "auto",
-    json_file: Annotated[Path | None, typer.Option("--json", help="write the record to this file")] = None,
+    json_file: JsonOption = None,
 ) -> None:
     """Time training steps or test-time methods as ratios to the plain case."""
     from dglab.bench import run_bench

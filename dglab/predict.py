@@ -14,12 +14,13 @@ from tqdm.auto import tqdm
 
 from dglab.classes import colorize
 from dglab.errors import InputError
-from dglab.files import image_header, read_image
+from dglab.files import read_image
 from dglab.models import logits_of
 from dglab.testtime.methods import TestConfig, build_predictor
 from dglab.training.checkpoints import written_whole
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
+METHODS = ("bn", "tn", "adabn", "qib", "sib")  # those that need neither source data nor the images' domains
 OPACITY = 0.55  # of the classes over the image
 
 
@@ -32,7 +33,7 @@ class Folder:
 
 
 def list_images(folder: Path) -> Folder:
-    """Find the images and read their sizes, so that what cannot be predicted is known before anything is written.
+    """Find the images and decode each once, so that what cannot be predicted is known before anything is written.
 
     Raises:
         InputError: for a missing folder, one without images, two of the same stem, or an unreadable file.
@@ -46,7 +47,7 @@ def list_images(folder: Path) -> Folder:
     twice = next((path for path in paths if stems.count(path.stem) > 1), None)
     if twice is not None:
         raise InputError(f"{folder} holds two images called {twice.stem}; their predictions would overwrite each other")
-    return Folder(paths, [image_header(path).size[::-1] for path in paths])
+    return Folder(paths, [read_image(path).shape[:2] for path in paths])
 
 
 def predict_folder(model: nn.Module, images: Path, out: Path, test: TestConfig, device: str = "cpu") -> int:
@@ -63,11 +64,11 @@ def predict_folder(model: nn.Module, images: Path, out: Path, test: TestConfig, 
         How many were predicted.
 
     Raises:
-        InputError: before anything is written, for images that cannot be read or normalized together.
+        InputError: before anything is written, for a method that a folder of images does not serve, and for images
+            that cannot be read or normalized together.
     """
+    check_method(test)
     folder = list_images(images)
-    if test.method == "bn-reestimated":
-        raise InputError("bn-reestimated needs the source data, which a folder of images is not; use dglab evaluate")
     joint = test.method in ("tn", "adabn") and (test.batch_size or 1) > 1
     if (joint or test.neighbors or test.method in ("qib", "sib")) and len(set(folder.sizes)) > 1:
         raise InputError(
@@ -84,6 +85,15 @@ def predict_folder(model: nn.Module, images: Path, out: Path, test: TestConfig, 
                 _write(out, path, label)
                 bar.update()
     return len(folder.paths)
+
+
+def check_method(test: TestConfig) -> None:
+    """Refuse what needs more than images: the source data, or the domain of each image."""
+    if test.method not in METHODS:
+        raise InputError(
+            f"predict cannot use {test.method}; its methods are {', '.join(METHODS)}. bn-reestimated needs the source "
+            "data, random and oracle are controls for a labelled stream: use dglab evaluate"
+        )
 
 
 def _batches(folder: Folder, size: int, device: str) -> Iterator[Tensor]:

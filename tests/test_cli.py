@@ -1,5 +1,6 @@
 """The command line as people use it, and as they misuse it: exit codes, messages, and what is left on disk."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -155,6 +156,7 @@ def test_evaluate_by_every_method(checkpoint, tmp_path, dglab, method):
     present = [value for value in iou.values() if value is not None]
     assert record["miou"] == pytest.approx(np.mean(present)) and record["absent_classes"] == 19 - len(present)
     assert (record["task"], record["method"], record["checkpoint"]) == ("G+S->C", method, str(checkpoint))
+    assert record["domains"] == ["C"]
     assert f"mIoU {100 * np.mean(present):.2f} over {len(present)} classes, G+S->C, {method}" in text
     assert [line.split("  ")[0] for line in text.splitlines()[:19]] == list(CLASS_NAMES)
 
@@ -169,7 +171,7 @@ def test_evaluate_repeats_and_its_options_matter(checkpoint, tmp_path, dglab):
     sib = confusion("--method", "sib")
     assert confusion("--method", "sib") == sib
     assert (sib["neighbors"], sib["capacity"], sib["style_layer"], sib["statistics"]) == (4, 128, 1, "joint")
-    assert 0 <= sib["selection_accuracy"] <= 1 and sib["task"] == "S+G->C+M"
+    assert 0 <= sib["selection_accuracy"] <= 1 and sib["task"] == "S+G->C+M" and sib["domains"] == ["C", "M"]
     for options in (("--neighbors", "1"), ("--capacity", "1"), ("--style-layer", "4"), ("--seed", "1")):
         assert confusion("--method", "sib", *options)["confusion"] != sib["confusion"]
     by_path = confusion("--method", "sib", "--style-layer", "layer1")
@@ -181,13 +183,31 @@ def test_evaluate_repeats_and_its_options_matter(checkpoint, tmp_path, dglab):
 def test_own_folders_train_and_evaluate(root, tmp_path, dglab):
     out = tmp_path / "run"
     dglab(*TRAIN, "--method", "mldg_mean", "--task", "A+B->D", "--out", out, "--data", root, "--order", "2",
-          "--inner-lr", "0.5", "--alpha", "0.3", "--split", "1:1", "--seed", "7", "--steps", "1")  # fmt: skip
+          "--inner-lr", "0.5", "--alpha", "0.3", "--split", "1:1", "--seed", "7", "--steps", "1", "--lr",
+          "0.25")  # fmt: skip
     _, config = load_checkpoint(out / "last.safetensors")
     assert (config.method, config.sources, config.order, config.inner_lr) == ("mldg_mean", ("A", "B"), 2, 0.5)
-    assert (config.alpha, config.split, config.seed, config.steps) == (0.3, "1:1", 7, 1)
+    assert (config.alpha, config.split, config.seed, config.steps, config.lr) == (0.3, "1:1", 7, 1, 0.25)
     text = dglab("evaluate", "--checkpoint", out / "last.safetensors", "--task", "A+B->D", "--method", "tn", "--data",
                  root, "--batch-size", "2", "--device", "cpu")  # fmt: skip
     assert "A+B->D, tn" in text
+
+
+def test_a_folder_called_streets_is_not_the_embedded_streets(root, tmp_path, dglab, monkeypatch):
+    root.rename(tmp_path / "streets")
+    monkeypatch.chdir(tmp_path)
+    dglab(*TRAIN, "--method", "agg", "--task", "A+B->D", "--out", tmp_path / "run", "--data", "streets")
+    assert load_checkpoint(tmp_path / "run" / "last.safetensors")[1].data.startswith("prepared A+B+D")
+
+
+def test_a_network_is_tested_on_new_data_but_reestimated_on_its_own(root, tmp_path, dglab, refused):
+    for name, letter in (("a", "G"), ("b", "S"), ("d", "C")):
+        (root / name / "domain.json").write_text(json.dumps({"letter": letter}))
+    dglab(*TRAIN, "--method", "agg", "--task", "G+S->C", "--out", tmp_path)
+    arguments = ["evaluate", "--checkpoint", tmp_path / "last.safetensors", "--task", "G+S->C", "--data", root,
+                 "--device", "cpu", "--method"]  # fmt: skip
+    dglab(*arguments, "tn")
+    refused([*arguments, "bn-reestimated"], "was trained on 'streets 32x64", "'prepared G+S+C", "--data")
 
 
 @pytest.mark.parametrize("method", ["bn", "tn", "adabn", "qib", "sib"])
@@ -247,7 +267,10 @@ def test_a_finished_run_is_not_trained_over(checkpoint, refused):
     assert checkpoint.read_bytes() == before
 
 
-def test_an_interrupted_run_goes_on_only_when_asked_to(checkpoint, tmp_path, dglab, refused, monkeypatch):
+def test_an_interrupted_run_goes_on_only_when_asked_to(tmp_path, dglab, refused, monkeypatch):
+    tiny = PRESETS["tiny"]
+    training = dataclasses.replace(tiny.training, checkpoint_every=1)
+    monkeypatch.setitem(PRESETS, "tiny", dataclasses.replace(tiny, training=training))
     arguments = (*TRAIN, "--method", "mldg", "--task", "G+S->C", "--out", tmp_path / "run")
     original = trainer.training_step
 
@@ -262,7 +285,15 @@ def test_an_interrupted_run_goes_on_only_when_asked_to(checkpoint, tmp_path, dgl
     refused(arguments, "holds an interrupted run", "--resume", "another --out")
     assert not (tmp_path / "run" / "last.safetensors").exists()
     assert "trained: " in dglab(*arguments, "--resume")
-    assert (tmp_path / "run" / "last.safetensors").read_bytes() == checkpoint.read_bytes()
+    dglab(*arguments[:-1], tmp_path / "whole")
+    resumed, whole = (tmp_path / run / "last.safetensors" for run in ("run", "whole"))
+    assert resumed.read_bytes() == whole.read_bytes()
+
+
+def test_a_run_that_stopped_before_its_first_step_was_kept_is_simply_started_again(tmp_path, dglab):
+    (tmp_path / trainer.LOG).touch()
+    dglab(*TRAIN, "--method", "agg", "--task", "G->C", "--out", tmp_path)
+    assert (tmp_path / "last.safetensors").exists()
 
 
 def test_resume_in_an_empty_folder_starts(tmp_path, dglab):
@@ -290,6 +321,10 @@ def test_resume_in_an_empty_folder_starts(tmp_path, dglab):
         ({"--alpha": "-1"}, ["alpha is -1.0"]),
         ({"--precision": "16"}, ["precision is '16'", "32, bf16"]),
         ({"--device": "tpu"}, ["unknown device 'tpu'", "auto, cpu, cuda or mps"]),
+        ({"--device": "cpu:x"}, ["unknown device 'cpu:x'"]),
+        ({"--lr": "-1"}, ["lr is -1.0; expected a finite number of 0 or more"]),
+        ({"--order": "3"}, ["order is 3; expected 1"]),
+        ({"--backbone": "vgg"}, ["unknown backbone 'vgg'"]),
         ({"--data": "no_such_folder"}, ["no_such_folder: no such folder"]),
     ],
 )
@@ -298,6 +333,33 @@ def test_train_refuses(tmp_path, refused, options, words):
     out = tmp_path / "new"
     refused(["train", *(part for pair in given.items() for part in pair), "--out", out], *words)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "foreign"),
+    [
+        ("agg", ("--split", "1:1", "--order", "2"), "--order, --split"),
+        ("agg2", ("--alpha", "0.5"), "--alpha"),
+        ("split", ("--split", "1:1", "--inner-lr", "0.1"), "--inner-lr"),
+    ],
+)
+def test_options_of_mldg_belong_to_no_other_method(tmp_path, refused, method, options, foreign):
+    arguments = (*TRAIN, "--method", method, "--task", "G+S->C", "--out", tmp_path / "new", *options)
+    refused(arguments, f"error: {foreign} does not belong to --method {method}")
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_work_starts(checkpoint, images, tmp_path, refused):
+    (tmp_path / "file").write_text("")
+    evaluate = ["evaluate", "--checkpoint", checkpoint, "--task", "G+S->C", "--method", "bn", "--json"]
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        refused([*TRAIN, "--method", "agg", "--task", "G->C", "--out", out], f"cannot write {out}: ")
+        refused(["predict", "--checkpoint", checkpoint, "--images", images, "--method", "bn", "--out", out], out)
+        refused(["reproduce", "--preset", "tiny", "--out", out], out)
+    refused([*evaluate, tmp_path / "file" / "scores.json"], tmp_path / "file", "choose another place")
+    refused([*evaluate, tmp_path], f"cannot write {tmp_path}: it is a folder; name a file")
+    refused(["bench", "testtime", "--size", "32x32", "--json", tmp_path], "it is a folder")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "images"]
 
 
 @pytest.mark.parametrize("damage", ["empty root", "empty folder", "no labels", "image without label", "16-bit image"])
@@ -358,7 +420,7 @@ def test_evaluate_refuses(checkpoint, tmp_path, refused, options, words):
     assert not scores.exists()
 
 
-@pytest.mark.parametrize("damage", ["missing", "a file", "empty", "16-bit", "text", "palette", "one stem twice"])
+@pytest.mark.parametrize("damage", ["missing", "a file", "empty", "16-bit", "text", "palette", "truncated", "twice"])
 def test_predict_refuses_bad_images(checkpoint, images, tmp_path, refused, damage):
     words = [images]
     if damage == "missing":
@@ -381,6 +443,10 @@ def test_predict_refuses_bad_images(checkpoint, images, tmp_path, refused, damag
     elif damage == "palette":
         Image.fromarray(picture(0)).convert("P").save(images / "img3.png")
         words = [images / "img3.png", "mode P"]
+    elif damage == "truncated":
+        whole = (images / "img10.png").read_bytes()
+        (images / "img10.png").write_bytes(whole[: len(whole) // 2])
+        words = [images / "img10.png", "damaged or truncated"]
     else:
         Image.fromarray(picture(0)).save(images / "img2.jpg")
         words = [images, "two images called img2"]
@@ -408,6 +474,8 @@ def test_predict_refuses_to_normalize_different_sizes_together(checkpoint, image
     ("options", "words"),
     [
         (("bn-reestimated",), ["needs the source data", "dglab evaluate"]),
+        (("oracle",), ["cannot use oracle", "bn, tn, adabn, qib, sib", "dglab evaluate"]),
+        (("random",), ["cannot use random", "bn, tn, adabn, qib, sib", "dglab evaluate"]),
         (("nearest",), ["unknown test method 'nearest'"]),
         (("bn", "--neighbors", "2"), ["--neighbors does not belong to --method bn"]),
         (("sib", "--capacity", "0"), ["capacity is 0"]),

@@ -105,7 +105,7 @@ def test_the_studies_hold_what_the_paper_tested(frames):
     policies = ("", "+AdaBN", "+TN", "+QIB", "+SIB", "+random", "+oracle")
     assert methods("selection_policy") == {variant + test for variant in ("AGG", "MLDG") for test in policies}
     assert methods("style_layer") == methods("queue_size") == {"MLDG+SIB"}
-    assert set(frames["style_layer"]["style_layer"]) == {1, 2, 3, 4}
+    assert set(frames["style_layer"]["style_layer"]) == {"1", "2", "3", "4"}
     assert set(frames["queue_size"]["capacity"]) == set(TINY.queue_sizes)
     assert set(frames["batch_size"]["batch_size"].dropna()) == set(TINY.batch_sizes)
     assert set(frames["source_and_target"]["domain_evaluated"]) == set("GSIMC")
@@ -166,8 +166,16 @@ def test_a_table_survives_its_file(frames, tmp_path):
             assert back[column].dtype == frame[column].dtype == "Int64" and back[column].equals(frame[column])
         elif column == "value":
             np.testing.assert_allclose(back[column], frame[column], rtol=1e-12)
-        elif column != "style_layer":
+        else:
             assert back[column].fillna("").tolist() == frame[column].fillna("").tolist()
+    assert judge(back) == judge(frame) and judge(back)[6].parts  # claim 7 rests on the style layers
+
+
+def test_a_style_layer_is_text_whatever_else_the_table_holds(lab, frames):
+    rows = {str(row) for frame in frames.values() for row in frame["style_layer"].dropna()}
+    assert rows == {"1", "2", "3", "4"}  # not 1.0, though most rows have none
+    job = Job(lab.training("GSI", 0, method="mldg"), bank("sib", ("C", "M"), 0, style_layer="layer1.relu"))
+    assert set(tidy(lab, "style_layer", lab.results([job]))["style_layer"]) == {"layer1.relu"}
 
 
 # ------------------------------------------------------------------------------------------------ the cache
@@ -338,6 +346,11 @@ def test_a_claim_is_judged_by_its_differences():
     assert of([2.0, 2.1, 1.9]).parts[0][1].mean == pytest.approx(2.0)
 
 
+def test_seeds_that_do_not_meet_are_not_run():
+    frame = pd.concat([table_of({(0, 0): 1.0}, method="AGG"), table_of({(1, 0): 1.0})])
+    assert {v.outcome for v in judge(frame)} == {"not run"}
+
+
 def test_what_the_table_does_not_hold_is_not_run(frames):
     empty = pd.DataFrame(columns=list(COLUMNS))
     verdicts = judge(empty)
@@ -447,6 +460,19 @@ def test_a_device_that_is_not_here_is_refused():
     with pytest.raises(InputError, match="'cuda' is not available here; use --device cpu"):
         choose_device("cuda")
     assert choose_device("auto") in ("cpu", "mps")
+
+
+@pytest.mark.parametrize("device", ["cpu:x", "cuda:x", "gpu", "", "meta"])
+def test_a_device_that_is_none_is_refused(device):
+    with pytest.raises(InputError, match=f"unknown device '{device}'; expected auto, cpu, cuda or mps"):
+        choose_device(device)
+
+
+def test_a_device_of_the_right_kind_but_a_number_too_many_is_refused():
+    assert choose_device("cpu:0") == "cpu:0"
+    for device in ("cpu:1", "cuda:99"):
+        with pytest.raises(InputError, match=f"'{device}' is not available here"):
+            choose_device(device)
 
 
 def test_results_lie_beside_the_notebooks(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from dglab.data import prepared
 from dglab.data.prepared import open_root
 from dglab.errors import InputError
 
@@ -47,6 +49,16 @@ def refused(root: Path, *words: object, verify: bool = True) -> str:
     for word in words:
         assert str(word) in str(caught.value)
     return str(caught.value)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_is_for_many_pairs_and_terminals_alone(domain, monkeypatch, capsys, terminal) -> None:
+    open_root(domain.parent)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(prepared, "_BAR_FROM", 3)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    open_root(domain.parent)
+    assert ("checking" in capsys.readouterr().err) == terminal
 
 
 # ----------------------------------------------------------------------------------------------- reading

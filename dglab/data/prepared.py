@@ -263,7 +263,7 @@ def _size_mismatch(image: Path, image_size: tuple[int, ...], label_size: tuple[i
 
 def _map_files(check: Callable[[tuple[Path, Path]], str | None], pairs: list[tuple[Path, Path]]) -> list[str]:
     """The problems found, in order. Threads, because decoding runs outside Python's lock."""
-    quiet = len(pairs) <= _BAR_FROM
+    quiet = len(pairs) <= _BAR_FROM or None  # None: quiet if stderr is no terminal, as in a notebook
     with ThreadPoolExecutor() as pool:
         found = tqdm(pool.map(check, pairs), "checking", len(pairs), unit="pair", disable=quiet)
         return [problem for problem in found if problem]

@@ -76,10 +76,16 @@ class Lab:
         """``streets``, or the name of the prepared root's folder."""
         return "streets" if self.data == "streets" else Path(self.data).resolve().name
 
+    @property
+    def identity(self) -> str:
+        """What a run on these data records as its data."""
+        return self.preset.streets.identity if self.data == "streets" else fingerprint(self.domains)
+
     def training(self, sources: Sequence[str], seed: int, **changes: Any) -> TrainingConfig:
         """The settings of a run: the preset's, for these sources and this seed, with ``changes``."""
-        identity = self.preset.streets.identity if self.data == "streets" else fingerprint(self.domains)
-        return dataclasses.replace(self.preset.training, sources=tuple(sources), seed=seed, data=identity, **changes)
+        return dataclasses.replace(
+            self.preset.training, sources=tuple(sources), seed=seed, data=self.identity, **changes
+        )
 
     def checkpoint(self, training: TrainingConfig) -> Path | None:
         """The trained network of a run, if there is one."""
@@ -134,7 +140,8 @@ class Lab:
         """Run independent tasks, several at a time where the preset says so, with a bar."""
         if not tasks:
             return
-        workers = min(len(tasks), usable_cpus()) if self.preset.parallel and self.device == "cpu" else 1
+        parallel = self.preset.parallel and torch.device(self.device).type == "cpu"
+        workers = min(len(tasks), usable_cpus()) if parallel else 1
         with tqdm(total=len(tasks), desc=f"{what} ({self.preset.name}, {self.data_name})", leave=False) as bar:
             for _ in _in_parallel(functools.partial(function, self), tasks, workers):
                 bar.update()
@@ -234,7 +241,16 @@ def image_batches(dataset: Dataset, most: int, device: str) -> Iterator[Tensor]:
 
 
 def source_batches(lab: Lab, training: TrainingConfig) -> Iterator[Tensor]:
-    """Images of all the run's source domains together, cropped as in training, from draws of their own."""
+    """Images of all the run's source domains together, cropped as in training, from draws of their own.
+
+    Raises:
+        InputError: if the data at hand are not those of the training.
+    """
+    if training.data != lab.identity:
+        raise InputError(
+            f"the network was trained on {training.data!r}, and the data at hand are {lab.identity!r}; to re-estimate "
+            "its statistics pass the data of its training as --data, or choose another test method"
+        )
     seed = derive_seed("reestimation", training.seed)
     batches = training_batches(training, lab.domains, seed=seed, steps=REESTIMATION_BATCHES)
     for step in range(len(batches)):
@@ -319,11 +335,15 @@ def choose_device(name: str) -> str:
     Raises:
         InputError: for an unknown device or one that this machine lacks.
     """
-    at_hand = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    at_hand = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if name == "auto":
-        return "cuda" if at_hand["cuda"] else "mps" if at_hand["mps"] else "cpu"
-    if name.split(":")[0] not in at_hand:
+        return next(kind for kind, count in at_hand.items() if count)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in at_hand:
         raise InputError(f"unknown device {name!r}; expected auto, cpu, cuda or mps")
-    if not at_hand[name.split(":")[0]]:
+    if (device.index or 0) >= at_hand[device.type]:
         raise InputError(f"the device {name!r} is not available here; use --device cpu, or run dglab doctor to see why")
     return name

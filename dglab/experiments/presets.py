@@ -58,7 +58,7 @@ QUICK = Preset(
     # lr: the best of 0.02, 0.05, 0.1 and 0.2 on the validation images of G, S, I, M (AGG, seeds 100 and 101, which no
     # study uses); inner_lr keeps the paper's ratio eta / gamma = 0.2
     training=TrainingConfig(
-        backbone="thin", steps=400, batch_per_domain=3, crop=(96, 128), lr=0.1, inner_lr=0.02, checkpoint_every=100
+        backbone="thin", steps=300, batch_per_domain=3, crop=(96, 128), lr=0.1, inner_lr=0.02, checkpoint_every=100
     ),
     streets=StreetsSize(96, 192, train_images=200, val_images=48),
     train_seeds=(0, 1, 2),

@@ -20,6 +20,10 @@ COLUMNS = (
     "study", "preset", "data", "task", "method", "backbone", "target", "domain_evaluated", "batch_size", "neighbors",
     "capacity", "style_layer", "policy", "train_seed", "test_seed", "order", "steps", "metric", "class", "value",
 )  # fmt: skip
+TYPES = {
+    **dict.fromkeys(("batch_size", "neighbors", "capacity", "train_seed", "test_seed", "order", "steps"), "Int64"),
+    "style_layer": "string",  # "1" or a module path
+}  # of the columns that a file alone would not give back as they were: both have gaps
 
 # The paper's two methods and the controls that could explain the difference away: name -> settings of the training.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -187,7 +191,8 @@ def tidy(lab: Lab, study: str, results: dict[Job, Result]) -> pd.DataFrame:
             "policy": BANK_POLICIES.get(test.method),
             "train_seed": training.seed,
             "order": training.order if training.method.startswith("mldg") else None,
-            **{key: asdict(test)[key] for key in ("batch_size", "neighbors", "capacity", "style_layer", "test_seed")},
+            "style_layer": None if test.style_layer is None else str(test.style_layer),
+            **{key: asdict(test)[key] for key in ("batch_size", "neighbors", "capacity", "test_seed")},
             **{key: asdict(training)[key] for key in ("backbone", "steps")},
         }
         rows.append({**common, "metric": "miou", "value": 100 * result.matrix.miou()})
@@ -199,9 +204,7 @@ def tidy(lab: Lab, study: str, results: dict[Job, Result]) -> pd.DataFrame:
             for name, value in zip(CLASS_NAMES, result.matrix.iou(), strict=True)
             if np.isfinite(value)
         ]
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    whole = ["batch_size", "neighbors", "capacity", "train_seed", "test_seed", "order", "steps"]
-    return frame.astype({column: "Int64" for column in whole})
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(TYPES)
 
 
 def run_study(lab: Lab, study: str) -> pd.DataFrame:
@@ -225,10 +228,8 @@ def shipped_table(lab: Lab) -> pd.DataFrame | None:
 
 
 def read_tidy(path: Any) -> pd.DataFrame:
-    """A tidy table back from its CSV file, with whole numbers as such."""
-    frame = pd.read_csv(path)
-    whole = ["batch_size", "neighbors", "capacity", "train_seed", "test_seed", "order", "steps"]
-    return frame.astype({column: "Int64" for column in whole})
+    """A tidy table back from its CSV file, its columns of the same types as before."""
+    return pd.read_csv(path, dtype=TYPES)
 
 
 def domain_name(letter: str, lab: Lab) -> str:

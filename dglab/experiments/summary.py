@@ -100,8 +100,8 @@ Parts = list[tuple[str, Difference]]
 
 def _gap(frame: pd.DataFrame, study: str, better: dict, worse: dict, metric: str = "miou") -> Difference | None:
     rows = frame[frame["study"] == study]
-    sides = [per_training(rows, metric, **side) for side in (better, worse)]
-    return paired_difference(*sides) if all(len(side) for side in sides) else None
+    first, second = (per_training(rows, metric, **side) for side in (better, worse))
+    return paired_difference(first, second) if len(first.index.intersection(second.index)) else None
 
 
 def _parts(*named: tuple[str, Difference | None]) -> Parts:
@@ -145,14 +145,14 @@ def _claim_6(frame: pd.DataFrame) -> Parts:
 
 def _claim_7(frame: pd.DataFrame) -> Parts:
     rows = frame[frame["study"] == "style_layer"]
-    layers = [layer for layer in sorted(rows["style_layer"].dropna().unique(), key=str) if str(layer) != "1"]
-    first = next((layer for layer in rows["style_layer"].dropna().unique() if str(layer) == "1"), None)
-    parts = []
-    for metric, what in (("miou", "mIoU"), ("selection_accuracy", "selection accuracy")):
-        for layer in layers:
-            gap = _gap(frame, "style_layer", {"style_layer": first}, {"style_layer": layer}, metric)
-            parts.append((f"layer 1 - layer {layer}, {what}", gap))
-    return _parts(*parts)
+    first, others = {"style_layer": "1"}, sorted(set(rows["style_layer"].dropna()) - {"1"})
+    return _parts(
+        *(
+            (f"layer 1 - layer {layer}, {what}", _gap(frame, "style_layer", first, {"style_layer": layer}, metric))
+            for metric, what in (("miou", "mIoU"), ("selection_accuracy", "selection accuracy"))
+            for layer in others
+        )
+    )
 
 
 def _claim_8(frame: pd.DataFrame) -> Parts:

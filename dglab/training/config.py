@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,13 +41,24 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_per_domain", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        for name in ("lr", "inner_lr", "alpha", "weight_decay"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name} is {getattr(self, name)}; expected a finite number of 0 or more")
-        if self.precision not in PRECISIONS:
-            raise InputError(f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
+            self._expect(name, lambda value: value >= 1, "1 or more")
+        for name in ("lr", "inner_lr", "alpha", "weight_decay", "power"):
+            self._expect(name, lambda value: 0 <= value < math.inf, "a finite number of 0 or more")
+        for name in ("blur", "momentum"):
+            self._expect(name, lambda value: 0 <= value <= 1, "a number from 0 to 1")
+        self._expect("crop", lambda crop: len(crop) == 2 and min(crop) >= 1, "height and width, each 1 or more")
+        self._expect(
+            "scale",
+            lambda scale: len(scale) == 2 and 0 < scale[0] <= scale[1] < math.inf,
+            "the smallest and the largest factor, both above 0",
+        )
+        self._expect("precision", lambda precision: precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+        self._expect("sources", lambda sources: len(set(sources)) == len(sources), "each domain once")
+
+    def _expect(self, name: str, fits: Callable[[Any], bool], expected: str) -> None:
+        value = getattr(self, name)
+        if not fits(value):
+            raise InputError(f"{name} is {value!r}; expected {expected}")
 
     def to_json(self) -> str:
         """One line of JSON with sorted keys: equal settings, equal text."""
@@ -53,8 +66,15 @@ class TrainingConfig:
 
     @classmethod
     def from_json(cls, text: str) -> "TrainingConfig":
-        """The settings back from :meth:`to_json`."""
-        values: dict[str, Any] = json.loads(text)
+        """The settings back from :meth:`to_json`.
+
+        Raises:
+            ValueError: for text that is no JSON object, and InputError for settings out of range.
+            TypeError: for settings that this version does not know.
+        """
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError(f"the settings of a run are a JSON object, got {text!r}")
         return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
 
     @property

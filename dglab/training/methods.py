@@ -106,6 +106,9 @@ def mldg_mean(
 
 
 METHODS: dict[str, Method] = {"agg": agg, "agg2": agg2, "split": split, "mldg": mldg, "mldg_mean": mldg_mean}
+_OF_MLDG = ("order", "inner_lr", "alpha", "split")
+OPTIONS = {"agg": (), "agg2": (), "split": ("split",), "mldg": _OF_MLDG, "mldg_mean": _OF_MLDG}
+# the settings of a training that only some methods read
 
 
 def to_device(batch: tuple[Tensor, Tensor], device: torch.device) -> Batch:

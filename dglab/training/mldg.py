@@ -50,13 +50,18 @@ def mldg_backward(
     Raises:
         InputError: for another order or another name in ``running_stats``.
     """
+    check_variant(order, running_stats)
+    backward = _first_order if order == 1 else _second_order
+    loss_ds, loss_dg = backward(model, loss_fn, meta_train, meta_test, inner_lr, alpha, RUNNING_STATS[running_stats])
+    return Losses(loss_ds.item(), loss_dg.item(), loss_dg.item() + alpha * loss_ds.item())
+
+
+def check_variant(order: int, running_stats: str) -> None:
+    """Refuse a variant of MLDG that does not exist."""
     if order not in (1, 2):
         raise InputError(f"order is {order!r}; expected 1 (first order) or 2 (second order)")
     if running_stats not in RUNNING_STATS:
         raise InputError(f"running_stats is {running_stats!r}; expected one of {', '.join(RUNNING_STATS)}")
-    backward = _first_order if order == 1 else _second_order
-    loss_ds, loss_dg = backward(model, loss_fn, meta_train, meta_test, inner_lr, alpha, RUNNING_STATS[running_stats])
-    return Losses(loss_ds.item(), loss_dg.item(), loss_dg.item() + alpha * loss_ds.item())
 
 
 def _first_order(model, loss_fn, meta_train, meta_test, inner_lr, alpha, moves) -> tuple[Tensor, Tensor]:
