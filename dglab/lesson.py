@@ -39,7 +39,7 @@ def claims(frame: pd.DataFrame, numbers: Sequence[int]) -> pd.DataFrame:
 
 
 def pivot(frame: pd.DataFrame, index: Sequence[str], metric: str = "miou", digits: int = 1) -> pd.DataFrame:
-    """Means with both deviations, rounded for reading.
+    """Means with both deviations, rounded for reading; empty where there is none.
 
     Args:
         frame: a tidy table.
@@ -47,7 +47,10 @@ def pivot(frame: pd.DataFrame, index: Sequence[str], metric: str = "miou", digit
         metric: which rows of the table.
         digits: to round to.
     """
-    table = summarize(frame, index, metric).set_index(list(index))
-    return table.rename(columns={
+    table = summarize(frame, index, metric)
+    for column in index:  # an empty cell where a setting does not apply
+        table[column] = table[column].astype(object).where(table[column].notna(), "")
+    table = table.set_index(list(index)).rename(columns={
         "mean": f"{metric} (%)", "train_sd": "± over trainings", "test_sd": "± over orders of arrival",
-    }).round(digits)  # fmt: skip
+    })  # fmt: skip
+    return table.dropna(axis=1, how="all").round(digits).astype(object).where(lambda cells: cells.notna(), "")

@@ -310,7 +310,7 @@ def sweep(
     fig, axes = figure(1, panels, (4 * panels, 3.6))
     for axis, metric, ylabel in (
         (axes[0], "miou", MIOU),
-        (axes[1], "selection_accuracy", "selected from the same domain (%)"),
+        (axes[1], "selection_accuracy", "from the same domain (%)"),
     ):
         rows = frame[frame["metric"] == metric].astype({column: float})
         each = rows.groupby(["train_seed", column])["value"].mean().reset_index()
@@ -318,7 +318,7 @@ def sweep(
             axis.plot(run[column], run["value"], color=VERMILION, alpha=0.3, linewidth=1.2)
         mean = each.groupby(column)["value"].mean()
         axis.plot(mean.index, mean, color=VERMILION, marker="^")
-        axis.set(xlabel=xlabel, ylabel=ylabel, title="ours (thin: single trainings)")
+        axis.set(xlabel=xlabel, ylabel=ylabel, title="ours (faint: single trainings)")
     if paper is not None:
         axes[2].plot(paper["x"], paper["miou"], color=GREY, marker="o")
         axes[2].set(xlabel=xlabel, ylabel=MIOU, title="the paper")

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dglab import __version__, paper, plots
+from dglab.experiments.examples import example_predictions
 from dglab.experiments.lab import Lab
 from dglab.experiments.studies import VARIANTS, main_tasks, mixed_task
 from dglab.experiments.summary import Verdict, judge, summarize
@@ -42,7 +43,8 @@ def write_report(lab: Lab, frame: pd.DataFrame, *, machine: str, minutes: float)
     figures = {name: _png(figure, lab.out / "figures" / f"{name}.png") for name, figure in _figures(lab, frame).items()}
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((resources.files("dglab.experiments") / "report.html.j2").read_text())
-    tables = [(str(task), ablation_table(frame, str(task), streets)) for task in main_tasks(lab)]
+    names = [str(task) for task in main_tasks(lab)]
+    tables = [(name, ablation_table(frame, name, streets), adabn_table(frame, name, streets)) for name in names]
     page = template.render(
         version=__version__, preset=lab.preset, data=lab.data_name, streets=streets, machine=machine,
         minutes=f"{minutes:.1f}", tasks=tables,
@@ -60,6 +62,7 @@ def _figures(lab: Lab, frame: pd.DataFrame) -> dict[str, Figure]:
     for task in main_tasks(lab):
         suffix = "" if lab.data == "streets" else f"_{task.target}"
         rows = frame[frame["task"] == str(task)]
+        figures[f"figure4_predictions{suffix}"] = example_predictions(lab, task)
         figures[f"figure5_batch_size{suffix}"] = plots.batch_size(rows[rows["study"] == "batch_size"])
         figures[f"table03_controls{suffix}"] = plots.gain_explained(rows[rows["study"] == "ablation"])
         figures[f"table09_source_and_target{suffix}"] = plots.source_and_target(
@@ -104,20 +107,34 @@ def ablation_table(frame: pd.DataFrame, task: str, streets: bool) -> list[dict[s
     rows = []
     for variant in VARIANTS:
         for title, suffix, size in tests:
-            ours = means[
-                (means["method"] == variant + suffix)
-                & (means["batch_size"].isna() if size is None else means["batch_size"] == size)
-            ]
-            row = {"training": variant, "test": title, "ours": MISSING, "order": "", "paper": ""}
-            if len(ours):
-                one = ours.iloc[0]
-                row["ours"] = plus_minus(one["mean"], one["train_sd"])
-                row["order"] = "" if pd.isna(one["test_sd"]) else f"± {one['test_sd']:.2f}"
             key = (variant + suffix, task)
-            if published is not None and key in published.index:
-                row["paper"] = _published(published.loc[key])
-            rows.append(row)
+            stated = published is not None and key in published.index and size in (None, 1)  # TN's M is not stated
+            ours = means[means["method"] == variant + suffix]
+            ours = ours[ours["batch_size"].isna() if size is None else ours["batch_size"] == size]
+            cells = _cells(ours, published.loc[key] if stated else None)
+            rows.append({"training": variant, "test": title, **cells})
     return rows
+
+
+def _cells(ours: pd.DataFrame, published: pd.Series | None) -> dict[str, str]:
+    """What a table shows of one method: ours, its deviation over orders of arrival, the paper's."""
+    cells = {"ours": MISSING, "order": "", "paper": "" if published is None else _published(published)}
+    if len(ours):
+        one = ours.iloc[0]
+        cells["ours"] = plus_minus(one["mean"], one["train_sd"])
+        cells["order"] = "" if pd.isna(one["test_sd"]) else f"± {one['test_sd']:.2f}"
+    return cells
+
+
+def adabn_table(frame: pd.DataFrame, task: str, streets: bool) -> list[dict[str, Any]]:
+    """Table 11: source BN, AdaBN and SIB, for both training methods."""
+    means = summarize(frame[(frame["study"] == "adabn") & (frame["task"] == task)], ["method"])
+    published = paper.table("table11_adabn").set_index(["method", "task"]) if streets else None
+    return [
+        {"method": name, **_cells(means[means["method"] == name],
+                                  published.loc[(name, task)] if streets and (name, task) in published.index else None)}
+        for name in means["method"]
+    ]  # fmt: skip
 
 
 def policy_table(frame: pd.DataFrame, streets: bool) -> list[dict[str, Any]]:
@@ -127,15 +144,13 @@ def policy_table(frame: pd.DataFrame, streets: bool) -> list[dict[str, Any]]:
     accuracy = summarize(rows, ["method"], "selection_accuracy").set_index("method")["mean"]
     published = paper.table("table05_selection_policy").set_index("method")
     table = []
-    for _, one in means.iterrows():
-        name = one["method"] if pd.isna(one["batch_size"]) else f"{one['method']}, M = {one['batch_size']}"
-        key = {"MLDG": "MLDG+BN"}.get(one["method"], one["method"])
+    for (name, size), ours in means.groupby(["method", "batch_size"], dropna=False, sort=False):
+        key = {"MLDG": "MLDG+BN"}.get(name, name)
+        stated = streets and key in published.index and (pd.isna(size) or size == 1)
         table.append({
-            "method": name,
-            "ours": plus_minus(one["mean"], one["train_sd"]),
-            "order": "" if pd.isna(one["test_sd"]) else f"± {one['test_sd']:.2f}",
-            "accuracy": f"{accuracy[one['method']]:.1f}" if one["method"] in accuracy.index else "",
-            "paper": _published(published.loc[key]) if streets and key in published.index else "",
+            "method": name if pd.isna(size) else f"{name}, M = {size}",
+            "accuracy": f"{accuracy[name]:.1f}" if name in accuracy.index else "",
+            **_cells(ours, published.loc[key] if stated else None),
         })  # fmt: skip
     return table
 

@@ -1,0 +1,42 @@
+"""Put what lessons 04 and 05 need to open without training into the package: ``python -m dglab.experiments.ship``.
+
+Three trained networks of the quick preset, and the figures of its studies (mIoU, selection accuracy, absent classes),
+all as ``dglab reproduce --preset quick`` has left them in ``results/quick``.
+"""
+
+import shutil
+
+from dglab.experiments.lab import SHIPPED, Lab, open_lab
+from dglab.experiments.studies import VARIANTS, main_tasks, mixed_task, read_tidy
+from dglab.training.checkpoints import written_whole
+from dglab.training.config import TrainingConfig
+from dglab.training.trainer import CHECKPOINT
+
+METRICS = ("miou", "selection_accuracy", "absent_classes")
+
+
+def shipped_trainings(lab: Lab) -> list[TrainingConfig]:
+    """The networks that the lessons show: AGG and MLDG on the main task, MLDG on the mixed one, first seed each."""
+    seed = lab.preset.train_seeds[0]
+    main, mixed = main_tasks(lab)[0], mixed_task(lab)
+    return [lab.training(task.sources, seed, **VARIANTS[name])
+            for task, name in ((main, "AGG"), (main, "MLDG"), (mixed, "MLDG"))]  # fmt: skip
+
+
+def main() -> None:
+    """Copy networks and figures."""
+    lab = open_lab("quick", use_shipped=False)
+    folder = SHIPPED / lab.preset.name
+    shutil.rmtree(folder, ignore_errors=True)
+    for training in shipped_trainings(lab):
+        with written_whole(folder / f"{training.address}.safetensors") as beside:
+            shutil.copyfile(lab.out / "runs" / training.address / CHECKPOINT, beside)
+    frame = read_tidy(lab.out / "tables.csv")
+    with written_whole(folder / "streets.csv") as beside:
+        frame[frame["metric"].isin(METRICS)].to_csv(beside, index=False, float_format="%.4f")
+    for path in sorted(folder.iterdir()):
+        print(f"{path.name}: {path.stat().st_size / 2**20:.2f} MiB")
+
+
+if __name__ == "__main__":
+    main()
