@@ -189,7 +189,9 @@ def ablation(frame: pd.DataFrame, tests: Sequence[tuple[str, str, int | None]]) 
 
 
 def batch_size(frame: pd.DataFrame, variants: Sequence[str] = ("AGG", "MLDG")) -> Figure:
-    """Figure 5: mIoU of TN over the test batch size M; source BN as a flat line. Bands: deviation over trainings.
+    """Figure 5: mIoU of TN over the test batch size M; source BN as a flat line of the same colour.
+
+    Bands show the deviation over trainings, for two methods at most: more would cover each other.
 
     Args:
         frame: the tidy table of the study ``batch_size``, one task.
@@ -202,11 +204,12 @@ def batch_size(frame: pd.DataFrame, variants: Sequence[str] = ("AGG", "MLDG")) -
         curve = means[means["method"] == f"{variant}+TN"].sort_values("batch_size")
         m, mean = curve["batch_size"].to_numpy(float), curve["mean"].to_numpy()
         axis.plot(m, mean, color=color, marker=marker, label=f"{variant} + TN")
-        axis.fill_between(
-            m, mean - curve["train_sd"].fillna(0), mean + curve["train_sd"].fillna(0), color=color, alpha=0.12
-        )
+        if len(variants) <= 2:
+            deviation = curve["train_sd"].fillna(0).to_numpy()
+            axis.fill_between(m, mean - deviation, mean + deviation, color=color, alpha=0.12)
         for value in means[means["method"] == variant]["mean"]:
-            axis.axhline(value, color=color, linestyle=(0, (5, 3)), label=f"{variant}, source BN")
+            axis.axhline(value, color=color, linestyle=(0, (5, 3)))
+    axis.plot([], [], color=GREY, linestyle=(0, (5, 3)), label="source BN")
     axis.set_xscale("log", base=2)
     ticks = sorted(frame["batch_size"].dropna().unique())
     axis.set_xticks(ticks, [str(int(t)) for t in ticks])

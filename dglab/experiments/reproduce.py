@@ -1,15 +1,20 @@
 """One command for the whole story: every study, every lesson, one table, one report."""
 
+import base64
 import hashlib
 import json
 import os
 import platform
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import papermill
+import torch
 from tqdm.auto import tqdm
 
 from dglab.errors import InputError
@@ -47,8 +52,7 @@ def reproduce(
     start = time.monotonic()
     if only is None:
         lab.results(job for study in STUDIES.values() for job in study(lab))
-    for lesson in tqdm(lessons, desc="lessons", leave=False):
-        execute(lesson, lab)
+    execute_all(lessons, lab)
     if only is not None:
         return lab.out / "notebooks" / lessons[0].name
     frame = pd.concat([run_study(lab, study) for study in STUDIES], ignore_index=True)
@@ -81,34 +85,61 @@ def find_lessons(only: str | None = None) -> list[Path]:
     return chosen
 
 
-def execute(lesson: Path, lab: Lab) -> None:
-    """Execute a lesson into the results folder, unless it has been, with the same library and results.
+def execute_all(lessons: list[Path], lab: Lab) -> None:
+    """Execute lessons into the results folder, as many at a time as there are cores.
+
+    A lesson that has been executed with the same library and settings is left as it is.
+
+    Raises:
+        InputError: naming the lesson whose cell failed.
+    """
+    folder = lab.out / "notebooks"
+    folder.mkdir(exist_ok=True)
+    record = folder / DONE
+    done = json.loads(record.read_text()) if record.exists() else {}
+    digests = {lesson: fingerprint(lesson, lab) for lesson in lessons}
+    missing = [le for le in lessons if done.get(le.stem) != digests[le] or not (folder / le.name).exists()]
+    workers = usable_cpus() if lab.device == "cpu" else 1
+    threads = max(1, usable_cpus() // workers)
+    with quiet_kernels(threads), chdir(lessons[0].parent), ThreadPoolExecutor(workers) as pool:
+        futures = {pool.submit(execute, lesson, folder / lesson.name, lab): lesson for lesson in missing}
+        try:
+            for future in tqdm(as_completed(futures), total=len(futures), desc="lessons", unit="lesson", leave=False):
+                future.result()
+                done[futures[future].stem] = digests[futures[future]]
+                with written_whole(record) as beside:
+                    beside.write_text(json.dumps(done, indent=1))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+@contextmanager
+def quiet_kernels(threads: int) -> Iterator[None]:
+    """Inside, kernels start without progress bars, which would be frozen into their outputs, and with few threads."""
+    wanted = {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": str(threads)}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def execute(lesson: Path, target: Path, lab: Lab) -> None:
+    """Execute one lesson with the lab's settings.
 
     Raises:
         InputError: if a cell fails, with the cell's error; the partly executed notebook stays for inspection.
     """
-    target = lab.out / "notebooks" / lesson.name
-    target.parent.mkdir(exist_ok=True)
-    record = lab.out / "notebooks" / DONE
-    done = json.loads(record.read_text()) if record.exists() else {}
-    digest = fingerprint(lesson, lab)
-    if done.get(lesson.stem) == digest and target.exists():
-        return
     parameters = {"preset": lab.preset.name, "data": lab.data, "device": lab.device, "results": str(lab.out)}
-    bars = os.environ.get("TQDM_DISABLE")
-    os.environ["TQDM_DISABLE"] = "1"  # the lesson's own bars would be frozen into its outputs
     try:
-        papermill.execute_notebook(
-            lesson, target, parameters=parameters, cwd=lesson.parent, progress_bar={"desc": lesson.stem, "leave": False}
-        )
+        papermill.execute_notebook(lesson, target, parameters=parameters, progress_bar=False)
     except papermill.PapermillExecutionError as error:
         raise InputError(
             f"lesson {lesson.stem} failed in cell {error.exec_count}: {error.ename}: {error.evalue}; see {target}"
         ) from error
-    finally:
-        os.environ.pop("TQDM_DISABLE") if bars is None else os.environ.update(TQDM_DISABLE=bars)
-    with written_whole(record) as beside:
-        beside.write_text(json.dumps({**done, lesson.stem: digest}, indent=1))
 
 
 def fingerprint(lesson: Path, lab: Lab) -> str:
@@ -122,8 +153,6 @@ def fingerprint(lesson: Path, lab: Lab) -> str:
 
 def extract_figures(out: Path) -> None:
     """Every picture in the executed lessons as ``figures/<lesson>_<number>.png``."""
-    import base64
-
     for path in sorted((out / "notebooks").glob("*.ipynb")):
         cells = nbformat.read(path, as_version=4).cells
         pictures = [
@@ -136,9 +165,11 @@ def extract_figures(out: Path) -> None:
 
 def describe_machine(lab: Lab) -> str:
     """What the numbers were made on."""
-    import torch
-
-    device = torch.cuda.get_device_name() if lab.device == "cuda" else f"{usable_cpus()} CPU cores ({_processor()})"
+    device = (
+        torch.cuda.get_device_name(lab.device)
+        if torch.device(lab.device).type == "cuda"
+        else f"{usable_cpus()} CPU cores ({_processor()})"
+    )
     return f"{device}, Python {platform.python_version()}, torch {torch.__version__}"
 
 

@@ -1,12 +1,13 @@
 """Put what lessons 04 and 05 need to open without training into the package: ``python -m dglab.experiments.ship``.
 
 Three trained networks of the quick preset, and the figures of its studies (mIoU, selection accuracy, absent classes),
-all as ``dglab reproduce --preset quick`` has left them in ``results/quick``.
+all as ``dglab reproduce --preset quick`` has left them in ``results/quick``; and the picture of the README.
 """
 
 import shutil
 
 from dglab.experiments.lab import SHIPPED, Lab, open_lab
+from dglab.experiments.reproduce import find_lessons
 from dglab.experiments.studies import VARIANTS, main_tasks, mixed_task, read_tidy
 from dglab.training.checkpoints import written_whole
 from dglab.training.config import TrainingConfig
@@ -34,7 +35,10 @@ def main() -> None:
     frame = read_tidy(lab.out / "tables.csv")
     with written_whole(folder / "streets.csv") as beside:
         frame[frame["metric"].isin(METRICS)].to_csv(beside, index=False, float_format="%.4f")
-    for path in sorted(folder.iterdir()):
+    overview = find_lessons()[0].parents[1] / "docs" / "overview.png"
+    with written_whole(overview) as beside:
+        shutil.copyfile(lab.out / "figures" / "figure4_predictions.png", beside)
+    for path in (*sorted(folder.iterdir()), overview):
         print(f"{path.name}: {path.stat().st_size / 2**20:.2f} MiB")
 
 

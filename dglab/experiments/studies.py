@@ -89,15 +89,18 @@ def batch_size(lab: Lab) -> list[Job]:
 
 
 def selection_policy(lab: Lab) -> list[Job]:
-    """Table 5: BN, TN, QIB and SIB on the mixed stream, with random and oracle selection as controls."""
+    """Table 5: BN, TN, QIB and SIB on the mixed stream; with MLDG also random and oracle selection as controls."""
     task = mixed_task(lab)
     if task is None:
         return []
-    tests = [bn(task.targets), TestConfig("adabn", task.targets), tn(task.targets, 1, None)]
-    for seed in lab.preset.test_seeds:
-        tests += [tn(task.targets, M, seed), tn(task.targets, M + 1, seed)]
-        tests += [bank(method, task.targets, seed) for method in ("qib", "sib", "random", "oracle")]
-    return [Job(training, test) for training in _trainings(lab, task, ("AGG", "MLDG")) for test in tests]
+    jobs = []
+    for variant, methods in (("AGG", ("qib", "sib")), ("MLDG", ("qib", "sib", "random", "oracle"))):
+        tests = [bn(task.targets), TestConfig("adabn", task.targets), tn(task.targets, 1, None)]
+        for seed in lab.preset.test_seeds:
+            tests += [tn(task.targets, M, seed), tn(task.targets, M + 1, seed)]
+            tests += [bank(method, task.targets, seed) for method in methods]
+        jobs += [Job(training, test) for training in _trainings(lab, task, (variant,)) for test in tests]
+    return jobs
 
 
 def style_layer(lab: Lab) -> list[Job]:
