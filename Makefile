@@ -33,4 +33,4 @@ lint: .venv/ready
 	touch $@
 
 clean:
-	rm -rf .venv results
+	rm -rf .venv

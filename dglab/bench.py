@@ -85,6 +85,7 @@ def bench_testtime(model_name: str, size: tuple[int, int], device: str) -> list[
     model: nn.Module = build_model(model_name, seed=0).to(device).eval()
     images, _ = _images(8, size, device)
     image = images[:1]
+    source, target = SourceNormalization(model), TargetNormalization(model)
     bank = ImageBank(model, neighbors=4, capacity=8)
     bank.observe(images)
 
@@ -95,8 +96,8 @@ def bench_testtime(model_name: str, size: tuple[int, int], device: str) -> list[
     return measure(
         {
             "plain": plain,
-            "source BN": lambda: SourceNormalization(model)(image),
-            "TN, M = 1": lambda: TargetNormalization(model)(image),
+            "source BN": lambda: source(image),
+            "TN, M = 1": lambda: target(image),
             "SIB, M = 4, joint": lambda: bank(image),
         },
         device=device,

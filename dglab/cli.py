@@ -152,7 +152,10 @@ def evaluate(
                         style_layer=style_layer, statistics=statistics, test_seed=seed)  # fmt: skip
     model, config = load_checkpoint(checkpoint, device)
     lab = Lab(preset_of(config), str(data or "streets"), checkpoint.parent, device)
-    wanted = parse_task(task, tuple(lab.domains))
+    wanted = parse_task(task, (*config.sources, *lab.domains))
+    for letter in wanted.targets:
+        if letter not in lab.domains:
+            raise InputError(f"the target {letter!r} is not at hand; the domains are {', '.join(lab.domains)}")
     if set(config.sources) != set(wanted.sources):
         raise InputError(
             f"{checkpoint} was trained on {'+'.join(config.sources)}, the task {wanted} names other sources; "

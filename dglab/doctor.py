@@ -7,15 +7,12 @@ import platform
 import shutil
 from pathlib import Path
 
-import torch
-
 from dglab import __version__
-from dglab.experiments.lab import usable_cpus
+from dglab.machine import usable_cpus
 
 NEEDED = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "seaborn", "scipy", "PIL", "safetensors",
           "jupyterlab", "ipywidgets", "papermill", "pytest", "nbval")  # fmt: skip
 DISTRIBUTIONS = {"PIL": "pillow"}
-OPTIONAL = {"timm": "more backbones", "segmentation_models_pytorch": "more networks", "tensorboard": "live curves"}
 
 
 def examine() -> tuple[list[str], list[str]]:
@@ -31,13 +28,14 @@ def examine() -> tuple[list[str], list[str]]:
         try:
             importlib.import_module(name)
             lines.append(f"{distribution} {importlib.metadata.version(distribution)}")
-        except ImportError as error:
+        except Exception as error:  # a broken pair of torch and torchvision raises nearly anything
             problems.append(
                 f"{distribution} cannot be imported ({error}): pip install --require-hashes -r requirements.lock"
             )
-    lines += [f"{name} (optional, {use}): {_version(name)}" for name, use in OPTIONAL.items()]
-    problems += _torch_problems()
-    lines += [_devices(), f"{usable_cpus()} CPU cores, {torch.get_num_threads()} threads in torch, {_memory()}"]
+    if not problems:
+        problems += _torch_problems()
+        lines.append(_devices())
+    lines.append(f"{usable_cpus()} CPU cores, {_memory()}")
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     lines.append(f"{free:.0f} GiB free on this disk")
     if free < 1:
@@ -45,26 +43,23 @@ def examine() -> tuple[list[str], list[str]]:
     return lines, problems
 
 
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name.replace("_", "-"))
-    except importlib.metadata.PackageNotFoundError:
-        return f"not installed (pip install {name.replace('_', '-')})"
-
-
 def _torch_problems() -> list[str]:
+    import torch
+
     if tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2]) < (2, 6):
         return [f"torch is {torch.__version__}; dglab needs 2.6 or newer: pip install 'torch>=2.6' torchvision"]
-    try:  # a torchvision built for another torch imports, and fails at its first compiled operator
+    try:  # a torchvision built for another torch may import, and fail at its first compiled operator
         from torchvision.ops import nms
 
         nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
-    except (ImportError, RuntimeError, AttributeError) as error:
+    except Exception as error:
         return [f"torch and torchvision do not match ({error}): install the pair of requirements.lock"]
     return []
 
 
 def _devices() -> str:
+    import torch
+
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         return f"CUDA: {torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"

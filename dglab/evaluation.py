@@ -1,6 +1,6 @@
 """Scores: one confusion matrix per data set, whole images, absent classes left out and counted."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -143,9 +143,3 @@ def evaluate(
         if after_batch is not None:
             after_batch(indices)
     return matrix
-
-
-def mean_and_deviation(values: Iterable[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation (n - 1); the deviation of a single value is nan."""
-    values = np.asarray(list(values), float)
-    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float("nan")

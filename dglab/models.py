@@ -64,10 +64,8 @@ def thin_resnet(num_classes: int = NUM_CLASSES, width: int = 16) -> Segmentation
         segmentation.fcn.FCNHead(w4, num_classes),
     )
     for conv in (m for m in model.layer4.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)):
-        conv.dilation = conv.padding = (
-            2,
-            2,
-        )  # a wider view in place of the stride that output stride 8 forgoes
+        # a wider view in place of the stride that output stride 8 forgoes
+        conv.dilation = conv.padding = (2, 2)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -75,7 +73,9 @@ def thin_resnet(num_classes: int = NUM_CLASSES, width: int = 16) -> Segmentation
 
 
 def dilated_resnet(depth: int, num_classes: int = NUM_CLASSES, head: str = "fcn") -> SegmentationModel:
-    """A torchvision ResNet at output stride 8 with an FCN or DeepLabV3 head, as in the paper's protocol.
+    """A torchvision ResNet at output stride 8 with an FCN or DeepLabV3 head, the paper's network.
+
+    The weights are drawn at random; ImageNet's are not loaded yet.
 
     Args:
         depth: 18, 50 or 101. ResNet-18 has no dilated form in torchvision and keeps its stride of 32.
@@ -115,7 +115,7 @@ def build_model(name: str, seed: int | None = None) -> SegmentationModel:
     if seed is None:
         return BACKBONES[name]()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would reseed GPUs, too
         return BACKBONES[name]()
 
 

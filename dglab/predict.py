@@ -16,7 +16,7 @@ from dglab.classes import colorize
 from dglab.errors import InputError
 from dglab.files import read_image
 from dglab.models import logits_of
-from dglab.testtime.methods import TestConfig, build_predictor
+from dglab.testtime.methods import BANK_POLICIES, TestConfig, build_predictor
 from dglab.training.checkpoints import written_whole
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -69,14 +69,16 @@ def predict_folder(model: nn.Module, images: Path, out: Path, test: TestConfig, 
     """
     check_method(test)
     folder = list_images(images)
-    joint = test.method in ("tn", "adabn") and (test.batch_size or 1) > 1
-    if (joint or test.neighbors or test.method in ("qib", "sib")) and len(set(folder.sizes)) > 1:
+    together = test.method in BANK_POLICIES or (test.batch_size or 1) > 1
+    if together and len(set(folder.sizes)) > 1:
         raise InputError(
             f"{images} holds images of sizes {sorted(set(folder.sizes))} (H, W), and {test.method} normalizes several "
             "together; use one size, or --method bn or tn with --batch-size 1"
         )
     size = test.batch_size or 1
-    predictor = build_predictor(test, model, target_batches=lambda: _batches(folder, 1, device))
+    predictor = build_predictor(
+        test, model, target_batches=lambda: _batches(folder, 16 if len(set(folder.sizes)) == 1 else 1, device)
+    )
     with tqdm(total=len(folder.paths), desc=f"predicting ({test.method})", leave=False) as bar:
         for start, batch in enumerate(_batches(folder, size, device)):
             with torch.no_grad():

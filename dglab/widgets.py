@@ -125,7 +125,7 @@ def bank_figure(
     source = logits_of(SourceNormalization(model)(batch)).argmax(1)[0].cpu()
     together = logits_of(bank(batch)).argmax(1)[0].cpu()
     columns = max(4, neighbors)
-    fig, axes = plots.figure(2, columns, (3.1 * columns, 5))
+    fig, axes = plots.figure(2, columns, (3.1 * columns, 4.3))
     for axis in axes.flat:
         axis.set_axis_off()
     plots.show(axes[0][0], picture, f"arrival {arrival}, domain {stream.domain_of(order[arrival])}")

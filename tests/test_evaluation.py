@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dglab.errors import InputError
-from dglab.evaluation import ConfusionMatrix, arrival_order, evaluate, mean_and_deviation
+from dglab.evaluation import ConfusionMatrix, arrival_order, evaluate
 
 
 def test_miou_of_a_hand_worked_example():
@@ -95,8 +95,3 @@ def test_evaluate_refuses_what_it_cannot_score():
         evaluate(lambda x: x, Set([]))
     with pytest.raises(InputError, match="batch size"):
         evaluate(lambda x: x, Set([(4, 6)]), batch_size=0)
-
-
-def test_mean_and_deviation():
-    assert mean_and_deviation([1, 2, 3]) == (2, 1)
-    assert np.isnan(mean_and_deviation([5])[1])

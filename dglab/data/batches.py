@@ -64,7 +64,7 @@ class MultiDomainBatches(Dataset):
         """The ``position``-th image drawn from a domain since the start of training."""
         passes, place = divmod(position, len(domain))
         index = _shuffled(len(domain), self.seed, domain.letter, passes)[place]
-        torch.manual_seed(derive_seed("augmentation", self.seed, domain.letter, position))
+        torch.default_generator.manual_seed(derive_seed("augmentation", self.seed, domain.letter, position))
         return augment(self.transform, *domain[index])
 
 

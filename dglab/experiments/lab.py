@@ -5,7 +5,6 @@ import functools
 import hashlib
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -23,8 +22,9 @@ from dglab.data import Domain, Joined, prepared_domains, streets_domains
 from dglab.errors import InputError
 from dglab.evaluation import ConfusionMatrix, arrival_order, evaluate
 from dglab.experiments.presets import PRESETS, QUICK, Preset, StreetsSize, find_preset
+from dglab.machine import usable_cpus
 from dglab.seeds import derive_seed
-from dglab.testtime import ImageBank
+from dglab.testtime import ImageBank, preserved_statistics
 from dglab.testtime.methods import TestConfig, build_predictor
 from dglab.training.checkpoints import load_checkpoint, written_whole
 from dglab.training.config import TrainingConfig
@@ -32,6 +32,7 @@ from dglab.training.trainer import CHECKPOINT, LOG, check_fits, train, training_
 
 SHIPPED = Path(__file__).parents[1] / "shipped"  # checkpoints and figures of the quick preset
 REESTIMATION_BATCHES = 50
+ADAPTATION_SEED = 0  # AdaBN collects its statistics in a random order: each batch then mixes a stream's domains
 
 
 class Job(NamedTuple):
@@ -79,7 +80,7 @@ class Lab:
     @property
     def identity(self) -> str:
         """What a run on these data records as its data."""
-        return self.preset.streets.identity if self.data == "streets" else fingerprint(self.domains)
+        return self.preset.streets.identity if self.data == "streets" else fingerprint(self.data)
 
     def training(self, sources: Sequence[str], seed: int, **changes: Any) -> TrainingConfig:
         """The settings of a run: the preset's, for these sources and this seed, with ``changes``."""
@@ -127,7 +128,9 @@ class Lab:
 
     def score_path(self, job: Job) -> Path:
         """Where the score of a job lies."""
-        digest = hashlib.sha256(json.dumps(dataclasses.asdict(job.test), sort_keys=True).encode()).hexdigest()[:12]
+        images = self.preset.streets.val_images if self.data == "streets" else None  # for other data: in the identity
+        tested = json.dumps({**dataclasses.asdict(job.test), "val_images": images}, sort_keys=True)
+        digest = hashlib.sha256(tested.encode()).hexdigest()[:12]
         return self.out / "scores" / job.training.address / f"{job.test.method}_{digest}.json"
 
     def _read(self, job: Job) -> Result:
@@ -141,14 +144,14 @@ class Lab:
         if not tasks:
             return
         parallel = self.preset.parallel and torch.device(self.device).type == "cpu"
-        workers = min(len(tasks), usable_cpus()) if parallel else 1
+        workers = min(len(tasks), usable_cpus()) if parallel else 0
         with tqdm(total=len(tasks), desc=f"{what} ({self.preset.name}, {self.data_name})", leave=False) as bar:
             for _ in _in_parallel(functools.partial(function, self), tasks, workers):
                 bar.update()
 
 
 def _in_parallel(function: Callable[[Any], None], tasks: Sequence[Any], workers: int) -> Iterator[None]:
-    if workers == 1:
+    if workers == 0:  # here; one worker is another matter, for it has one thread, as each of several has
         for task in tasks:
             yield function(task)
         return
@@ -178,8 +181,10 @@ def _grouped(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def _test_jobs(lab: Lab, jobs: list[Job]) -> None:
+    model, _ = load_checkpoint(lab.checkpoint(jobs[0].training), lab.device)
     for job in jobs:
-        result = run_test(lab, load_checkpoint(lab.checkpoint(job.training), lab.device)[0], job)
+        with preserved_statistics(model):  # bn-reestimated changes them
+            result = run_test(lab, model, job)
         stored = {
             "training": dataclasses.asdict(job.training),
             "test": dataclasses.asdict(job.test),
@@ -196,7 +201,7 @@ def run_test(lab: Lab, model: torch.nn.Module, job: Job) -> Result:
     predictor = build_predictor(
         job.test,
         model,
-        target_batches=lambda: image_batches(stream, 16, lab.device),
+        target_batches=lambda: image_batches(stream, 16, lab.device, arrival_order(len(stream), ADAPTATION_SEED)),
         source_batches=lambda: source_batches(lab, job.training),
         seed=job.test.test_seed or 0,
     )
@@ -227,10 +232,17 @@ def _run_bank(bank: ImageBank, stream: Joined, test: TestConfig, device: str) ->
     return Result(matrix, float(np.mean(hits)) if len(test.domains) > 1 and hits else None)
 
 
-def image_batches(dataset: Dataset, most: int, device: str) -> Iterator[Tensor]:
-    """A data set's images in order, N x 3 x H x W in [0, 1]: up to ``most`` neighbours of one size at a time."""
+def image_batches(dataset: Dataset, most: int, device: str, order: Sequence[int] | None = None) -> Iterator[Tensor]:
+    """A data set's images, N x 3 x H x W in [0, 1]: up to ``most`` successive ones of one size at a time.
+
+    Args:
+        dataset: of (image uint8 3 x H x W, label).
+        most: images in a batch.
+        device: where they go.
+        order: of the indices; None takes the data set's own.
+    """
     batch: list[Tensor] = []
-    for index in range(len(dataset)):
+    for index in order if order is not None else range(len(dataset)):
         image = dataset[index][0]
         if batch and (len(batch) == most or image.shape != batch[0].shape):
             yield torch.stack(batch).to(device).float() / 255
@@ -270,11 +282,32 @@ def load_domains(data: str, streets: StreetsSize, in_memory: bool) -> dict[str, 
     return prepared_domains(data, in_memory=in_memory)
 
 
-def fingerprint(domains: dict[str, Domain]) -> str:
-    """What identifies prepared data: letters, counts and file names, so that changed data is another run."""
-    parts = {letter: (domain.train.stems, domain.val.stems) for letter, domain in domains.items()}
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
-    return f"prepared {'+'.join(domains)} {digest}"
+@functools.lru_cache(maxsize=4)
+def fingerprint(root: str) -> str:
+    """What identifies prepared data: every file's path and size, the label mappings, the converter's version.
+
+    Data that were converted otherwise, at another size say, are other data, and their runs other runs.
+    """
+    parts = [(str(p.relative_to(root)), p.stat().st_size) for p in sorted(Path(root).glob("*/*/*/*")) if p.is_file()]
+    for path in sorted(Path(root).glob("*/domain.json")):
+        info = json.loads(path.read_text(encoding="utf-8"))
+        parts.append((path.parent.name, info.get("letter"), info.get("mapping"), info.get("converter_version")))
+    return f"prepared {hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
+
+
+def check_sizes(lab: "Lab") -> None:
+    """Refuse validation images of unlike sizes within a target, which could not be normalized together."""
+    mixed = tuple(lab.domains) if lab.data != "streets" else ()
+    sizes = {
+        letter: {tuple(lab.domains[letter].val[i][1].shape) for i in range(len(lab.domains[letter].val))}
+        for letter in mixed
+    }
+    for letter, found in sizes.items():
+        if len(found) > 1:
+            raise InputError(
+                f"the validation images of {letter} have {len(found)} sizes, among them {sorted(found)[:3]} (H, W); "
+                "normalizing images together needs one: bring them to one size"
+            )
 
 
 def open_lab(
@@ -312,21 +345,21 @@ def open_lab(
         raise InputError(
             f"{data} holds {len(lab.domains)} domains; leaving one out takes three or more, for MLDG needs two sources"
         )
+    check_sizes(lab)
     folder = preset if data == "streets" else f"{preset}-{lab.data_name}"
     out = Path(results) if results else results_root() / folder
     return dataclasses.replace(lab, out=out.resolve())
 
 
-def results_root() -> Path:
-    """``results`` beside the nearest ``notebooks`` folder on the way up, else in the working folder."""
+def project_root() -> Path | None:
+    """The nearest folder on the way up that holds the lessons; None outside of a clone of the project."""
     here = Path.cwd()
-    beside = next((folder for folder in (here, *here.parents) if (folder / "notebooks").is_dir()), here)
-    return beside / "results"
+    return next((f for f in (here, *here.parents) if (f / "notebooks" / "00_start_here.ipynb").exists()), None)
 
 
-def usable_cpus() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def results_root() -> Path:
+    """``results`` beside the lessons, else in the working folder."""
+    return (project_root() or Path.cwd()) / "results"
 
 
 def choose_device(name: str) -> str:

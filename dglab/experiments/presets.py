@@ -55,9 +55,9 @@ TINY = Preset(
 QUICK = Preset(
     name="quick",
     about="minutes on two CPU cores: a thin ResNet on small images",
-    # lr is the best of 0.02, 0.05, 0.1 and 0.2 on the validation images of the sources G, S, I, M (AGG, seeds 100 and
-    # 101, which no study uses), as are batch, steps and crop at a given time; inner_lr keeps the paper's ratio
-    # eta / gamma = 0.2; scale: at half of 96 rows a person would be three pixels high
+    # lr is the best of 0.02, 0.05, 0.1 and 0.2 on the validation images of G, S and I, sources in every task of this
+    # preset (AGG trained on G+S+I+M, seeds 100 and 101, which no study uses), as are batch and steps at a given time;
+    # inner_lr keeps the paper's ratio eta / gamma = 0.2; scale: at half of 96 rows a person would be three pixels high
     training=TrainingConfig(
         backbone="thin",
         steps=450,
@@ -80,7 +80,7 @@ QUICK = Preset(
 
 STANDARD = Preset(
     name="standard",
-    about="an hour at most on one GPU: ResNet-50 at output stride 8 on larger images, all tables",
+    about="for one GPU: ResNet-50 at output stride 8 on larger images",
     training=TrainingConfig(
         backbone="resnet50", steps=2_000, batch_per_domain=4, crop=(256, 384), precision="bf16", lr=0.01, inner_lr=0.002
     ),
@@ -96,7 +96,7 @@ STANDARD = Preset(
 
 PAPER = Preset(
     name="paper",
-    about="the paper's protocol (section 4.1) on the five real data sets: several GPUs, days",
+    about="the paper's settings (section 4.1) for the five real data sets; ImageNet weights are not loaded yet",
     training=TrainingConfig(),  # its defaults are the paper's
     streets=StreetsSize(1024, 2048, train_images=3_000, val_images=500),
     train_seeds=(0,),  # the paper trains each row once

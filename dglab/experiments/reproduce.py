@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import json
 import os
 import platform
@@ -15,15 +16,18 @@ import nbformat
 import pandas as pd
 import papermill
 import torch
+from PIL import Image
 from tqdm.auto import tqdm
 
 from dglab.errors import InputError
-from dglab.experiments.lab import Lab, open_lab, usable_cpus
+from dglab.experiments.lab import Lab, open_lab, project_root
 from dglab.experiments.report import write_report
-from dglab.experiments.studies import STUDIES, run_study
+from dglab.experiments.studies import STUDIES, mixed_task, run_study
+from dglab.machine import usable_cpus
 from dglab.training.checkpoints import written_whole
 
 DONE = "executed.json"
+MIXED_LESSON = "05_sib"  # needs two targets beside two sources
 
 
 def reproduce(
@@ -48,13 +52,15 @@ def reproduce(
     """
     lab = open_lab(preset, data, device=device, results=out, use_shipped=False)
     lessons = find_lessons(only)
+    if mixed_task(lab) is None:  # fewer than four domains: nothing to mix
+        lessons = [lesson for lesson in lessons if lesson.stem != MIXED_LESSON]
     lab.out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     if only is None:
         lab.results(job for study in STUDIES.values() for job in study(lab))
-    execute_all(lessons, lab)
     if only is not None:
-        return lab.out / "notebooks" / lessons[0].name
+        return execute_alone(lessons, only, lab)
+    execute_all(lessons, lab)
     frame = pd.concat([run_study(lab, study) for study in STUDIES], ignore_index=True)
     with written_whole(lab.out / "tables.csv") as beside:
         frame.to_csv(beside, index=False, float_format="%.4f")
@@ -68,21 +74,27 @@ def find_lessons(only: str | None = None) -> list[Path]:
     Raises:
         InputError: if there is no folder of lessons here, or none of that name.
     """
-    here = Path.cwd()
-    package = Path(__file__).parents[2]
-    folder = next(
-        (f / "notebooks" for f in (here, *here.parents, package) if (f / "notebooks" / "00_start_here.ipynb").exists()),
-        None,
-    )
-    if folder is None:
+    root = project_root() or Path(__file__).parents[2]
+    if not (root / "notebooks").is_dir():
         raise InputError("there is no notebooks folder here; run this in a clone of the project")
-    lessons = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    lessons = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
     if only is None:
         return lessons
     chosen = [path for path in lessons if path.stem == only]
     if not chosen:
         raise InputError(f"there is no lesson {only!r}; the lessons are {', '.join(path.stem for path in lessons)}")
     return chosen
+
+
+def execute_alone(lessons: list[Path], only: str, lab: Lab) -> Path:
+    """Execute one lesson, which computes what it needs; a later full run executes it again."""
+    if not lessons:
+        raise InputError(f"lesson {only} mixes two target domains; {lab.data} has too few domains for that")
+    target = lab.out / "notebooks" / lessons[0].name
+    target.parent.mkdir(exist_ok=True)
+    with quiet_kernels(usable_cpus()), chdir(lessons[0].parent):
+        execute(lessons[0], target, lab)
+    return target
 
 
 def execute_all(lessons: list[Path], lab: Lab) -> None:
@@ -145,22 +157,24 @@ def execute(lesson: Path, target: Path, lab: Lab) -> None:
 def fingerprint(lesson: Path, lab: Lab) -> str:
     """Changes when the lesson, the library or the settings do."""
     digest = hashlib.sha256(lesson.read_bytes())
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+    package = Path(__file__).parents[1]
+    for path in sorted((*package.rglob("*.py"), *package.rglob("*.csv"))):
         digest.update(path.read_bytes())
-    digest.update(repr((lab.preset, lab.data, lab.device)).encode())
+    digest.update(repr((lab.preset, lab.data, lab.identity, lab.device)).encode())
     return digest.hexdigest()
 
 
 def extract_figures(out: Path) -> None:
     """Every picture in the executed lessons as ``figures/<lesson>_<number>.png``."""
     for path in sorted((out / "notebooks").glob("*.ipynb")):
-        cells = nbformat.read(path, as_version=4).cells
-        pictures = [
-            o.data["image/png"] for c in cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})
-        ]
-        for number, picture in enumerate(pictures, 1):
+        outputs = [o for cell in nbformat.read(path, as_version=4).cells for o in cell.get("outputs", [])]
+        bundles = [o.data for o in outputs if {"image/png", "image/jpeg"} & o.get("data", {}).keys()]
+        for old in (out / "figures").glob(f"{path.stem}_*.png"):
+            old.unlink()
+        for number, data in enumerate(bundles, 1):
+            encoded = data.get("image/png") or data["image/jpeg"]
             with written_whole(out / "figures" / f"{path.stem}_{number}.png") as beside:
-                beside.write_bytes(base64.b64decode(picture))
+                Image.open(io.BytesIO(base64.b64decode(encoded))).save(beside, format="PNG")
 
 
 def describe_machine(lab: Lab) -> str:

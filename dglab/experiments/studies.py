@@ -226,8 +226,8 @@ def run_study(lab: Lab, study: str) -> pd.DataFrame:
 
 def shipped_table(lab: Lab) -> pd.DataFrame | None:
     """The figures that ship with the package for this preset and data; None if there are none."""
-    path = SHIPPED / lab.preset.name / f"{lab.data_name}.csv"
-    return read_tidy(path) if path.exists() else None
+    path = SHIPPED / lab.preset.name / "streets.csv"
+    return read_tidy(path) if lab.data == "streets" and path.exists() else None
 
 
 def read_tidy(path: Any) -> pd.DataFrame:

@@ -74,6 +74,9 @@ def per_training(frame: pd.DataFrame, metric: str = "miou", statistic: str = "me
     return rows.groupby(["task", "train_seed"])["value"].agg(statistic)
 
 
+PART_TESTED = (1, 5)  # the parts on three against four sources, and on the shape of the curve, are left to the eye
+
+
 class Verdict(NamedTuple):
     """A claim beside what came out: each part of it as a difference that the claim says is positive."""
 
@@ -88,7 +91,9 @@ class Verdict(NamedTuple):
             return "not run"
         if -1 in signs:
             return "does not hold"
-        return "holds" if all(sign == 1 for sign in signs) else "open"
+        if not all(sign == 1 for sign in signs):
+            return "open"
+        return "holds, as far as tested" if self.claim.number in PART_TESTED else "holds"
 
 
 def judge(frame: pd.DataFrame) -> list[Verdict]:

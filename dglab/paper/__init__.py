@@ -24,7 +24,7 @@ def table(name: str) -> pd.DataFrame:
     known = sorted(path.name.removesuffix(".csv") for path in folder.iterdir() if path.name.endswith(".csv"))
     if name not in known:
         raise InputError(f"unknown table {name!r}; the published tables are {', '.join(known)}")
-    with (folder / f"{name}.csv").open() as file:
+    with (folder / f"{name}.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file)
 
 

@@ -19,7 +19,9 @@ from dglab.testtime.normalization import (
     BatchStatistics,
     Predictor,
     Statistics,
+    check_finite,
     check_prior,
+    lend_moments,
     moments_of,
     normalizing_with,
 )
@@ -72,13 +74,20 @@ POLICIES: dict[str, Callable[[Query], list[int]]] = {
     "random": at_random,
     "oracle": same_domain,
 }
+TAIL_TOLERANCE = 1e-5  # of the largest output, a tenth of what the bank promises
+AT_A_TIME = 32  # images whose styles are computed together; a whole bank may not fit a memory
 REMOVALS = ("fifo", "random")
 STATISTICS = ("joint",)
 COLD_STARTS = ("self", "source")
 
 
 def _first_row(rows: Any) -> Any:
-    return rows[:1] if isinstance(rows, Tensor) else rows
+    return rows[:1] if is_rows(rows) else rows
+
+
+def is_rows(value: Any) -> bool:
+    """Whether a part of a model's output has a row for each image."""
+    return isinstance(value, Tensor) and value.ndim >= 1
 
 
 @contextmanager
@@ -90,7 +99,7 @@ def first_only_after(model: nn.Module, layer: str) -> Iterator[None]:
     """
 
     def before_forward(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        module._buffers["running_mean"], module._buffers["running_var"] = moments_of(inputs[0])
+        lend_moments(module, moments_of(inputs[0]))
         return (inputs[0][:1],)
 
     handle = model.get_submodule(layer).register_forward_pre_hook(before_forward) if layer else None
@@ -122,10 +131,8 @@ def find_tail(model: nn.Module, images: Tensor, statistics: Statistics) -> str:
             cut = tree_map(_first_row, model(images))
     except RuntimeError:  # shapes no longer fit: this network cannot be cut here
         return ""
-    pairs = zip(tree_leaves(whole), tree_leaves(cut), strict=True)
-    same = all(
-        torch.allclose(w, c, rtol=1e-4, atol=1e-5 * float(w.abs().max())) for w, c in pairs if isinstance(w, Tensor)
-    )
+    pairs = [(w, c) for w, c in zip(tree_leaves(whole), tree_leaves(cut), strict=True) if is_rows(w)]
+    same = all((w.double() - c.double()).abs().max() <= TAIL_TOLERANCE * w.double().abs().max() for w, c in pairs)
     return calls[-1] if same else ""
 
 
@@ -201,12 +208,12 @@ class ImageBank(Predictor):
         self.reset()
 
     def reset(self) -> None:
-        """Empty the bank and start counting arrivals from 0 again."""
+        """Empty the bank and start counting arrivals from 0 again; its named streams are banks of their own."""
         self.entries: list[Entry] = []  # oldest first
         self.arrivals = 0
         self.selected: list[int] = []
         self.distances: list[float] = []
-        self._generator = torch.Generator().manual_seed(derive_seed("bank", self.seed) % 2**63)
+        self._generator = torch.Generator().manual_seed(derive_seed("bank", self.seed))
 
     def __len__(self) -> int:
         """The number of images in the bank."""
@@ -229,16 +236,19 @@ class ImageBank(Predictor):
         self.check(images)
         self._check_size(images)
         outputs = [self._arrive(image, d) for image, d in zip(images, self._domains(domain, len(images)), strict=True)]
-        return tree_map(lambda *rows: torch.cat(rows) if isinstance(rows[0], Tensor) else rows[0], *outputs)
+        return tree_map(lambda *rows: torch.cat(rows) if is_rows(rows[0]) else rows[-1], *outputs)
 
     def observe(self, images: Tensor, domain: Any = None) -> None:
         """Let images arrive without predicting them: to fill a bank from a past stream. Arguments as for a call."""
         self.check(images)
         self._check_size(images)
         domains = self._domains(domain, len(images))
-        styles = styles_of(self.model, images, self.style_layer)  # N x C each, in one pass
-        for image, mean, deviation, d in zip(images, *styles, domains, strict=True):
-            self._store(image, Style(mean, deviation), d)
+        for start in range(0, len(images), AT_A_TIME):
+            some = images[start : start + AT_A_TIME]
+            styles = styles_of(self.model, some, self.style_layer)  # N x C means, N x C deviations
+            check_finite({self.style_layer: styles})
+            for image, mean, deviation, name in zip(some, *styles, domains[start:], strict=False):
+                self._store(image, Style(mean, deviation), name)
 
     def _arrive(self, image: Tensor, domain: Any) -> Any:
         style = self._style(image)
@@ -250,6 +260,7 @@ class ImageBank(Predictor):
 
     def _style(self, image: Tensor) -> Style:
         mean, deviation = styles_of(self.model, image[None], self.style_layer)  # 1 x C each
+        check_finite({self.style_layer: (mean, deviation)})
         return Style(mean[0], deviation[0])
 
     def _select(self, style: Style, domain: Any) -> tuple[list[Entry], list[float]]:
@@ -324,11 +335,15 @@ class ImageBank(Predictor):
         for e in state["entries"]:
             if not all(math.isfinite(float(e[key].sum())) for key in ("image", "mean", "deviation")):
                 raise InputError(f"the state's image of arrival {e['arrival']} holds values that are not finite")
+        device = next(self.model.parameters()).device
         self.reset()
         self.entries = [
-            Entry(e["image"], Style(e["mean"], e["deviation"]), e["arrival"], e["domain"]) for e in state["entries"]
+            Entry(
+                e["image"].to(device), Style(e["mean"].to(device), e["deviation"].to(device)), e["arrival"], e["domain"]
+            )
+            for e in state["entries"]
         ]
         self.arrivals = state["arrivals"]
-        self._generator.set_state(state["generator"])
+        self._generator.set_state(state["generator"].cpu())
         for name, nested in state["streams"].items():
             self.stream(name).load_state_dict(nested)

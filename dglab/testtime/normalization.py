@@ -7,7 +7,7 @@ length of a ``with`` block and leaves the network as it found it.
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,7 +41,7 @@ def normalizing_with(model: nn.Module, statistics: Statistics) -> Iterator[None]
             moments = statistics(name, inputs[0], sources[name])
             if moments is None and (isinstance(layer, FrozenBatchNorm2d) or layer.eps == 0):
                 moments = moments_of(inputs[0])  # such a layer refuses to compute its own
-            layer._buffers["running_mean"], layer._buffers["running_var"] = moments or (None, None)
+            lend_moments(layer, moments)
 
         return before_forward
 
@@ -57,6 +57,13 @@ def normalizing_with(model: nn.Module, statistics: Statistics) -> Iterator[None]
             layer._buffers["running_mean"], layer._buffers["running_var"] = sources[name] or (None, None)
         for module, training in modes.items():
             module.training = training
+
+
+def lend_moments(layer: nn.Module, moments: Moments | None) -> None:
+    """Let a layer normalize by these moments, in the precision of its own parameters; None: by its input's own."""
+    if moments is not None and layer.weight is not None:
+        moments = tuple(part.to(layer.weight.dtype) for part in moments)
+    layer._buffers["running_mean"], layer._buffers["running_var"] = moments or (None, None)
 
 
 def _source_statistics(layer: nn.Module) -> Moments | None:
@@ -183,6 +190,15 @@ def check_prior(prior: float) -> float:
     return prior
 
 
+def check_finite(statistics: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse statistics that are not finite before they are kept: images far out of range overflow on the way."""
+    for name, parts in statistics.items():
+        if not all(torch.isfinite(torch.as_tensor(part)).all() for part in parts):
+            raise InputError(
+                f"the statistics of layer {name!r} are not finite; are the images scaled as the model wants?"
+            )
+
+
 class SourceNormalization(Predictor):
     """Source BN (Eq. 7): the running statistics of training, as ``model.eval()`` has it.
 
@@ -280,6 +296,7 @@ class AdaBN(Predictor):
             batches += 1
         if batches == 0:
             raise InputError("AdaBN.fit got no batch of images; pass the target's images before testing")
+        check_finite(collected.pooled)
         self.moments = collected.pooled
         return self
 
@@ -338,6 +355,7 @@ def reestimate_statistics(model: nn.Module, batches: Iterable[Tensor], statistic
         count += 1
     if count == 0:
         raise InputError("reestimate_statistics got no batch of images; pass batches of the source domains")
+    check_finite(sums)
     layers = batchnorm_layers(checker.model)
     for name, (mean, variance, n) in sums.items():
         layers[name].running_mean.copy_(mean / n)

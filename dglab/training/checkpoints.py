@@ -38,7 +38,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield beside
-            with open(beside, "rb") as file:
+            with open(beside, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(beside, path)
         finally:

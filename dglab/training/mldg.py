@@ -102,11 +102,13 @@ def inner_step(theta: list[nn.Parameter], grad: list[Tensor], inner_lr: float) -
         with torch.no_grad():
             for parameter, g in zip(theta, grad, strict=True):
                 parameter.sub_(g, alpha=inner_lr)
+        torch.clear_autocast_cache()  # it would go on with half-precision copies of theta
         yield
     finally:
         with torch.no_grad():
             for parameter, original in zip(theta, saved, strict=True):
                 parameter.copy_(original)
+        torch.clear_autocast_cache()
 
 
 @contextmanager
