@@ -23,6 +23,7 @@ from dglab.experiments.studies import (
     mixed_task,
     read_tidy,
     run_study,
+    shipped_table,
     task_of,
     tidy,
     variant_name,
@@ -494,3 +495,26 @@ def test_domains_of_streets_have_the_presets_size():
     for domain in domains.values():
         assert (len(domain.train), len(domain.val)) == (TINY.streets.train_images, TINY.streets.val_images)
         assert domain.val[0][0].shape == (3, TINY.streets.height, TINY.streets.width)
+
+
+def test_data_of_another_size_are_other_data(tmp_path):
+    root = prepared(tmp_path / "mine", "GSI")
+    before = Lab(TINY, str(root), tmp_path, "cpu", False).identity
+    for path in root.glob("*/*/images/*.png"):
+        Image.open(path).resize((128, 64)).save(path)
+    lab_module.fingerprint.cache_clear()
+    assert Lab(TINY, str(root), tmp_path, "cpu", False).identity != before
+
+
+def test_a_target_of_unlike_sizes_is_refused_before_training(tmp_path):
+    root = prepared(tmp_path / "mine", "GSI")
+    for kind in ("images", "labels"):
+        path = root / "1S" / "val" / kind / "0.png"
+        Image.open(path).resize((128, 64), Image.Resampling.NEAREST).save(path)
+    with pytest.raises(InputError, match="sizes"):
+        open_lab("tiny", str(root), device="cpu")
+
+
+def test_a_folder_called_streets_is_shown_no_shipped_figures(tmp_path):
+    root = prepared(tmp_path / "streets", "GSIM")
+    assert shipped_table(open_lab("quick", str(root), device="cpu", results=tmp_path / "out")) is None

@@ -326,6 +326,41 @@ def test_output_keeps_the_models_form_for_the_current_image_only(model):
         torch.testing.assert_close(first, plain)
 
 
+def test_parts_of_an_output_without_rows_and_masks_are_left_as_they_are(model):
+    class Wrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = model
+
+        def forward(self, x):
+            y = self.net(x)
+            return {"out": y, "temperature": torch.tensor(2.0), "sure": y.amax(1) > 0, "name": "net"}
+
+    out = ImageBank(Wrapped(), style_layer="net.layer1")(images(3))
+    torch.testing.assert_close(out["out"], ImageBank(model)(images(3)))
+    assert out["temperature"] == 2 and out["name"] == "net" and out["sure"].shape == (3, 32, 48)
+
+
+def test_statistics_that_overflow_enter_no_bank_and_no_buffer(model):
+    huge = 1e30 * images(2)
+    bank, before = ImageBank(model), snapshot(model)
+    for refused in (lambda: bank(huge), lambda: bank.observe(huge), lambda: AdaBN(model).fit(huge),
+                    lambda: reestimate_statistics(model, [huge])):  # fmt: skip
+        with pytest.raises(InputError, match="finite"):
+            refused()
+    assert len(bank) == 0
+    assert_untouched(model, before)
+
+
+def test_a_model_in_half_precision(model):
+    half, x = copy.deepcopy(model).to(torch.bfloat16), images(3).to(torch.bfloat16)
+    whole = TargetNormalization(model)(images(3))
+    for predictor in (TargetNormalization(half), TargetNormalization(half, prior=0.01), AdaBN(half).fit(x)):
+        out = predictor(x)
+        assert out.dtype == torch.bfloat16 and (out.float() - whole).abs().max() < 0.1 * whole.abs().max()
+    assert torch.isfinite(ImageBank(half, prior=0.5)(x)).all() and torch.isfinite(ImageBank(half)(x)).all()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -191,3 +191,18 @@ def test_parameters_come_back_after_an_exception(net):
 def test_unknown_options_are_refused(net, wrong):
     with pytest.raises(InputError, match="expected"):
         mldg_backward(net, cross_entropy, batch(1), batch(2), 0.1, **wrong)
+
+
+def test_under_autocast_the_meta_test_pass_sees_the_inner_step(net):
+    """Autocast keeps half-precision copies of weights; an inner step in place must not go on with the old ones."""
+    net = net.float()
+    net.drop.p = 0.0
+    train, test = batch(1, dtype=torch.float32), batch(2, dtype=torch.float32)
+
+    def dg(inner_lr, order):
+        with torch.autocast("cpu", torch.bfloat16):
+            return mldg_backward(copy.deepcopy(net), cross_entropy, train, test, inner_lr, order=order).dg
+
+    moved = dg(2.0, 2) - dg(0.0, 2)
+    assert abs(moved) > 0.01
+    assert dg(2.0, 1) - dg(0.0, 1) == pytest.approx(moved, rel=0.05)
