@@ -16,16 +16,6 @@ from dglab.data.batches import MultiDomainBatches, flatten
 from dglab.errors import InputError
 from dglab.training.methods import split_domains, split_images, split_sizes
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Images this small are slower on several threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 CODE = 13  # the brightness that stands for one class: image = 13 x label
 
 

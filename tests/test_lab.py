@@ -35,14 +35,6 @@ from dglab.training.checkpoints import load_checkpoint
 TINY = PRESETS["tiny"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     return Lab(TINY, "streets", tmp_path_factory.mktemp("results"), "cpu", use_shipped=False)
@@ -342,7 +334,7 @@ def test_a_claim_is_judged_by_its_differences():
         mldg = table_of({(seed, pd.NA): 30.0 + seed + gap for seed, gap in enumerate(gaps)})
         return {v.claim.number: v for v in judge(pd.concat([agg, mldg]))}[1]
 
-    assert of([2.0, 2.1, 1.9]).outcome == "holds"
+    assert of([2.0, 2.1, 1.9]).outcome == "holds, as far as tested"
     assert of([-2.0, -2.1, -1.9]).outcome == "does not hold"
     assert of([-2.0, 2.0, 0.1]).outcome == "open"
     assert of([2.0, 2.1, 1.9]).parts[0][1].mean == pytest.approx(2.0)
@@ -479,6 +471,7 @@ def test_a_device_of_the_right_kind_but_a_number_too_many_is_refused():
 
 def test_results_lie_beside_the_notebooks(tmp_path, monkeypatch):
     (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "00_start_here.ipynb").write_text("{}")
     (tmp_path / "deep" / "er").mkdir(parents=True)
     for here in (tmp_path / "notebooks", tmp_path / "deep" / "er"):
         monkeypatch.chdir(here)

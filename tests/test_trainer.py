@@ -31,15 +31,6 @@ STEPS = 4
 CONFIG = dataclasses.replace(PRESETS["tiny"].training, method="mldg", sources=("G", "S", "I"), steps=STEPS)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The same bits are promised for the same number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @functools.cache
 def domains():
     return streets_domains(32, 64, train_images=3, val_images=1)

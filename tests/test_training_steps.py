@@ -203,6 +203,6 @@ def test_under_autocast_the_meta_test_pass_sees_the_inner_step(net):
         with torch.autocast("cpu", torch.bfloat16):
             return mldg_backward(copy.deepcopy(net), cross_entropy, train, test, inner_lr, order=order).dg
 
-    moved = dg(2.0, 2) - dg(0.0, 2)
-    assert abs(moved) > 0.01
-    assert dg(2.0, 1) - dg(0.0, 1) == pytest.approx(moved, rel=0.05)
+    moved = dg(20.0, 2) - dg(0.0, 2)
+    assert abs(moved) > 0.02
+    assert dg(20.0, 1) - dg(0.0, 1) == pytest.approx(moved, rel=0.1)
