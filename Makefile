@@ -8,6 +8,8 @@ export VIRTUAL_ENV = $(CURDIR)/.venv
 reproduce: .venv/ready
 	$(BIN)/dglab reproduce --preset quick
 
+# one thread: images as small as the tests' are slower on several
+test: export OMP_NUM_THREADS = 1
 test: .venv/ready
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest --nbval-lax --nbval-cell-timeout=300 notebooks
