@@ -86,8 +86,9 @@ def _second_order(model, loss_fn, meta_train, meta_test, inner_lr, alpha, moves)
     with running_statistics(model, move=moves[1]):
         # A functional call replaces the parameters alone: the running statistics it moves are the model's own.
         loss_dg = loss_of(lambda images: functional_call(model, theta_prime, (images,)), loss_fn, meta_test)  # Eq. 5
-    for parameter, g in zip(theta, gradient(loss_dg + alpha * loss_ds, theta), strict=True):  # Eq. 6
-        parameter.grad = g
+    grad_dg = gradient(loss_dg, theta)  # through the inner step
+    for parameter, ds, dg in zip(theta, grad_ds, grad_dg, strict=True):
+        parameter.grad = torch.add(dg, ds.detach(), alpha=alpha)  # Eq. 6
     return loss_ds, loss_dg
 
 
