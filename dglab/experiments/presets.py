@@ -55,8 +55,9 @@ TINY = Preset(
 QUICK = Preset(
     name="quick",
     about="minutes on two CPU cores: a thin ResNet on small images",
-    # lr is the best of 0.02, 0.05, 0.1 and 0.2 on the validation images of G, S and I, sources in every task of this
-    # preset (AGG trained on G+S+I+M, seeds 100 and 101, which no study uses), as are batch and steps at a given time;
+    # lr is the best of 0.02, 0.05, 0.1 and 0.2 on the validation images of G, S, I and M (AGG trained on G+S+I+M, seeds
+    # 100 and 101, which no study uses), as are batch and steps at a given time. M is a target of the mixed task: the
+    # scores on G, S and I alone, sources in every task, lead to the same choice;
     # inner_lr keeps the paper's ratio eta / gamma = 0.2; scale: at half of 96 rows a person would be three pixels high
     training=TrainingConfig(
         backbone="thin",
