@@ -297,10 +297,11 @@ def fingerprint(root: str) -> str:
 
 def check_sizes(lab: "Lab") -> None:
     """Refuse validation images of unlike sizes within a target, which could not be normalized together."""
-    mixed = tuple(lab.domains) if lab.data != "streets" else ()
+    if lab.data == "streets":
+        return
     sizes = {
-        letter: {tuple(lab.domains[letter].val[i][1].shape) for i in range(len(lab.domains[letter].val))}
-        for letter in mixed
+        letter: {tuple(domain.val[i][1].shape) for i in range(len(domain.val))}
+        for letter, domain in lab.domains.items()
     }
     for letter, found in sizes.items():
         if len(found) > 1:

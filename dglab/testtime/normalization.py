@@ -182,6 +182,16 @@ class Predictor:
         if images.device != device:
             raise InputError(f"the images are on {images.device}, the model on {device}; move one to the other")
 
+    def run(self, batches: Iterable[Tensor], statistics: Statistics) -> int:
+        """Pass batches through the model, normalized by ``statistics``, which collects on the way; their number."""
+        count = 0
+        for images in batches:
+            self.check(images)
+            with normalizing_with(self.model, statistics):
+                self.model(images)
+            count += 1
+        return count
+
 
 def check_prior(prior: float) -> float:
     """``prior`` itself if it lies in [0, 1]."""
@@ -288,13 +298,7 @@ class AdaBN(Predictor):
             InputError: if there is no image.
         """
         collected = PooledMoments()
-        batches = 0
-        for batch in [images] if isinstance(images, Tensor) else images:
-            self.check(batch)
-            with normalizing_with(self.model, collected):
-                self.model(batch)
-            batches += 1
-        if batches == 0:
+        if not self.run([images] if isinstance(images, Tensor) else images, collected):
             raise InputError("AdaBN.fit got no batch of images; pass the target's images before testing")
         check_finite(collected.pooled)
         self.moments = collected.pooled
@@ -337,7 +341,6 @@ def reestimate_statistics(model: nn.Module, batches: Iterable[Tensor], statistic
     checker = Predictor(model)
     batch_statistics = BatchStatistics(prior=0.0, explicit=True)
     sums: dict[str, list[Tensor]] = {}
-    count = 0
 
     def collect(name: str, x: Tensor, source: Moments | None) -> Moments | None:
         moments = batch_statistics(name, x, source)
@@ -348,12 +351,7 @@ def reestimate_statistics(model: nn.Module, batches: Iterable[Tensor], statistic
             sums[name] = [total[0] + mean, total[1] + variance, total[2] + 1]
         return moments
 
-    for images in batches:
-        checker.check(images)
-        with normalizing_with(checker.model, collect):
-            checker.model(images)
-        count += 1
-    if count == 0:
+    if not checker.run(batches, collect):
         raise InputError("reestimate_statistics got no batch of images; pass batches of the source domains")
     check_finite(sums)
     layers = batchnorm_layers(checker.model)
