@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable
 from enum import StrEnum
@@ -236,6 +237,7 @@ def bench(
     json_file: JsonOption = None,
 ) -> None:
     """Time training steps or test-time methods as ratios to the plain case."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler reports its comings and goings, if not told so
     from dglab.bench import run_bench
     from dglab.experiments.lab import choose_device
     from dglab.training.checkpoints import written_whole

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from dglab import bench, cli, doctor
+from dglab.bench.measure import peak_memory
 from dglab.classes import CLASS_NAMES, PALETTE
 from dglab.errors import InputError
 from dglab.experiments.presets import PRESETS
@@ -519,9 +520,22 @@ def test_a_bench_visits_the_cases_in_turn_and_leaves_the_warmup_out():
     visits = []
     cases = {"plain": lambda: visits.append("plain"), "other": lambda: visits.append("other")}
     records = bench.measure(cases, device="cpu", rounds=5, warmup=2)
-    assert visits == ["plain", "other"] * 7
+    assert visits[:14] == ["plain", "other"] * 7  # then once more each, for the memory
     assert [record["case"] for record in records] == ["plain", "other"]
     assert records[0]["ratio"] == 1 and all(record["seconds"] > 0 and record["spread"] >= 0 for record in records)
+
+
+def test_peak_memory_counts_what_lives_at_the_same_time():
+    mib = 2**20
+
+    def case():
+        a = torch.zeros(10 * mib // 4)
+        b = a + 1  # 20 MiB
+        del a
+        c = b + 1  # 20 again
+        return c.clone()[:0] + 1  # 30
+
+    assert 30 * mib <= peak_memory(case, "cpu") < 31 * mib
 
 
 @pytest.mark.parametrize(

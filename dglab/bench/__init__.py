@@ -1,0 +1,26 @@
+"""Benches: costs as ratios to the plain case, all measured in one run."""
+
+from typing import Any
+
+from dglab.bench.measure import measure
+from dglab.bench.testtime import bench_testtime
+from dglab.bench.train import bench_train
+from dglab.errors import InputError
+
+__all__ = ["BENCHES", "bench_testtime", "bench_train", "measure", "run_bench"]
+
+BENCHES = {"train": bench_train, "testtime": bench_testtime}
+
+
+def run_bench(name: str, model_name: str, size: str, device: str) -> list[dict[str, Any]]:
+    """A bench by name, the size written as HxW.
+
+    Raises:
+        InputError: for an unknown bench or a size in another form.
+    """
+    if name not in BENCHES:
+        raise InputError(f"unknown bench {name!r}; the benches are {', '.join(BENCHES)}")
+    parts = size.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) >= 32 for part in parts):
+        raise InputError(f"the size is {size!r}; expected HxW in pixels, each 32 or more, for example 96x192")
+    return BENCHES[name](model_name, (int(parts[0]), int(parts[1])), device)

@@ -1,0 +1,84 @@
+"""How a case is measured: time in rounds that visit every case in turn, then medians; memory in a run of its own."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from dglab.classes import NUM_CLASSES
+
+Case = Callable[[], Any]
+
+
+def measure(cases: dict[str, Case], *, device: str, rounds: int = 20, warmup: int = 3) -> list[dict[str, Any]]:
+    """Time each case in every round, so that a slow moment of the machine hits all alike.
+
+    Args:
+        cases: name -> what to time; the first is the plain one.
+        device: where they run; CUDA is synchronized.
+        rounds: how often.
+        warmup: rounds before, not counted.
+
+    Returns:
+        One record a case: ``seconds`` (median), ``spread`` (interquartile range over median), ``ratio`` (median over
+        rounds of the ratio to the plain case of the same round), ``peak_mib`` (:func:`peak_memory`).
+    """
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    on_cuda = torch.device(device).type == "cuda"
+    for current in range(warmup + rounds):
+        for name, case in cases.items():
+            if on_cuda:
+                torch.cuda.synchronize(device)
+            start = time.perf_counter()
+            case()
+            if on_cuda:
+                torch.cuda.synchronize(device)
+            if current >= warmup:
+                times[name].append(time.perf_counter() - start)
+    plain = next(iter(times.values()))
+    return [
+        {
+            "case": name,
+            "seconds": statistics.median(values),
+            "spread": _spread(values),
+            "ratio": statistics.median(t / p for t, p in zip(values, plain, strict=True)),
+            "peak_mib": peak_memory(cases[name], device) / 2**20,
+        }
+        for name, values in times.items()
+    ]
+
+
+def _spread(values: list[float]) -> float:
+    low, middle, high = statistics.quantiles(values, n=4)
+    return (high - low) / middle
+
+
+def peak_memory(case: Case, device: str) -> int:
+    """The most memory that torch holds at a time for one run of a case, in bytes, beyond what it holds before."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        case()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=False) as profiler:
+        case()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()  # negative when memory is given back
+        peak = max(peak, held)
+    return peak
+
+
+def random_images(count: int, size: tuple[int, int], device: str) -> tuple[Tensor, Tensor]:
+    """Images count x 3 x H x W in [0, 1] and labels count x H x W (0-18), drawn from a fixed seed."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(count, 3, *size, generator=generator)
+    labels = torch.randint(0, NUM_CLASSES, (count, *size), generator=generator)
+    return images.to(device), labels.to(device)
