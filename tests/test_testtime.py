@@ -258,12 +258,12 @@ def test_fifo_keeps_the_last_and_random_removal_is_seeded(model):
     stream = images(9, seed=5)
     fifo = ImageBank(model, capacity=3)
     fifo(stream)
-    assert [e.arrival for e in fifo.entries] == [6, 7, 8]
+    assert fifo.stored == [6, 7, 8]
     kept = []
     for seed in (0, 0, 1, 2):
         bank = ImageBank(model, capacity=3, removal="random", seed=seed)
         bank(stream)
-        kept.append([e.arrival for e in bank.entries])
+        kept.append(bank.stored)
         assert len(bank) == 3
     assert kept[0] == kept[1] and (kept[0] != kept[2] or kept[0] != kept[3])
 
