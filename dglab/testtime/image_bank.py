@@ -432,9 +432,11 @@ class ImageBank(Predictor):
             return
         stored = self._images[0]
         if stored.shape[0] != images.shape[1]:
-            raise InputError(f"the images have {images.shape[1]} channels, those in the bank {stored.shape[0]}")
+            raise InputError(
+                f"the images have {images.shape[1]} channels, those in the bank {stored.shape[0]}; pass one kind"
+            )
         if stored.dtype != images.dtype:
-            raise InputError(f"the images are {images.dtype}, those in the bank {stored.dtype}; pass one kind of images")
+            raise InputError(f"the images are {images.dtype}, those in the bank {stored.dtype}; pass one kind")
         if stored.shape != images.shape[1:] and not self.resize:
             raise InputError(
                 f"the images are {tuple(images.shape[1:])}, those in the bank {tuple(stored.shape)}; joint statistics "
