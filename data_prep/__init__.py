@@ -7,6 +7,15 @@ data_prep``. A new data set is a module with a ``DATASET`` (:class:`data_prep.da
 
 from types import ModuleType
 
-from data_prep import camvid
+from data_prep import bdd100k, camvid, cityscapes, folder, gta5, idd, mapillary, synthia
 
-MODULES: dict[str, ModuleType] = {"camvid": camvid}
+MODULES: dict[str, ModuleType] = {
+    "cityscapes": cityscapes,
+    "gta5": gta5,
+    "synthia": synthia,
+    "idd": idd,
+    "mapillary": mapillary,
+    "bdd100k": bdd100k,
+    "camvid": camvid,
+    "folder": folder,
+}

@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--mapping", help="label mapping by name (see list); the first is the default")
     parser.add_argument("--limit", type=_positive, help="at most so many pairs per domain and split, evenly spread")
     parser.add_argument("--max-side", type=_positive, help="reduce larger images to this longer side, in pixels")
+    parser.add_argument("--lossless", action="store_true", help="keep large PNGs of train, which become JPEGs else")
     parser.add_argument("--check", action="store_true", help="read and report everything, write nothing")
     return parser
 
@@ -70,6 +71,7 @@ def _convert(options: argparse.Namespace) -> int:
         mapping=options.mapping,
         limit=options.limit,
         max_side=options.max_side,
+        lossless=options.lossless,
         check=options.check,
     )
     print(report.summary(reports))

@@ -10,6 +10,12 @@ DOMAIN_NAMES = {"G": "GTA5", "S": "SYNTHIA", "I": "IDD", "M": "Mapillary", "C": 
 _LETTER = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 
 
+def first_letter(name: str) -> str:
+    """The letter of a domain that states none: the first ASCII letter of its folder's name, in upper case; or ""."""
+    found = re.search(r"[A-Za-z]", name)
+    return found.group().upper() if found else ""
+
+
 @dataclass(frozen=True)
 class Task:
     """Source domains to train on and unseen target domains to test on, each by its letter.

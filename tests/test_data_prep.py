@@ -125,7 +125,7 @@ def test_domain_json(source: Path, out: Path) -> None:
     labels = [source_file(source, s, "annot") for s in SPLITS["0016E5/train"] + SPLITS["0016E5/val"]]
     pixels = np.concatenate([expected_train_ids(np.asarray(Image.open(label))).ravel() for label in labels])
     assert (info["name"], info["letter"], info["num_train"], info["num_val"]) == ("CamVid 0016E5", "E", 1, 3)
-    assert (info["mapping"], info["converter_version"], info["num_refused"]) == ("camvid:segnet11", 1, 0)
+    assert (info["mapping"], info["converter_version"], info["num_refused"]) == ("camvid:segnet11", 2, 0)
     assert info["pixels_per_class"] == [int((pixels == i).sum()) for i in range(19)]
     assert info["pixels_ignored"] == (pixels == 255).sum()
     assert info["classes_present"] == [0, 1, 2, 4, 5, 7, 8, 10, 11, 12, 13]
