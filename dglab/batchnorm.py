@@ -2,17 +2,21 @@
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchvision.ops import FrozenBatchNorm2d
 
 
 def batchnorm_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The BatchNorm layers of a network by module path, in the order of the network's own listing.
 
     Counts every layer that normalizes per channel by running statistics: BatchNorm1d to 3d, SyncBatchNorm, the
-    fused ones of timm (subclasses of BatchNorm2d), and torchvision's FrozenBatchNorm2d. InstanceNorm, LayerNorm and
-    GroupNorm have no statistics of a batch and do not count.
+    fused ones of timm (subclasses of BatchNorm2d), and frozen ones, which each library has a class of its own for:
+    torchvision's FrozenBatchNorm2d, timm's FrozenBatchNormAct2d. InstanceNorm, LayerNorm and GroupNorm have no
+    statistics of a batch and do not count.
     """
-    return {name: m for name, m in model.named_modules() if isinstance(m, (_BatchNorm, FrozenBatchNorm2d))}
+    return {
+        name: m
+        for name, m in model.named_modules()
+        if isinstance(m, _BatchNorm) or "FrozenBatchNorm" in type(m).__name__
+    }
 
 
 def moments_dims(ndim: int) -> list[int]:

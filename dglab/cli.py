@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from dglab.errors import InputError
+from dglab.machine import keep_freed_memory
 
 app = typer.Typer(
     add_completion=False,
@@ -35,6 +36,14 @@ def _writable(*, folder: bool) -> Callable[[Path | None], Path | None]:
     return check
 
 
+def _height_and_width(text: str) -> tuple[int, int]:
+    """``600x600`` -> (600, 600)."""
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+        raise InputError(f"the size is {text!r}; expected HxW in pixels, for example 600x600")
+    return int(parts[0]), int(parts[1])
+
+
 TaskOption = Annotated[str, typer.Option(help="sources->targets, for example 'G+S+I+M->C'")]
 DataOption = Annotated[
     Path | None, typer.Option(help="prepared root; without it, the embedded streets", resolve_path=True)
@@ -45,11 +54,16 @@ PresetOption = Annotated[str, typer.Option(help="quick, standard or paper; see d
 JsonOption = Annotated[
     Path | None, typer.Option("--json", help="write the record to this file", callback=_writable(folder=False))
 ]
+CropOption = Annotated[
+    Any, typer.Option(help="HxW in pixels, of the training crops", parser=_height_and_width, metavar="HxW")
+]
 BatchSizeOption = Annotated[int | None, typer.Option(help="M of tn: images normalized together")]
 NeighborsOption = Annotated[int | None, typer.Option(help="M of qib and sib: images chosen from the bank")]
 CapacityOption = Annotated[int | None, typer.Option(help="Q of qib and sib: images that the bank keeps")]
 StyleLayerOption = Annotated[str | None, typer.Option(help="stage 1-4 or a module path, of sib")]
-StatisticsOption = Annotated[str | None, typer.Option(help="of qib and sib: joint")]
+StatisticsOption = Annotated[
+    str | None, typer.Option(help="of qib and sib: joint (the paper's), or cached (ours: one pass)")
+]
 
 
 class BenchName(StrEnum):
@@ -57,6 +71,7 @@ class BenchName(StrEnum):
 
     train = "train"
     testtime = "testtime"
+    data = "data"
 
 
 def _refuse_foreign(method: str, given: Iterable[str], allowed: Iterable[str]) -> None:
@@ -90,8 +105,13 @@ def train(
     out: Annotated[Path, typer.Option(help="folder of the run", callback=_writable(folder=True))],
     data: DataOption = None,
     preset: PresetOption = "quick",
-    backbone: Annotated[str | None, typer.Option(help="thin, resnet18, resnet50, resnet101 or deeplabv3")] = None,
+    backbone: Annotated[str | None, typer.Option(help="of dglab.models.BACKBONES: thin, resnet50, hrnet, ...")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="to start from: imagenet, random, or a .pth or .safetensors file")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="training steps")] = None,
+    batch_per_domain: Annotated[int | None, typer.Option(help="B: images of each source in a step")] = None,
+    crop: CropOption = None,
     seed: Annotated[int, typer.Option(help="of weights, batches and splits")] = 0,
     lr: Annotated[float | None, typer.Option(help="gamma, the learning rate at the start")] = None,
     order: Annotated[int | None, typer.Option(help="of MLDG: 1 or 2")] = None,
@@ -101,30 +121,66 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run in --out")] = False,
     device: DeviceOption = "auto",
     precision: Annotated[str | None, typer.Option(help="32 or bf16")] = None,
+    micro_batches: Annotated[
+        int | None, typer.Option(help="parts of a batch that run one after another, to save memory")
+    ] = None,
+    recompute: Annotated[
+        bool | None, typer.Option("--recompute", help="compute activations again instead of keeping them")
+    ] = None,
+    channels_last: Annotated[
+        bool | None, typer.Option("--channels-last", help="lay images out pixel by pixel; faster on many GPUs")
+    ] = None,
+    compiled: Annotated[bool | None, typer.Option("--compile", help="by torch.compile; not for --order 2")] = None,
+    batchnorm: Annotated[
+        str | None, typer.Option(help="under torchrun: process or synchronized (CUDA, not for --order 2)")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="processes that load data; default a few beside a GPU, 0 else")
+    ] = None,
 ) -> None:
-    """Train one network on the sources of a task; the last checkpoint is the result."""
+    """Train one network on the sources of a task; the last checkpoint is the result.
+
+    On several GPUs of one machine: torchrun --nproc-per-node=4 -m dglab train ...
+    """
+    from importlib.util import find_spec
+
     from dglab.experiments.lab import Lab, choose_device
     from dglab.experiments.presets import find_preset
     from dglab.tasks import parse_task
+    from dglab.training.distributed import is_writer, processes, world_size
     from dglab.training.methods import OPTIONS
     from dglab.training.trainer import CHECKPOINT, LOG, STATE, check_fits
     from dglab.training.trainer import train as run
+    from dglab.weights import parse_weights
 
     of_methods = {"order": order, "inner_lr": inner_lr, "alpha": alpha, "split": split}
-    options = {"backbone": backbone, "steps": steps, "lr": lr, "precision": precision, **of_methods}
+    recorded, weights_file = (None, None) if weights is None else parse_weights(weights)
+    options = {"backbone": backbone, "weights": recorded, "steps": steps, "batch_per_domain": batch_per_domain,
+               "crop": crop, "lr": lr, "precision": precision, "micro_batches": micro_batches,
+               "recompute": recompute, "channels_last": channels_last, "compile": compiled, "batchnorm": batchnorm,
+               **of_methods}  # fmt: skip
     changes = {name: value for name, value in options.items() if value is not None}
     if method in OPTIONS:  # an unknown one is named below
         _refuse_foreign(method, [name for name in of_methods if name in changes], OPTIONS[method])
     lab = Lab(find_preset(preset), str(data or "streets"), out, choose_device(device))
     sources = parse_task(task, tuple(lab.domains)).sources
-    config = lab.training(sources, seed, method=method, **changes)
-    check_fits(config, lab.domains)
-    if (out / CHECKPOINT).exists():
-        raise InputError(f"{out} holds a finished run; choose another --out, or remove it")
-    begun = (out / STATE).exists() or ((out / LOG).is_file() and (out / LOG).stat().st_size > 0)
-    if begun and not resume:
-        raise InputError(f"{out} holds an interrupted run; add --resume to go on with it, or choose another --out")
-    typer.echo(f"trained: {run(config, lab.domains, out, device=lab.device)}")
+    with processes(lab.device) as own_device:
+        config = lab.training(sources, seed, method=method, processes=world_size(), **changes)
+        check_fits(config, lab.domains)
+        if (out / CHECKPOINT).exists():
+            raise InputError(f"{out} holds a finished run; choose another --out, or remove it")
+        begun = (out / STATE).exists() or ((out / LOG).is_file() and (out / LOG).stat().st_size > 0)
+        if begun and not resume:
+            raise InputError(f"{out} holds an interrupted run; add --resume to go on with it, or choose another --out")
+        try:
+            trained = run(config, lab.domains, out, device=own_device, weights_file=weights_file, workers=workers,
+                          tensorboard=find_spec("tensorboard") is not None)  # fmt: skip
+        except KeyboardInterrupt:
+            if is_writer():
+                typer.echo(f"interrupted; --resume goes on from the last saved state in {out}", err=True)
+            raise typer.Exit(130) from None  # what a shell reports of a program that Ctrl-C has ended
+        if is_writer():
+            typer.echo(f"trained: {trained}")
 
 
 @app.command()
@@ -139,16 +195,18 @@ def evaluate(
     style_layer: StyleLayerOption = None,
     statistics: StatisticsOption = None,
     seed: Annotated[int, typer.Option(help="of the order in which the images arrive")] = 0,
+    scores: Annotated[str, typer.Option(help="ours (whole images) or authors_code (their crops and subsets)")] = "ours",
     json_file: JsonOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Score a checkpoint on the validation images of a task's targets (several targets make one mixed stream)."""
     from dglab.classes import CLASS_NAMES
+    from dglab.evaluation import find_view
     from dglab.experiments.lab import Job, Lab, choose_device, preset_of, run_test
     from dglab.tasks import parse_task
     from dglab.training.checkpoints import load_checkpoint, written_whole
 
-    device = choose_device(device)
+    device, view = choose_device(device), find_view(scores)
     test = _test_config(method, batch_size=batch_size, neighbors=neighbors, capacity=capacity,
                         style_layer=style_layer, statistics=statistics, test_seed=seed)  # fmt: skip
     model, config = load_checkpoint(checkpoint, device)
@@ -163,18 +221,19 @@ def evaluate(
             f"write --task '{'+'.join(config.sources)}->{wanted.target}'"
         )
     test = dataclasses.replace(test, domains=wanted.targets)
-    result = run_test(lab, model, Job(config, test))
+    result = run_test(lab, model, Job(config, test), view)
     values = zip(CLASS_NAMES, result.matrix.iou().tolist(), strict=True)
     iou = {name: None if math.isnan(value) else value for name, value in values}
     for name, value in iou.items():
         typer.echo(f"{name:14} {'absent' if value is None else f'{100 * value:6.2f}'}")
     typer.echo(
         f"mIoU {100 * result.matrix.miou():.2f} over {19 - result.matrix.num_absent} classes, {wanted}, {method}"
+        + ("" if scores == "ours" else f", scored as {scores}")
     )
     if result.selection_accuracy is not None:
         typer.echo(f"selected from the same domain: {100 * result.selection_accuracy:.1f} %")
     if json_file is not None:
-        record = {"checkpoint": str(checkpoint), "task": str(wanted), **dataclasses.asdict(test),
+        record = {"checkpoint": str(checkpoint), "task": str(wanted), **dataclasses.asdict(test), "scores": scores,
                   "miou": result.matrix.miou(), "absent_classes": result.matrix.num_absent, "iou": iou,
                   "selection_accuracy": result.selection_accuracy,
                   "confusion": result.matrix.counts.tolist()}  # fmt: skip
@@ -231,22 +290,35 @@ def reproduce(
 @app.command()
 def bench(
     name: BenchName,
-    model: Annotated[str, typer.Option(help="a backbone")] = "thin",
-    size: Annotated[str, typer.Option(help="HxW in pixels")] = "96x192",
+    model: Annotated[str | None, typer.Option(help="of train and testtime: a backbone; default thin")] = None,
+    size: Annotated[str | None, typer.Option(help="HxW in pixels; default 96x192, of data 1024x2048")] = None,
     device: DeviceOption = "auto",
     json_file: JsonOption = None,
 ) -> None:
-    """Time training steps or test-time methods as ratios to the plain case."""
+    """Time training steps, test-time methods or the feeding of data as ratios to the plain case."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler reports its comings and goings, if not told so
     from dglab.bench import run_bench
     from dglab.experiments.lab import choose_device
     from dglab.training.checkpoints import written_whole
 
+    if name is not BenchName.data:
+        model, size = model or "thin", size or "96x192"
+    elif model is not None or device not in ("auto", "cpu"):
+        raise InputError("bench data feeds no network: --model and --device do not belong to it; leave them out")
+    else:
+        size = size or "1024x2048"
     records = run_bench(name.value, model, size, choose_device(device))
-    typer.echo(f"{'case':20} {'median s':>10} {'spread':>8} {'ratio':>7}")
+    typer.echo(f"{'case':20} {'median s':>10} {'spread':>8} {'ratio':>7} {'peak MiB':>9} {'ratio':>7}")
     for r in records:
-        memory = "" if r["peak_mib"] is None else f"  {r['peak_mib']:.0f} MiB"
-        typer.echo(f"{r['case']:20} {r['seconds']:10.4f} {r['spread']:8.2f} {r['ratio']:7.2f}{memory}")
+        columns = (("seconds", 10, 4), ("spread", 8, 2), ("ratio", 7, 2), ("peak_mib", 9, 0), ("peak_ratio", 7, 2))
+        typer.echo(f"{r['case']:20} " + " ".join(_number(r[key], width, digits) for key, width, digits in columns))
+    for r in records:
+        if "bank_mib" in r:
+            typer.echo(f"{r['case']}: the paper {r['paper_ratio']:.2f}; a bank of 128: {r['bank_mib']:.0f} MiB")
+        if "images_per_second" in r:
+            typer.echo(f"{r['case']}: {r['images_per_second']:.1f} images/s of {r['bits_per_pixel']:.1f} bits/pixel")
+        if "codec_share" in r:
+            typer.echo(f"{r['case']}: {100 * r['codec_share']:.0f} % of the cores' time decodes and encodes")
     if json_file is not None:
         with written_whole(json_file) as beside:
             beside.write_text(
@@ -254,21 +326,30 @@ def bench(
             )
 
 
+def _number(value: float | None, width: int, digits: int) -> str:
+    return f"{'-':>{width}}" if value is None else f"{value:{width}.{digits}f}"
+
+
 @app.command()
 def presets() -> None:
-    """Print every preset with all its settings."""
+    """Print every preset with all its settings, and where the paper's values stand."""
     from dglab.experiments.presets import PRESETS
 
     for preset in PRESETS.values():
+
+        def line(name: str, value: Any, preset=preset) -> str:
+            reason = preset.reason(name, value)
+            return f"{name} = {value!r}" + (f"  # {reason}" if reason else "")
+
         typer.echo(f"{preset.name}: {preset.about}")
         for field in dataclasses.fields(preset):
             value = getattr(preset, field.name)
             if dataclasses.is_dataclass(value):
                 typer.echo(f"  {field.name}:")
                 for inner in dataclasses.fields(value):
-                    typer.echo(f"    {inner.name} = {getattr(value, inner.name)!r}")
-            elif field.name not in ("name", "about"):
-                typer.echo(f"  {field.name} = {value!r}")
+                    typer.echo(f"    {line(inner.name, getattr(value, inner.name))}")
+            elif field.name not in ("name", "about", "why"):
+                typer.echo(f"  {line(field.name, value)}")
         typer.echo("")
 
 
@@ -288,10 +369,12 @@ def doctor() -> None:
 
 def main() -> None:
     """Run the command line."""
+    keep_freed_memory()
     try:
         app()
     except InputError as error:
-        typer.echo(f"error: {error}", err=True)
+        process = os.environ.get("RANK", "0")  # under torchrun
+        typer.echo(f"error{'' if process == '0' else f' in process {process}'}: {error}", err=True)
         sys.exit(2)
 
 

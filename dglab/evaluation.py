@@ -1,10 +1,14 @@
-"""Scores: one confusion matrix per data set, whole images, absent classes left out and counted."""
+"""Scores: one confusion matrix per data set, whole images, absent classes left out and counted.
+
+Beside them, for comparison with the paper's printed numbers alone, what the authors' code scores: :class:`AuthorsView`.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -143,3 +147,72 @@ def evaluate(
         if after_batch is not None:
             after_batch(indices)
     return matrix
+
+
+View = Callable[[Dataset], Dataset]  # how a domain's validation images are looked at: a data set of the same kind
+
+
+def whole_images(dataset: Dataset) -> Dataset:
+    """Every image, whole: our scores."""
+    return dataset
+
+
+class AuthorsView(Dataset):
+    """A validation set as the authors' public code scores it: resized, its sides cut off, and not all of it.
+
+    Each image is brought to a short side that depends on its data set, and a square of that side is cut from the
+    middle: of a 2048 x 1024 image of Cityscapes half the pixels are never scored, those at its left and right. Of GTA5,
+    SYNTHIA and Mapillary the first 500 images count. Resizing changes the labels, too. Otherwise their mIoU is ours:
+    one confusion matrix over the set, absent classes left out.
+
+    Source: ``dataset/natural_datasets.py`` (``get_transform``, ``crop_size`` and ``__len__`` of each data set),
+    ``dataset/transforms.py`` (``FixScale``, ``CenterCrop``) of github.com/koncle/TSMLDG. What is not in the view: their
+    checkpoint is the one that is best on the target, and their network upsamples its logits with ``align_corners``.
+
+    Args:
+        dataset: of (image uint8 3 x H x W, label uint8 H x W), with a ``letter``, one of the paper's five.
+
+    Raises:
+        InputError: for a domain that their code does not know.
+    """
+
+    short_side = {"G": 700, "S": 760, "I": 768, "M": 769, "C": 768}  # pixels, and of the square crop
+    most = {"G": 500, "S": 500, "M": 500}  # images
+
+    def __init__(self, dataset: Dataset) -> None:
+        if dataset.letter not in self.short_side:
+            raise InputError(
+                f"the authors' code knows {', '.join(self.short_side)} and no {dataset.letter!r}; take our own scores"
+            )
+        self.dataset, self.letter, self.side = dataset, dataset.letter, self.short_side[dataset.letter]
+
+    def __len__(self) -> int:
+        return min(len(self.dataset), self.most.get(self.letter, len(self.dataset)))
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image, label = self.dataset[index]
+        image = self._square(image.permute(1, 2, 0).numpy(), Image.Resampling.BILINEAR)
+        label = self._square(label.numpy(), Image.Resampling.NEAREST)
+        return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(label)
+
+    def _square(self, pixels: np.ndarray, resampling: Image.Resampling) -> np.ndarray:
+        """Resized and cut out with Pillow, which their code uses: torch's nearest neighbour is sometimes another."""
+        picture = Image.fromarray(pixels)
+        width, height = (max(self.side, int(side * (self.side / min(picture.size)))) for side in picture.size)
+        left, top = (width - self.side) // 2, (height - self.side) // 2
+        box = (left, top, left + self.side, top + self.side)
+        return np.array(picture.resize((width, height), resampling).crop(box))
+
+
+VIEWS: dict[str, View] = {"ours": whole_images, "authors_code": AuthorsView}
+
+
+def find_view(name: str) -> View:
+    """A way of scoring by name.
+
+    Raises:
+        InputError: for an unknown name.
+    """
+    if name not in VIEWS:
+        raise InputError(f"unknown scores {name!r}; expected {' or '.join(VIEWS)}")
+    return VIEWS[name]

@@ -163,6 +163,29 @@ def loss_curves(logs: Mapping[str, pd.DataFrame], window: int = 20) -> Figure:
     return fig
 
 
+def training_curve(log: pd.DataFrame, window: int = 20, steps: int | None = None) -> Figure:
+    """The losses of one run, raw and averaged over a moving window, with the learning rate.
+
+    Args:
+        log: columns step, lr, ds, dg, total, as :func:`dglab.training.watching.read_log` gives them.
+        window: steps to average over.
+        steps: of the whole run, for one that is still training; None ends the axis at the last step.
+    """
+    fig, (left, right) = figure(1, 2, (11, 3.8), width_ratios=(2, 1))
+    for column, color, dash in (("ds", BLUE, "-"), ("dg", VERMILION, "--")):
+        if log[column].notna().any():
+            left.plot(log["step"], log[column], color=color, alpha=0.25, linewidth=1)
+            left.plot(log["step"], log[column].rolling(window, 1).mean(), dash, color=color, label=f"$L_{{{column}}}$")
+            left.legend()
+    left.set(xlabel="step", ylabel="cross-entropy", title=f"each step, and the mean of {window}")
+    right.plot(log["step"], log["lr"], color=BLACK)
+    right.set(xlabel="step", ylabel="learning rate")
+    if steps is not None:
+        left.set_xlim(0, steps)
+        right.set_xlim(0, steps)
+    return fig
+
+
 def ablation(frame: pd.DataFrame, tests: Sequence[tuple[str, str, int | None]]) -> Figure:
     """Table 3 with its controls: mIoU of every training method under several normalizations.
 
@@ -185,6 +208,44 @@ def ablation(frame: pd.DataFrame, tests: Sequence[tuple[str, str, int | None]]) 
         axis.set(title=title, xlabel=MIOU)
         axis.set_yticks(range(len(VARIANT_COLORS)), VARIANT_COLORS)
     axes[0][0].invert_yaxis()
+    return fig
+
+
+def normalizations(
+    frame: pd.DataFrame, tests: Sequence[tuple[str, str, int | None]], titles: Mapping[str, str]
+) -> Figure:
+    """mIoU of every training method under several normalizations, a panel for each task.
+
+    Args:
+        frame: tidy rows of these tasks.
+        tests: (name on the axis, suffix of the method, batch size or None), from left to right.
+        titles: of the panels, by task.
+    """
+    columns = min(2, len(titles))
+    lines = -(-len(titles) // columns)
+    fig, axes = figure(lines, columns, (7 * columns, 3.8 * lines), sharex=True, squeeze=False)
+    rows = frame[frame["metric"] == "miou"]
+    for axis, (task, title) in zip(axes.flat, titles.items(), strict=False):
+        for number, variant in enumerate(VARIANT_COLORS):
+            means, deviations = [], []
+            for _, suffix, size in tests:
+                found = rows[(rows["task"] == task) & (rows["method"] == variant + suffix)]
+                found = found if size is None else found[found["batch_size"] == size]
+                values = found.groupby("train_seed")["value"].mean()
+                means.append(values.mean())
+                deviations.append(values.std())
+            x = np.arange(len(tests)) + 0.12 * (number - (len(VARIANT_COLORS) - 1) / 2)
+            look = {"color": VARIANT_COLORS[variant], "marker": MARKERS[variant]}
+            axis.errorbar(x, means, np.nan_to_num(deviations), linestyle="", elinewidth=1.2, label=variant, **look)
+        axis.set_title(title)
+        axis.set_xticks(range(len(tests)), [name for name, _, _ in tests], rotation=30, ha="right")
+        axis.set_ylabel(MIOU)
+        for edge in np.arange(len(tests) - 1) + 0.5:
+            axis.axvline(edge, color=GREY, linewidth=0.5, alpha=0.5)
+    for axis in axes.flat[len(titles) :]:
+        axis.set_visible(False)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return fig
 
 
@@ -686,4 +747,57 @@ def framework() -> Figure:
         axis.set_title(title, loc="left")
         axis.set(xlim=(-0.1, 16.1), ylim=(0.2, 1.8), aspect="equal")
         axis.set_axis_off()
+    return fig
+
+
+def prior_curves(grid: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
+    """mIoU over the share of source statistics in TN, a panel for each unseen domain.
+
+    Args:
+        grid: as :func:`dglab.experiments.when.prior_grid` returns it.
+        titles: of the panels, by domain.
+    """
+    domains = list(titles)
+    fig, axes = figure(1, len(domains), (4.6 * len(domains), 4.2), squeeze=False)
+    for axis, domain in zip(axes[0], domains, strict=True):
+        rows = grid[grid["domain"] == domain]
+        for (method, m), part in rows.groupby(["method", "batch_size"]):
+            curve = part.groupby("prior")["miou"].agg(["mean", "std"])
+            look = {"color": VARIANT_COLORS[method], "marker": MARKERS[method], "linestyle": "-" if m == 1 else "--"}
+            axis.plot(curve.index, curve["mean"], label=f"{method}, M = {m}", **look)
+            if m == 1:
+                low, high = curve["mean"] - curve["std"], curve["mean"] + curve["std"]
+                axis.fill_between(curve.index, low, high, color=look["color"], alpha=0.12, linewidth=0)
+        axis.set(title=titles[domain], xlabel="prior: share of source statistics\n(0 = TN, 1 = source BN)")
+    axes[0, 0].set_ylabel(MIOU)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return fig
+
+
+def signals_and_gain(frame: pd.DataFrame, correlations: pd.DataFrame, names: Mapping[str, str]) -> Figure:
+    """What TN gains on each image over signals that need no label, with rank correlations.
+
+    Args:
+        frame: as :func:`dglab.experiments.when.image_signals` returns it.
+        correlations: as :func:`dglab.experiments.when.rank_correlations` returns it.
+        names: the signals' columns and what to write on their axes.
+    """
+    fig, axes = figure(1, len(names), (4.6 * len(names), 4.6), sharey=True)
+    for axis, (signal, name) in zip(axes, names.items(), strict=True):
+        for number, (domain, part) in enumerate(frame.groupby("domain", sort=False)):
+            look = domain_look(number)
+            label = f"{domain} ({'source' if part['seen'].all() else 'unseen'})"
+            axis.scatter(part[signal], part["gain"], s=22, alpha=0.7, linewidths=0, label=label, **look)
+        axis.axhline(0, color=GREY, linewidth=1)
+        found = correlations[correlations["signal"] == signal].set_index("scope")
+        lines = [f"{scope}: ρ = {r.rho:+.2f} [{r.low:+.2f}, {r.high:+.2f}]" for scope, r in found.iterrows()]
+        axis.set_title("\n".join(lines), fontsize=11)
+        axis.set_xlabel(name)
+        if signal == "style_distance":
+            axis.set_xscale("log")
+            plain_log(axis)
+    axes[0].set_ylabel("gain of TN (M = 1) over source BN\non one image (points of mIoU)")
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return fig

@@ -1,10 +1,16 @@
-"""Sliders over real predictions: batch size M, queue size Q, style layer. Each redraw computes, nothing is canned."""
+"""Sliders over real predictions: batch size M, queue size Q, style layer. Each redraw computes, nothing is canned.
+
+And the losses of a run, while it trains.
+"""
 
 import io
+import math
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import ipywidgets
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -14,6 +20,7 @@ from dglab.data import Joined
 from dglab.evaluation import ConfusionMatrix, arrival_order
 from dglab.models import logits_of
 from dglab.testtime import ImageBank, SourceNormalization, TargetNormalization
+from dglab.training.watching import Line
 
 
 def redraw(draw: Callable[..., Figure], controls: Mapping[str, ipywidgets.Widget]) -> ipywidgets.Widget:
@@ -23,17 +30,53 @@ def redraw(draw: Callable[..., Figure], controls: Mapping[str, ipywidgets.Widget
         draw: takes the controls' values by name and returns a figure.
         controls: name -> widget with a ``value``.
     """
-    screen = ipywidgets.Image(format="png", layout={"max_width": "100%"})
+    screen = _screen()
 
     def update(_: Any = None) -> None:
-        picture = io.BytesIO()
-        draw(**{name: widget.value for name, widget in controls.items()}).savefig(picture, format="png", dpi=80)
-        screen.value = picture.getvalue()
+        screen.value = _png(draw(**{name: widget.value for name, widget in controls.items()}))
 
     for widget in controls.values():
         widget.observe(update, "value")
     update()
     return ipywidgets.VBox([ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "row wrap"}), screen])
+
+
+def live_losses(steps: int, every: float = 2.0) -> tuple[ipywidgets.Widget, Callable[[Line], None]]:
+    """A picture of the losses that follows a training in this notebook.
+
+    ::
+
+        screen, on_log = live_losses(config.steps)
+        display(screen)
+        train(config, lab.domains, folder, on_log=on_log)
+
+    Args:
+        steps: of the run.
+        every: seconds between two pictures, for each takes a tenth of one; the last step is always drawn.
+
+    Returns:
+        The widget, and what :func:`dglab.training.train` is to call after each step.
+    """
+    screen, lines, drawn = _screen(), [], -math.inf
+
+    def on_log(line: Line) -> None:
+        nonlocal drawn
+        lines.append(line)
+        if time.monotonic() - drawn >= every or line["step"] + 1 == steps:
+            screen.value = _png(plots.training_curve(pd.DataFrame(lines).astype(float), steps=steps))
+            drawn = time.monotonic()
+
+    return screen, on_log
+
+
+def _screen() -> ipywidgets.Image:
+    return ipywidgets.Image(format="png", layout={"max_width": "100%"})
+
+
+def _png(fig: Figure) -> bytes:
+    picture = io.BytesIO()
+    fig.savefig(picture, format="png", dpi=80)
+    return picture.getvalue()
 
 
 def _choice(description: str, options: Any, value: Any) -> ipywidgets.SelectionSlider:

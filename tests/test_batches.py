@@ -8,10 +8,12 @@ import torch
 from scipy import stats
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
+from torchvision import tv_tensors
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
 
 from dglab.data import streets_domains
-from dglab.data.augmentation import RandomScaleCrop, augment, training_augmentation
+from dglab.data.augmentation import GaussianBlur, RandomScaleCrop, augment, training_augmentation
 from dglab.data.batches import MultiDomainBatches, flatten
 from dglab.errors import InputError
 from dglab.training.methods import split_domains, split_images, split_sizes
@@ -103,6 +105,52 @@ def test_blur_touches_the_image_alone():
         return (image[:, :, 1:].float() - image[:, :, :-1].float()).abs().sum()
 
     assert roughness(soft) < roughness(sharp)
+
+
+@pytest.mark.parametrize(("kernel", "sigma"), [(5, (0.1, 2.0)), ((3, 7), (0.5, 3.0)), (1, (1.0, 1.0))])
+def test_the_blur_is_torchvisions(kernel, sigma):
+    image = torch.randint(0, 256, (3, 40, 60), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for view in (image, image[:, 3:, :50], image.permute(0, 2, 1)):
+        for seed in range(10):
+            label = view[0] % 19
+            found, kept = augmented(GaussianBlur(kernel, sigma), view, label, seed)
+            expected, _ = augmented(v2.GaussianBlur(kernel, sigma), view, label, seed)
+            difference = (found.int() - expected.int()).abs()
+            assert difference.max() <= 1 and (difference > 0).float().mean() < 1e-3  # halves, rounded up or down
+            assert found.dtype == torch.uint8 and torch.equal(kept, label)
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.75, 1.0, 1.5, 2.0])
+@pytest.mark.parametrize("size", [(48, 60), (120, 150)])  # a part of the scaled image, and more than it
+def test_scaling_the_window_gives_the_pixels_of_scaling_everything(factor, size):
+    """The plain way scales the whole image by the factor and cuts the window out of the result."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 256, (3, 80, 120), dtype=torch.uint8, generator=generator)
+    image = functional.gaussian_blur(noise, [5, 5], [1.5, 1.5])
+    label = blocks(80, 120)
+    scaled = [round(80 * factor), round(120 * factor)]
+    whole = functional.resize(image, scaled, antialias=True).int()
+    whole_label = functional.resize(label[None], scaled, interpolation=v2.InterpolationMode.NEAREST)[0]
+    transform, compared = RandomScaleCrop(size, (factor, factor)), 0
+    for seed in range(100):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            params = transform.make_params([image])
+        parts = []
+        for start, window, extent, before, _ in (params["rows"], params["columns"]):
+            assert window * factor == extent
+            parts.append((start * factor, extent, before))
+        if any(first != int(first) for first, _, _ in parts):
+            continue  # the plain way cannot begin between two pixels
+        (top, height, above), (left, width, beside) = [(int(first), *rest) for first, *rest in parts]
+        found = transform.transform(tv_tensors.Image(image), params)[:, above : above + height, beside : beside + width]
+        inner = slice(3, -3)  # at the window's border, other neighbours are averaged
+        difference = (found.int() - whole[:, top : top + height, left : left + width])[:, inner, inner].abs()
+        assert difference.max() <= 2 and difference.float().mean() < 0.5
+        cut = transform.transform(tv_tensors.Mask(label), params)[above : above + height, beside : beside + width]
+        assert torch.equal(cut, whole_label[top : top + height, left : left + width])
+        compared += 1
+    assert compared >= 3
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.8, 1.0, 1.6, 2.0])

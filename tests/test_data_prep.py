@@ -190,6 +190,68 @@ def test_check_reads_all_and_writes_nothing(source: Path, out: Path, capsys) -> 
     assert not out.exists()
 
 
+# -------------------------------------------------------------------------------------------------- large images
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A source with a large PNG and a large JPEG in train, and a large PNG in val; all show the same."""
+    source = tmp_path_factory.mktemp("large") / "day"
+    rows, columns = np.mgrid[:512, :1024]
+    image = np.stack([rows // 4, columns // 8, (rows + columns) // 8], -1).astype(np.uint8)
+    image[:, 500:504] = 255, 0, 0  # thin and red
+    label = ((columns // 64 + rows // 64) % 19).astype(np.uint8)
+    for split, stem, suffix in (("train", "a", ".png"), ("train", "b", ".jpg"), ("val", "c", ".png")):
+        for kind in ("images", "labels"):
+            (source / split / kind).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(source / split / "images" / (stem + suffix))
+        Image.fromarray(label).save(source / split / "labels" / f"{stem}.png")
+    return source
+
+
+def convert_folder(source: Path, out: Path, *options: str) -> int:
+    return main(["folder", "--source", str(source), "--out", str(out), *options])
+
+
+def test_of_large_images_pngs_of_train_become_jpegs_and_all_else_keeps_its_bytes(large: Path, out: Path) -> None:
+    assert convert_folder(large, out) == 0
+    assert [path.name for path in sorted((out / "day/train/images").iterdir())] == ["a.jpg", "b.jpg"]
+    for kept in ("train/images/b.jpg", "val/images/c.png"):
+        assert (out / "day" / kept).read_bytes() == (large / kept).read_bytes()
+    with Image.open(large / "train/images/a.png") as before, Image.open(out / "day/train/images/a.jpg") as after:
+        assert [layer[1:3] for layer in after.layer] == [(1, 1)] * 3  # colours at full resolution
+        error = np.asarray(after).astype(float) - np.asarray(before)
+    assert 10 * np.log10(255**2 / np.mean(error**2)) > 43  # dB
+    assert np.abs(error).max() < 30  # the red line, too
+    (day,) = open_root(out).values()
+    expected = np.asarray(Image.open(large / "val/labels/c.png"))
+    assert all(np.array_equal(label, expected) for part in (day.train, day.val) for _, label in part)
+
+
+def test_lossless_keeps_large_pngs(large: Path, out: Path, capsys) -> None:
+    assert convert_folder(large, out, "--lossless") == 0
+    for kept in ("train/images/a.png", "train/images/b.jpg", "val/images/c.png"):
+        assert (out / "day" / kept).read_bytes() == (large / kept).read_bytes()
+    assert convert_folder(large, out) == 2
+    assert "lossless was True and is now False" in capsys.readouterr().err
+
+
+def test_resized_images_are_large_or_not_as_they_are_written(large: Path, out: Path) -> None:
+    assert convert_folder(large, out, "--max-side", "512") == 0
+    assert {path.name for path in out.glob("day/*/images/*")} == {"a.png", "b.png", "c.png"}
+
+
+def test_a_conversion_of_large_images_can_be_run_again(large: Path, out: Path, capsys) -> None:
+    convert_folder(large, out)
+    before = data_files(out)
+    (out / "day/train/images/a.jpg").write_bytes(b"")
+    capsys.readouterr()
+    assert convert_folder(large, out) == 0
+    assert contents(out) == {name: content for name, (_, content) in before.items()}
+    line = next(line for line in capsys.readouterr().out.splitlines() if " train " in line)
+    assert line.split()[4:7] == ["2", "1", "1"]  # found, converted, kept
+
+
 # --------------------------------------------------------------------------------------------- bad single files
 
 
@@ -377,10 +439,16 @@ def test_a_full_disk_is_told_and_not_blamed_on_a_file(source: Path, out: Path, c
     def full(old: Path, new: Path) -> None:
         raise OSError(28, "No space left on device", str(new))
 
-    monkeypatch.setattr(data_prep.convert.os, "replace", full)
-    assert run(source, out) == 2
-    assert "No space left on device" in (stderr := capsys.readouterr().err)
-    assert "refused" not in stderr
+    def full_while_writing(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")  # as a write does, which knows of no name
+
+    for owner, name, broken in ((data_prep.convert.os, "replace", full), (Path, "write_bytes", full_while_writing)):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, broken)
+            assert run(source, out) == 2
+        stderr = capsys.readouterr().err
+        assert "No space left on device" in stderr and str(out) in stderr and "refused" not in stderr
+    assert run(source, out) == 0
 
 
 # ---------------------------------------------------------------------------------------------------- command line

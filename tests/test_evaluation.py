@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.v2 import functional as F
 
 from dglab.errors import InputError
-from dglab.evaluation import ConfusionMatrix, arrival_order, evaluate
+from dglab.evaluation import AuthorsView, ConfusionMatrix, arrival_order, evaluate, find_view
 
 
 def test_miou_of_a_hand_worked_example():
@@ -95,3 +96,74 @@ def test_evaluate_refuses_what_it_cannot_score():
         evaluate(lambda x: x, Set([]))
     with pytest.raises(InputError, match="batch size"):
         evaluate(lambda x: x, Set([(4, 6)]), batch_size=0)
+
+
+class Domain(torch.utils.data.Dataset):
+    """A domain's validation images, given or, by their number, all alike."""
+
+    def __init__(self, letter, images, labels, length=1):
+        self.letter, self.length, self.item = letter, length, (torch.tensor(images), torch.tensor(labels))
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, i):
+        return self.item
+
+
+def striped(letter, length=1):
+    """4 x 8 pixels in four vertical stripes of classes 0, 1, 2, 3, each two wide; the image shows the class."""
+    label = np.repeat(np.arange(4, dtype=np.uint8), 2)[None].repeat(4, 0)
+    return Domain(letter, np.stack([label] * 3), label, length)
+
+
+def test_the_authors_scores_by_hand():
+    """The square in the middle of a 4 x 8 image is its columns 2 to 5: the stripes 1 and 2 alone.
+
+    Who says 1 everywhere scores 1/4 on that class and 0 on the three others, the mean 1/16, on the whole image. In
+    the square that is 1/2 and 0 on two classes, the mean 1/4.
+    """
+
+    def one_everywhere(images):
+        logits = torch.zeros(len(images), 19, *images.shape[-2:])
+        logits[:, 1] = 1
+        return logits
+
+    whole = evaluate(one_everywhere, find_view("ours")(striped("C")))
+    square = evaluate(one_everywhere, find_view("authors_code")(striped("C")))
+    assert whole.iou()[:4] == pytest.approx([0, 1 / 4, 0, 0]) and whole.miou() == pytest.approx(1 / 16)
+    assert square.iou()[1:3] == pytest.approx([1 / 2, 0]) and square.miou() == pytest.approx(1 / 4)
+    assert whole.num_absent == 15 and square.num_absent == 17
+    assert whole.counts.sum() == 4 * 8 and square.counts.sum() == 768 * 768
+
+
+def test_the_authors_view_of_each_domain():
+    """``crop_size`` and ``__len__`` in their ``natural_datasets.py``."""
+    for letter, side, most in (("G", 700, 500), ("S", 760, 500), ("M", 769, 500), ("I", 768, 981), ("C", 768, 981)):
+        view = AuthorsView(striped(letter, length=981))
+        image, label = view[0]
+        assert image.shape == (3, side, side) and label.shape == (side, side) and view.letter == letter
+        assert image.dtype == label.dtype == torch.uint8
+        assert len(view) == most and len(AuthorsView(striped(letter, length=3))) == 3
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((30, 47), (768, 1203)), ((47, 30), (1203, 768)), ((49, 49), (768, 768)), ((900, 1800), (768, 1536))],
+)
+def test_the_authors_view_resizes_as_torchvision_does_and_cuts_the_middle_out(shape, size):
+    rng = np.random.default_rng(0)
+    image, label = rng.integers(0, 256, (3, *shape), np.uint8), rng.integers(0, 19, shape, np.uint8)
+    seen, seen_label = AuthorsView(Domain("I", image, label))[0]
+    resized = F.resize(torch.from_numpy(image), size, antialias=True)
+    nearest = F.resize(torch.from_numpy(label)[None], size, F.InterpolationMode.NEAREST_EXACT)
+    top, left = (size[0] - 768) // 2, (size[1] - 768) // 2
+    assert (seen.int() - F.crop(resized, top, left, 768, 768).int()).abs().max() <= 1
+    assert (seen_label == F.crop(nearest, top, left, 768, 768)[0]).float().mean() > 0.99  # ties are broken otherwise
+
+
+def test_the_authors_code_knows_five_domains():
+    with pytest.raises(InputError, match=r"knows G, S, I, M, C and no 'K'.*our own scores"):
+        AuthorsView(striped("K"))
+    with pytest.raises(InputError, match="unknown scores 'theirs'; expected ours or authors_code"):
+        find_view("theirs")

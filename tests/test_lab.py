@@ -72,7 +72,7 @@ def test_a_study_gives_a_tidy_table(lab, frames, study):
         "class", "value",
     ) == COLUMNS  # fmt: skip
     assert set(frame["study"]) == {study} and set(frame["preset"]) == {"tiny"} and set(frame["data"]) == {"streets"}
-    assert set(frame["metric"]) <= {"miou", "iou", "absent_classes", "selection_accuracy"}
+    assert set(frame["metric"]) <= {"miou", "iou", "absent_classes", "selection_accuracy", "agreement"}
     assert frame["value"].notna().all()
     assert (frame["class"].notna() == (frame["metric"] == "iou")).all()
     settings = [c for c in COLUMNS if c not in ("metric", "class", "value")]

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from dglab.data import prepared
 from dglab.data.prepared import open_root
 from dglab.errors import InputError
+from dglab.files import check_train_ids, read_image
 
 RNG = np.random.default_rng(0)
 H, W = 6, 8
@@ -106,6 +107,27 @@ def test_jpeg_greyscale_palette_labels_and_other_sizes(domain: Path) -> None:
     assert np.array_equal(items["grey"][1], LABEL)
     assert items["photo"][0].shape == (3, 3, 5)
     assert (items["photo"][0] == 90).all()
+
+
+def test_a_jpeg_is_read_as_pillow_reads_it(domain: Path) -> None:
+    for mode in ("RGB", "L"):
+        path = domain / "train" / "images" / f"{mode}.jpg"
+        Image.fromarray(np.tile(PAINT, (5, 5, 1))).convert(mode).save(path, quality=90, subsampling=0)
+        with Image.open(path) as photograph:
+            expected = np.asarray(photograph.convert("RGB"))
+        assert np.abs(read_image(path).astype(int) - expected).max() <= 1  # versions of libjpeg may round otherwise
+        assert read_image(path).flags.writeable
+
+
+def test_trainids_are_0_to_18_and_255() -> None:
+    for value in range(256):
+        label = np.full((2, 3), 255, np.uint8)
+        label[1, 1] = value
+        if value <= 18 or value == 255:
+            check_train_ids(label, Path("a.png"))
+        else:
+            with pytest.raises(InputError, match=rf"a\.png: has the value\(s\) {value};"):
+                check_train_ids(label, Path("a.png"))
 
 
 def test_litter_is_ignored(domain: Path) -> None:
@@ -282,6 +304,18 @@ def test_truncated_jpeg_is_found(domain: Path) -> None:
     put_pair(domain / "train", "b", image=np.tile(PAINT, (20, 20, 1)), label=np.tile(LABEL, (20, 20)), suffix=".jpg")
     path = domain / "train" / "images" / "b.jpg"
     path.write_bytes(path.read_bytes()[:-500])
+    refused(domain.parent, path, "damaged or truncated")
+
+
+def test_jpeg_with_damaged_data_is_found(domain: Path) -> None:
+    """Pillow shows it, as a shifted picture without a word."""
+    put_pair(domain / "train", "b", image=np.tile(PAINT, (20, 20, 1)), label=np.tile(LABEL, (20, 20)), suffix=".jpg")
+    path = domain / "train" / "images" / "b.jpg"
+    content = bytearray(path.read_bytes())
+    content[-2000:-1000] = bytes(1000)
+    path.write_bytes(content)
+    with Image.open(path) as image:
+        image.load()
     refused(domain.parent, path, "damaged or truncated")
 
 

@@ -1,12 +1,15 @@
 """Training, interrupted and resumed in every way a run can be; and what a damaged file does to it."""
 
+import contextlib
 import dataclasses
 import functools
+import gc
 import io
 import json
 import os
 import pickle
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -16,16 +19,20 @@ import time
 import pytest
 import safetensors.torch
 import torch
+from tqdm import tqdm
 
-from dglab.data import streets_domains
+from dglab.bench.measure import peak_memory
+from dglab.data import Domain, streets_domains
 from dglab.data.batches import MultiDomainBatches
 from dglab.errors import InputError
 from dglab.experiments.presets import PRESETS
 from dglab.models import build_model
 from dglab.training import TrainingConfig, cross_entropy, train, trainer
 from dglab.training.checkpoints import load_checkpoint, read_config, save_checkpoint, written_whole
+from dglab.training.execution import prepare
 from dglab.training.methods import METHODS, to_device
 from dglab.training.trainer import CHECKPOINT, LOG, STATE
+from dglab.training.watching import TENSORBOARD, read_log, show
 
 STEPS = 4
 CONFIG = dataclasses.replace(PRESETS["tiny"].training, method="mldg", sources=("G", "S", "I"), steps=STEPS)
@@ -134,8 +141,8 @@ def test_two_interruptions_and_a_log_cut_in_the_middle_of_a_line(finished, tmp_p
     assert (tmp_path / LOG).read_bytes() == (finished / LOG).read_bytes()
 
 
-KILLED = """
-import dataclasses, sys
+EVERY_STEP_SAVED = """
+import dataclasses
 from dglab.cli import main
 from dglab.experiments.presets import PRESETS
 tiny = PRESETS["tiny"]
@@ -144,39 +151,60 @@ main()
 """
 
 
-def test_a_killed_process_loses_nothing(tmp_path, monkeypatch):
-    """SIGKILL at a random moment of ``dglab train``, then ``--resume``: the bytes of an uninterrupted run."""
-    steps = 60
+def start(folder, steps):
+    """``dglab train --resume`` as a process that saves its state after every step."""
     arguments = ["train", "--preset", "tiny", "--method", "mldg", "--task", "G+S->C", "--steps", str(steps),
-                 "--device", "cpu"]  # fmt: skip
+                 "--device", "cpu", "--out", str(folder), "--resume"]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    killed = tmp_path / "killed"
-    process = subprocess.Popen([sys.executable, "-c", KILLED, *arguments, "--out", str(killed)], env=environment,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
+    return subprocess.Popen([sys.executable, "-c", EVERY_STEP_SAVED, *arguments], env=environment, text=True,
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
+
+
+def stop(process, path, number):
+    """Send a signal at a random moment after ``path`` has been written anew; what the process left on stderr."""
+    before, deadline = path.stat().st_ino if path.exists() else None, time.monotonic() + 120
     try:
-        deadline = time.monotonic() + 120
-        while not (killed / STATE).exists() and process.poll() is None and time.monotonic() < deadline:
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_ino != before:
+                    break
             time.sleep(0.002)
         time.sleep(random.uniform(0, 0.1))
     finally:
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(number)
         _, stderr = process.communicate()
-    assert process.returncode == -signal.SIGKILL, stderr.decode()
-    assert (killed / STATE).exists() and not (killed / CHECKPOINT).exists()
+    return stderr
 
-    from dglab import cli
 
-    tiny = PRESETS["tiny"]
-    training = dataclasses.replace(tiny.training, checkpoint_every=1)
-    monkeypatch.setitem(PRESETS, "tiny", dataclasses.replace(tiny, training=training))
-    monkeypatch.setattr(sys, "argv", ["dglab", *arguments, "--out", str(killed), "--resume"])
-    for argv in (sys.argv, [*sys.argv[:-3], "--out", str(tmp_path / "whole")]):
-        monkeypatch.setattr(sys, "argv", argv)
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        assert caught.value.code == 0
-    same_run(killed, tmp_path / "whole")
-    assert len(log(killed)) == steps
+def test_a_killed_process_loses_nothing(tmp_path, request):
+    """SIGKILL at random moments of ``dglab train``, again and again (``--kills 20``): the bytes of a whole run."""
+    kills = request.config.getoption("--kills")
+    steps, folder = 40 + 30 * kills, tmp_path / "killed"
+    whole = start(tmp_path / "whole", steps)  # meanwhile
+    for _ in range(kills):
+        process = start(folder, steps)
+        # the log is written anew when a run begins or goes on, the state after every step
+        stderr = stop(process, folder / random.choice([LOG, STATE]), signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL, stderr
+        assert not (folder / CHECKPOINT).exists()
+    for process in (start(folder, steps), whole):
+        _, stderr = process.communicate(timeout=300)
+        assert process.returncode == 0, stderr
+    same_run(folder, tmp_path / "whole")
+    assert len(log(folder)) == steps and set(names(folder)) <= {CHECKPOINT, LOG, TENSORBOARD}  # no half-written file
+
+
+def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(tmp_path):
+    folder = tmp_path / "run"
+    process = start(folder, steps=1000)
+    stderr = stop(process, folder / STATE, signal.SIGINT)
+    assert process.returncode == 130
+    *bar, line = stderr.splitlines()
+    assert line == f"interrupted; --resume goes on from the last saved state in {folder}"
+    assert not any("Error" in text or "Interrupt" in text for text in bar)
+    assert set(names(folder)) <= {LOG, STATE, TENSORBOARD}
+    lines = log(folder)
+    assert [line["step"] for line in lines] == list(range(len(lines)))
 
 
 def test_a_half_written_file_never_bears_the_name(tmp_path):
@@ -218,6 +246,262 @@ def test_a_full_disk_is_one_message_and_leaves_no_half_written_file(tmp_path, fu
     with pytest.raises(InputError, match=f"cannot write {tmp_path / file} .*room"):
         run(tmp_path, dataclasses.replace(CONFIG, checkpoint_every=every))
     assert names(tmp_path) == [LOG]
+
+
+def test_a_full_disk_leaves_the_last_good_state(interrupted, finished, full_disk):
+    config = dataclasses.replace(CONFIG, checkpoint_every=1)
+    before = (interrupted / STATE).read_bytes()
+    with pytest.raises(InputError, match=f"cannot write {interrupted / STATE} .*room"):
+        run(interrupted, config)
+    assert (interrupted / STATE).read_bytes() == before and names(interrupted) == [LOG, STATE]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    run(interrupted, config)  # room was made
+    assert (interrupted / LOG).read_bytes() == (finished / LOG).read_bytes()
+
+
+# --------------------------------------------------------------------------- processes that load data, and fail
+
+
+class Failing(torch.utils.data.Dataset):
+    """Its images cannot be had, in a way of one's choice."""
+
+    letter, stems = "G", ["a"]
+
+    def __init__(self, fail):
+        self.fail = fail
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        self.fail()
+
+
+def bad_file():
+    raise InputError("G/train/labels/a.png: has the value 77")
+
+
+@pytest.mark.parametrize(
+    ("fail", "message"),
+    [
+        (functools.partial(os._exit, 1), r"^a process that loads data has died \(DataLoader worker .*fewer such proc"),
+        (bad_file, r"^G/train/labels/a.png: has the value 77$"),
+    ],
+)
+def test_what_fails_in_a_process_that_loads_data_is_one_message(tmp_path, fail, message, monkeypatch):
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.1)  # that torch waits for it in the end
+    config = dataclasses.replace(CONFIG, method="agg", sources=("G",))
+    failing = Domain("G", "failing", Failing(fail), Failing(fail))
+    with pytest.raises(InputError, match=message):
+        train(config, {"G": failing}, tmp_path, progress=False, workers=1)
+    gc.collect()  # the end, for what torch keeps in cycles
+    assert names(tmp_path) == [LOG]
+
+
+# ------------------------------------------------------------------------------------------------- to watch a run
+
+
+def test_every_step_can_be_watched(tmp_path, finished):
+    seen = []
+    run(tmp_path, on_log=seen.append)
+    assert seen == log(tmp_path) == log(finished)
+
+
+def test_the_bar_shows_losses_learning_rate_and_speed():
+    bar = tqdm(total=4, file=io.StringIO(), mininterval=0)
+    for step in range(3):
+        time.sleep(0.01)
+        bar.update()
+        show(bar, {"step": step, "lr": 0.02, "ds": 1.5, "dg": None, "total": 1.5}, images=6)
+    bar.refresh()
+    text = bar.fp.getvalue()
+    assert "3/4" in text and "ds=1.500, lr=2.0e-02, images/s=" in text and "dg" not in text
+    speed = float(re.findall(r"images/s=([\d.]+)", text)[-1])
+    assert 0 < speed < 600  # 6 images in 0.01 s or more
+    bar.close()
+
+
+def test_the_log_is_on_disk_after_every_step_and_readable_at_any_time(tmp_path):
+    found = []
+
+    def look(line):
+        with open(tmp_path / LOG, "a") as file:
+            file.write('{"step": 9')  # as if caught in the act
+        found.append(read_log(tmp_path))
+        text = (tmp_path / LOG).read_text()
+        (tmp_path / LOG).write_text(text.removesuffix('{"step": 9'))
+
+    run(tmp_path, dataclasses.replace(CONFIG, method="agg"), on_log=look)
+    assert [len(frame) for frame in found] == [1, 2, 3, 4]
+    assert found[-1]["step"].tolist() == [0, 1, 2, 3] and found[-1]["dg"].isna().all()
+    assert found[-1]["total"].tolist() == [line["total"] for line in log(tmp_path)]
+    (tmp_path / LOG).write_text("")
+    assert read_log(tmp_path).empty
+
+
+def test_tensorboard_shows_each_step_once_after_a_resumption(tmp_path, monkeypatch):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    config = dataclasses.replace(CONFIG, checkpoint_every=2)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_at(patch, 3)  # step 2 is recorded, and then trained again
+        run(tmp_path, config, tensorboard=True)
+    time.sleep(1.1)  # TensorBoard orders its files by the second in their names
+    run(tmp_path, config, tensorboard=True)
+    events = accumulator.EventAccumulator(str(tmp_path / TENSORBOARD)).Reload()
+    assert sorted(events.Tags()["scalars"]) == ["dg", "ds", "lr", "total"]
+    for name in ("ds", "lr"):
+        scalars = events.Scalars(name)
+        assert [scalar.step for scalar in scalars] == list(range(STEPS))
+        assert [scalar.value for scalar in scalars] == pytest.approx([line[name] for line in log(tmp_path)])
+
+
+def test_a_full_disk_is_one_message_with_tensorboard_too(tmp_path, full_disk):
+    pytest.importorskip("tensorboard")
+    with pytest.raises(InputError, match=f"cannot write {tmp_path / STATE} .*room"):
+        run(tmp_path, dataclasses.replace(CONFIG, checkpoint_every=1), tensorboard=True)
+
+
+def test_losses_are_drawn_while_a_run_trains(finished):
+    from dglab import plots, widgets
+
+    log_so_far = read_log(finished)
+    left, right = plots.training_curve(log_so_far, window=2, steps=10).axes
+    raw, smooth = left.lines[:2]
+    assert raw.get_ydata().tolist() == log_so_far["ds"].tolist() and left.get_xlim() == (0, 10)
+    assert smooth.get_ydata()[1:].tolist() == pytest.approx(log_so_far["ds"].rolling(2).mean()[1:].tolist())
+    assert [text.get_text() for text in left.get_legend().texts] == ["$L_{ds}$", "$L_{dg}$"]
+    assert right.lines[0].get_ydata().tolist() == log_so_far["lr"].tolist()
+
+    screen, on_log = widgets.live_losses(STEPS, every=1000)
+    pictures = []
+    for line in log(finished):
+        on_log(line)
+        pictures.append(bytes(screen.value))
+    assert pictures[0].startswith(b"\x89PNG") and pictures[0] == pictures[1] == pictures[2] != pictures[3]
+
+
+# ------------------------------------------------------------------------------------------- how a step is executed
+
+
+def one_step(method, **change):
+    """Losses, gradients and buffers of one step, and the step itself."""
+    config = dataclasses.replace(CONFIG, method=method, sources=("G", "S"), batch_per_domain=2, **change)
+    model = prepare(build_model("thin", seed=0).train(), config)
+    batch = to_device(trainer.training_batches(config, domains(), seed=0, steps=1)[0], torch.device("cpu"))
+
+    def step():
+        torch.manual_seed(3)
+        return METHODS[method](model, cross_entropy, batch, config, torch.Generator().manual_seed(1))
+
+    losses = step()
+    return losses, [p.grad.clone() for p in model.parameters()], {n: b.clone() for n, b in model.named_buffers()}, step
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": "agg"}, {"method": "split", "micro_batches": 2}, {"method": "mldg"},
+        {"method": "mldg", "order": 2}, {"method": "mldg", "order": 2, "running_stats": "none"},
+        {"method": "mldg", "order": 2, "running_stats": "both", "micro_batches": 2},
+        {"method": "mldg", "order": 2, "precision": "bf16"},
+    ],
+    ids=lambda change: " ".join(map(str, change.values())),
+)  # fmt: skip
+def test_recomputed_activations_change_nothing_but_memory(change):
+    plain, again = one_step(**change), one_step(**change, recompute=True)
+    assert again[0] == pytest.approx(plain[0], nan_ok=True)
+    assert all(torch.equal(a, b) for a, b in zip(again[1], plain[1], strict=True))
+    assert all(torch.equal(again[2][name], buffer) for name, buffer in plain[2].items())  # moved once
+    if change == {"method": "agg"}:
+        assert peak_memory(again[3], "cpu") < 0.9 * peak_memory(plain[3], "cpu")
+
+
+def test_a_run_with_recomputed_activations_ends_with_the_same_weights(finished, tmp_path):
+    run(tmp_path, dataclasses.replace(CONFIG, recompute=True))
+    tensors = [safetensors.torch.load_file(folder / CHECKPOINT) for folder in (tmp_path, finished)]
+    assert all(torch.equal(tensors[0][name], tensor) for name, tensor in tensors[1].items())
+
+
+def test_channels_last_changes_the_layout_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)  # it draws in the order of the layout
+    plain, other = one_step("mldg", order=2), one_step("mldg", order=2, channels_last=True)
+    for a, b in zip(other[1], plain[1], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+    model = prepare(build_model("thin", seed=0), dataclasses.replace(CONFIG, channels_last=True))
+    assert model.layer1(model.stem(torch.rand(2, 3, 32, 32))).is_contiguous(memory_format=torch.channels_last)
+    config = dataclasses.replace(CONFIG, channels_last=True, checkpoint_every=1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_at(patch, 2)
+        run(tmp_path / "resumed", config)
+    run(tmp_path / "resumed", config)
+    run(tmp_path / "whole", config)
+    same_run(tmp_path / "resumed", tmp_path / "whole")
+
+
+def test_a_compiled_network_trains_alike(monkeypatch):
+    """With torch's tracer and without its code generator, which takes a minute."""
+    compiled = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled(self, backend="aot_eager"))
+    for change in ({"method": "agg"}, {"method": "mldg", "inner_lr": 0.5}):
+        plain, other = one_step(**change), one_step(**change, compile=True)
+        assert other[0] == pytest.approx(plain[0], nan_ok=True)
+        for a, b in zip(other[1], plain[1], strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+        for name, buffer in plain[2].items():
+            torch.testing.assert_close(other[2][name], buffer)
+
+
+def test_a_network_differentiated_twice_goes_on_uncompiled(monkeypatch):
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: pytest.fail("compiled"))
+    with pytest.warns(UserWarning, match="cannot be differentiated twice; order 2 trains it uncompiled"):
+        one_step("mldg", order=2, compile=True)
+
+
+def test_the_command_line_sets_how_a_step_is_executed(tmp_path, monkeypatch):
+    from dglab import cli
+
+    arguments = [
+        "train",
+        "--preset",
+        "tiny",
+        "--method",
+        "agg",
+        "--task",
+        "G+S->C",
+        "--device",
+        "cpu",
+        "--steps",
+        "1",
+        "--batch-per-domain",
+        "2",
+        "--micro-batches",
+        "2",
+        "--recompute",
+        "--channels-last",
+        "--workers",
+        "1",
+    ]
+    monkeypatch.setattr(sys, "argv", ["dglab", *arguments, "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 0
+    config = read_config(tmp_path / CHECKPOINT)
+    assert (config.micro_batches, config.recompute, config.channels_last, config.processes) == (2, True, True, 1)
+    assert not config.compile and config.batchnorm == "process"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"order": 2}, "cannot be differentiated twice, which order 2 does; use 'process'"),
+        ({}, "needs CUDA, the device is cpu; use 'process'"),
+    ],
+)
+def test_synchronized_batchnorm_is_refused_with_the_reason(tmp_path, change, message):
+    config = dataclasses.replace(CONFIG, batchnorm="synchronized", **change)
+    with pytest.raises(InputError, match=message):
+        run(tmp_path / "new", config)
+    assert not (tmp_path / "new").exists()
 
 
 # ------------------------------------------------------------------------------ finished and foreign folders
@@ -273,6 +557,11 @@ def test_settings_survive_the_file_and_name_the_run(finished):
         ({"blur": 7}, "blur is 7; expected a number from 0 to 1"),
         ({"momentum": float("nan")}, "momentum is nan; expected a number from 0 to 1"),
         ({"power": -1.0}, "power is -1.0; expected a finite number of 0 or more"),
+        ({"processes": 0}, "processes is 0; expected 1 or more"),
+        ({"micro_batches": 0}, "micro_batches is 0; expected 1 or more"),
+        ({"micro_batches": 2}, "batch_per_domain is 1; expected a multiple of 2"),
+        ({"batchnorm": "global"}, "batchnorm is 'global'; expected one of process, synchronized"),
+        ({"compile": True, "recompute": True}, "compile is True; expected False together with recompute"),
         ({"sources": ("G", "G")}, "sources is ('G', 'G'); expected each domain once"),
     ],
 )
@@ -443,6 +732,48 @@ def test_weights_that_explode_are_neither_a_state_nor_a_result(tmp_path, lr, ste
     with pytest.raises(InputError, match="beyond all bounds after step 0; .* or inner_lr = 0.02, in another"):
         run(tmp_path, config)
     assert names(tmp_path) == [LOG]
+
+
+def test_a_step_that_diverges_names_its_images_and_is_not_written(tmp_path, monkeypatch):
+    """A gradient can leave all bounds before the loss does."""
+    original = trainer.training_step
+
+    def overflowing(model, batch, config, step):
+        losses = original(model, batch, config, step)
+        if step == 3:
+            model.head[0].weight.grad[0, 0] = float("inf")
+        return losses
+
+    monkeypatch.setattr(trainer, "training_step", overflowing)
+    config = dataclasses.replace(CONFIG, checkpoint_every=2)
+    with pytest.raises(InputError) as caught:
+        run(tmp_path, config)
+    batches = trainer.training_batches(config, domains(), seed=config.seed, steps=STEPS)
+    first, *images = str(caught.value).splitlines()
+    assert "the gradient is inf at step 3" in first and f"The last saved state is {tmp_path / STATE}" in first
+    assert [image.strip() for image in images] == batches.images_of(3) and len(images) == 3
+    assert images[1].startswith("  S_train_000")
+    assert [line["step"] for line in log(tmp_path)] == [0, 1, 2]
+    state = torch.load(tmp_path / STATE, weights_only=True)
+    assert state["step"] == 2 and all(torch.isfinite(tensor).all() for tensor in state["model"].values())
+
+
+def test_images_without_a_label_train_nothing_and_stop_nothing(tmp_path):
+    class Unlabelled(torch.utils.data.Dataset):
+        letter, stems = "G", ["a", "b"]
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return torch.zeros(3, 40, 80, dtype=torch.uint8), torch.full((40, 80), 255, dtype=torch.uint8)
+
+    blank = Domain("G", "blank", Unlabelled(), Unlabelled())
+    for sources, totals in ((("G",), [0, 0]), (("G", "S"), None)):
+        config = dataclasses.replace(CONFIG, method="agg", sources=sources, steps=2)
+        train(config, {**domains(), "G": blank}, tmp_path / str(len(sources)), progress=False)
+        lines = log(tmp_path / str(len(sources)))
+        assert [line["total"] for line in lines] == totals if totals else all(line["total"] > 0 for line in lines)
 
 
 def test_the_last_saved_state_is_named(tmp_path, monkeypatch):

@@ -8,7 +8,9 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from dglab.bench.measure import peak_memory, random_images
 from dglab.errors import InputError
+from dglab.models import build_model
 from dglab.training import agg_backward, cross_entropy, mldg_backward, split_backward
 
 
@@ -41,16 +43,18 @@ def net():
     return Net().double().train()
 
 
-def reference(net, train, test, lr, alpha, order, moves):
-    """Algorithm 1 written out with its own copies: returns gradients by name and the buffers afterwards."""
+def reference(net, train, test, lr, alpha, order, moves, parts=1):
+    """Algorithm 1 written out with its own copies: returns gradients by name and the buffers afterwards.
+
+    One graph holds it all: the parts of a batch, the inner step, and for order 2 the differentiation through it.
+    """
     theta = {n: p.detach().clone().requires_grad_(p.requires_grad) for n, p in net.named_parameters()}
     buffers = {n: b.clone() for n, b in net.named_buffers()}
 
     def loss(parameters, data, move):
         moved = {n: b.clone() for n, b in buffers.items()}
-        value = nn.functional.cross_entropy(
-            functional_call(net, {**parameters, **moved}, (data[0],)), data[1], ignore_index=255
-        )
+        logits = [functional_call(net, {**parameters, **moved}, (part,)) for part in data[0].tensor_split(parts)]
+        value = nn.functional.cross_entropy(torch.cat(logits), data[1], ignore_index=255)
         if move:
             buffers.update(moved)
         return value
@@ -72,16 +76,19 @@ def reference(net, train, test, lr, alpha, order, moves):
     )
 
 
+@pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize(("running_stats", "moves"), [("meta_train", (1, 0)), ("both", (1, 1)), ("none", (0, 0))])
-def test_mldg_equals_the_algorithm_written_out(net, order, running_stats, moves):
+def test_mldg_equals_the_algorithm_written_out(net, order, running_stats, moves, parts):
     train, test = batch(1), batch(2, n=2)
     torch.manual_seed(7)
-    expected, buffers, l_ds, l_dg = reference(copy.deepcopy(net), train, test, 0.3, 0.7, order, moves)
+    expected, buffers, l_ds, l_dg = reference(copy.deepcopy(net), train, test, 0.3, 0.7, order, moves, parts)
     before = {n: p.detach().clone() for n, p in net.named_parameters()}
     net.a.weight.grad = torch.full_like(net.a.weight, 1e6)  # overwritten, not added to
     torch.manual_seed(7)
-    losses = mldg_backward(net, cross_entropy, train, test, 0.3, alpha=0.7, order=order, running_stats=running_stats)
+    losses = mldg_backward(
+        net, cross_entropy, train, test, 0.3, 0.7, order, running_stats=running_stats, micro_batches=parts
+    )
     for name, parameter in net.named_parameters():
         assert torch.equal(parameter, before[name])
         if parameter.requires_grad:
@@ -142,6 +149,93 @@ def test_agg_is_plain_backpropagation(net):
             torch.testing.assert_close(p.grad, q.grad)
     assert losses.ds == pytest.approx(loss.item()) and losses.total == pytest.approx(2 * loss.item())
     assert math.isnan(losses.dg)
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_agg_and_split_in_parts_are_means_over_all_labelled_pixels(net, parts):
+    images, labels = batch(3)
+    labels[0] = 255  # a part without a labelled pixel, if there are three
+    labels[1, :6] = 255
+    twin = copy.deepcopy(net)
+    torch.manual_seed(1)
+    logits = torch.cat([twin(part) for part in images.tensor_split(parts)])
+    loss = nn.functional.cross_entropy(logits, labels, ignore_index=255)
+    loss.backward()
+    torch.manual_seed(1)
+    losses = agg_backward(net, cross_entropy, (images, labels), micro_batches=parts)
+    assert losses.total == pytest.approx(loss.item())
+    for p, q in zip(net.parameters(), twin.parameters(), strict=True):
+        if q.grad is not None:
+            torch.testing.assert_close(p.grad, q.grad)
+    for p, q in zip(net.buffers(), twin.buffers(), strict=True):
+        torch.testing.assert_close(p, q)
+    net.drop.p = 0.0
+    agg = agg_backward(net, cross_entropy, (images, labels), micro_batches=parts)
+    gradient = net.a.weight.grad.clone()
+    split = split_backward(net, cross_entropy, (images, labels), (images, labels), micro_batches=parts)
+    assert split == pytest.approx((agg.total, agg.total, 2 * agg.total))
+    torch.testing.assert_close(net.a.weight.grad, 2 * gradient)
+
+
+@pytest.mark.parametrize(
+    ("order", "micro_batches", "expected"), [(1, 1, 2), (2, 1, 2), (1, 2, 4), (2, 2, 6)]
+)  # order 2 keeps the graph of a single part, and runs several once more
+def test_how_often_the_network_runs(net, order, micro_batches, expected):
+    runs = []
+    net.register_forward_hook(lambda *_: runs.append(1))
+    mldg_backward(net, cross_entropy, batch(1), batch(2), 0.1, order=order, micro_batches=micro_batches)
+    assert len(runs) == expected
+
+
+@pytest.mark.parametrize("micro_batches", [0, 4])
+def test_more_parts_than_images_are_refused(net, micro_batches):
+    message = f"micro_batches is {micro_batches} for a batch of 3 images; expected 1 to 3"
+    with pytest.raises(InputError, match=message):
+        agg_backward(net, cross_entropy, batch(1), micro_batches=micro_batches)
+    with pytest.raises(InputError, match=message):
+        mldg_backward(net, cross_entropy, batch(1), batch(2), 0.1, micro_batches=micro_batches)
+
+
+def test_a_loss_without_curvature_has_the_first_orders_gradient():
+    """L_ds is linear in theta, so that H is zero and autograd has nothing to differentiate twice."""
+
+    class Linear(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w, self.of_dg_alone = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+
+        def forward(self, x):
+            return x @ self.w if len(x) == 2 else (self.w * self.of_dg_alone).square().sum()
+
+    train, test = (torch.tensor([2.0, 3.0]), torch.zeros(2)), (torch.zeros(3), torch.zeros(3))
+    grads = []
+    for order in (1, 2):
+        net = Linear()
+        mldg_backward(net, lambda output, labels: output, train, test, inner_lr=0.1, order=order)
+        grads.append([p.grad for p in net.parameters()])  # at w' = (0.8, 0.7): 2 w' + (2, 3), and 2 w'^2
+    assert grads[0][0].tolist() == pytest.approx([3.6, 4.4]) and grads[0][1].tolist() == pytest.approx([1.28, 0.98])
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+
+
+def test_memory():
+    """The first order needs no more than AGG although it keeps a copy of the weights; parts need less."""
+    model = build_model("thin", seed=0).train()
+    images, labels = random_images(8, (96, 96), "cpu")
+    first, second = (images[:4], labels[:4]), (images[4:], labels[4:])
+
+    def peak(step):
+        step()  # whatever is made once
+        return peak_memory(step, "cpu")
+
+    def mldg(order, micro_batches=1):
+        return peak(
+            lambda: mldg_backward(model, cross_entropy, first, second, 0.1, order=order, micro_batches=micro_batches)
+        )
+
+    agg = peak(lambda: agg_backward(model, cross_entropy, (images, labels)))
+    assert mldg(1) < agg
+    assert peak(lambda: agg_backward(model, cross_entropy, (images, labels), micro_batches=4)) < agg / 2
+    assert mldg(1, 4) < mldg(1) and mldg(2, 4) < 0.6 * mldg(2)
 
 
 def test_without_an_inner_step_mldg_is_split(net):

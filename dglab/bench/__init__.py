@@ -2,17 +2,22 @@
 
 from typing import Any
 
+from dglab.bench.data import bench_data
 from dglab.bench.measure import measure
 from dglab.bench.testtime import bench_testtime
 from dglab.bench.train import bench_train
 from dglab.errors import InputError
 
-__all__ = ["BENCHES", "bench_testtime", "bench_train", "measure", "run_bench"]
+__all__ = ["BENCHES", "bench_data", "bench_testtime", "bench_train", "measure", "run_bench"]
 
-BENCHES = {"train": bench_train, "testtime": bench_testtime}
+BENCHES = {
+    "train": bench_train,
+    "testtime": bench_testtime,
+    "data": lambda model_name, size, device: bench_data(size),  # no network takes part
+}
 
 
-def run_bench(name: str, model_name: str, size: str, device: str) -> list[dict[str, Any]]:
+def run_bench(name: str, model_name: str | None, size: str, device: str) -> list[dict[str, Any]]:
     """A bench by name, the size written as HxW.
 
     Raises:

@@ -1,5 +1,6 @@
 """How a case is measured: time in rounds that visit every case in turn, then medians; memory in a run of its own."""
 
+import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -14,22 +15,29 @@ from dglab.classes import NUM_CLASSES
 Case = Callable[[], Any]
 
 
-def measure(cases: dict[str, Case], *, device: str, rounds: int = 20, warmup: int = 3) -> list[dict[str, Any]]:
+def measure(
+    cases: dict[str, Case], *, device: str, rounds: int = 20, warmup: int = 3, enough_s: float = 120
+) -> list[dict[str, Any]]:
     """Time each case in every round, so that a slow moment of the machine hits all alike.
 
     Args:
         cases: name -> what to time; the first is the plain one.
         device: where they run; CUDA is synchronized.
-        rounds: how often.
+        rounds: how often, at most.
         warmup: rounds before, not counted.
+        enough_s: seconds after which five rounds do.
 
     Returns:
         One record a case: ``seconds`` (median), ``spread`` (interquartile range over median), ``ratio`` (median over
-        rounds of the ratio to the plain case of the same round), ``peak_mib`` (:func:`peak_memory`).
+        rounds of the ratio to the plain case of the same round), ``peak_mib`` (:func:`peak_memory`) and ``peak_ratio``
+        to the plain case's.
     """
     times: dict[str, list[float]] = {name: [] for name in cases}
     on_cuda = torch.device(device).type == "cuda"
+    begin = time.perf_counter()
     for current in range(warmup + rounds):
+        if current >= warmup + 5 and time.perf_counter() - begin > enough_s:
+            break
         for name, case in cases.items():
             if on_cuda:
                 torch.cuda.synchronize(device)
@@ -39,14 +47,16 @@ def measure(cases: dict[str, Case], *, device: str, rounds: int = 20, warmup: in
                 torch.cuda.synchronize(device)
             if current >= warmup:
                 times[name].append(time.perf_counter() - start)
-    plain = next(iter(times.values()))
+    peaks = {name: peak_memory(case, device) for name, case in cases.items()}
+    plain, plain_peak = next(iter(times.values())), next(iter(peaks.values()))
     return [
         {
             "case": name,
             "seconds": statistics.median(values),
             "spread": _spread(values),
             "ratio": statistics.median(t / p for t, p in zip(values, plain, strict=True)),
-            "peak_mib": peak_memory(cases[name], device) / 2**20,
+            "peak_mib": peaks[name] / 2**20,
+            "peak_ratio": peaks[name] / plain_peak if plain_peak else float("nan"),
         }
         for name, values in times.items()
     ]
@@ -59,6 +69,7 @@ def _spread(values: list[float]) -> float:
 
 def peak_memory(case: Case, device: str) -> int:
     """The most memory that torch holds at a time for one run of a case, in bytes, beyond what it holds before."""
+    gc.collect()  # what earlier cases left in cycles is not to be given back in the midst of this one
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)

@@ -1,24 +1,88 @@
-"""``dglab bench train``: what a step of MLDG costs beside one of AGG."""
+"""``dglab bench train``: what a step of MLDG costs beside one of AGG, and beside what other libraries make of it."""
 
+import functools
+import importlib.util
+import warnings
+from collections.abc import Callable
 from typing import Any
 
-from dglab.bench.measure import measure, random_images
+import torch
+from torch import nn
+
+from dglab.bench.measure import Case, measure, random_images
 from dglab.models import build_model
 from dglab.training import agg_backward, cross_entropy, mldg_backward, split_backward
+from dglab.training.losses import Batch, LossFunction
 
 
 def bench_train(model_name: str, size: tuple[int, int], device: str, *, per_domain: int = 3) -> list[dict[str, Any]]:
-    """One step of AGG, split and MLDG (order 1 and 2) on the same images from four domains."""
+    """One gradient of AGG, split and MLDG (order 1 and 2) on the same images from four domains.
+
+    Where they are installed, higher and torchopt take the gradient of order 2, too.
+    """
     model = build_model(model_name, seed=0).to(device).train()
     images, labels = random_images(4 * per_domain, size, device)
     whole, half = (images, labels), 2 * per_domain
-    first, second = (images[:half], labels[:half]), (images[half:], labels[half:])
-    return measure(
-        {
-            "AGG": lambda: agg_backward(model, cross_entropy, whole),
-            "split": lambda: split_backward(model, cross_entropy, first, second),
-            "MLDG, order 1": lambda: mldg_backward(model, cross_entropy, first, second, 0.01),
-            "MLDG, order 2": lambda: mldg_backward(model, cross_entropy, first, second, 0.01, order=2),
-        },
-        device=device,
-    )
+    halves = (images[:half], labels[:half]), (images[half:], labels[half:])
+    step = functools.partial(mldg_backward, model, cross_entropy, *halves, 0.01)
+    cases: dict[str, Case] = {
+        "AGG": lambda: agg_backward(model, cross_entropy, whole),
+        "split": lambda: split_backward(model, cross_entropy, *halves),
+        "MLDG, order 1": step,
+        "MLDG, order 2": functools.partial(step, order=2),
+    }
+    for name, backward in LIBRARIES.items():
+        if importlib.util.find_spec(name):
+            cases[f"order 2, {name}"] = functools.partial(backward, model, cross_entropy, *halves, 0.01)
+    return measure({name: _and_clear(model, case) for name, case in cases.items()}, device=device)
+
+
+def _and_clear(model: nn.Module, case: Case) -> Case:
+    """A case that gives its gradient back, whose memory would else be given back in the midst of the next one."""
+
+    def run() -> None:
+        case()
+        model.zero_grad(set_to_none=True)
+
+    return run
+
+
+def higher_backward(
+    model: nn.Module, loss_fn: LossFunction, meta_train: Batch, meta_test: Batch, inner_lr: float, order: int = 2
+) -> None:
+    """The gradient of MLDG (Eq. 6, alpha = 1) into ``.grad``, by way of the library higher.
+
+    Source: Grefenstette et al., arXiv 1910.01727. The running statistics of BatchNorm stay as they are.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # of its own making, in Python of today
+        import higher
+
+    constant = {} if order == 2 else {"grad_callback": lambda gradients: [g.detach() for g in gradients]}
+    optimizer = torch.optim.SGD(model.parameters(), inner_lr)
+    with higher.innerloop_ctx(model, optimizer, copy_initial_weights=False) as (network, inner):
+        loss_ds = loss_fn(network(meta_train[0]), meta_train[1])
+        inner.step(loss_ds, **constant)
+        loss_dg = loss_fn(network(meta_test[0]), meta_test[1])
+        (loss_dg + loss_ds).backward()
+
+
+def torchopt_backward(
+    model: nn.Module, loss_fn: LossFunction, meta_train: Batch, meta_test: Batch, inner_lr: float
+) -> None:
+    """The gradient of MLDG (Eq. 6, alpha = 1, order 2) into ``.grad``, by way of the library torchopt.
+
+    Source: Ren et al., JMLR 2023. Both passes move the running statistics of BatchNorm.
+    """
+    import torchopt
+
+    theta = torchopt.extract_state_dict(model, by="reference", with_buffers=False)
+    inner = torchopt.MetaSGD(model, lr=inner_lr)
+    loss_ds = loss_fn(model(meta_train[0]), meta_train[1])
+    inner.step(loss_ds)
+    loss_dg = loss_fn(model(meta_test[0]), meta_test[1])
+    (loss_dg + loss_ds).backward()
+    torchopt.recover_state_dict(model, theta)
+
+
+LIBRARIES: dict[str, Callable[..., None]] = {"higher": higher_backward, "torchopt": torchopt_backward}

@@ -26,13 +26,21 @@ class MultiDomainBatches(Dataset):
         steps: the number of batches.
         transform: the augmentation, to one size for all.
         seed: of order and augmentation.
+        part: (r, N) draws the r-th of N equal parts of every batch, its rows r B/N to (r + 1) B/N - 1; the parts
+            together are the batch, bit for bit. For N processes that train together.
 
     Raises:
-        InputError: for no domain, an empty one, or a B below 1.
+        InputError: for no domain, an empty one, a B below 1, or one that N does not divide.
     """
 
     def __init__(
-        self, domains: Sequence[Dataset], per_domain: int, steps: int, transform: v2.Transform, seed: int
+        self,
+        domains: Sequence[Dataset],
+        per_domain: int,
+        steps: int,
+        transform: v2.Transform,
+        seed: int,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         if not domains:
             raise InputError("a batch needs at least one source domain, got none")
@@ -41,31 +49,50 @@ class MultiDomainBatches(Dataset):
                 raise InputError(f"the domain {domain.letter} has no training image; add images or leave it out")
         if per_domain < 1:
             raise InputError(f"the batch size per domain is {per_domain}; expected 1 or more")
+        number, parts = part
+        if per_domain % parts:
+            raise InputError(
+                f"the batch size per domain is {per_domain}; expected a multiple of {parts}, the number of processes"
+            )
         self.domains, self.per_domain, self.steps = list(domains), per_domain, steps
         self.transform, self.seed = transform, seed
+        self.rows = range(number * per_domain // parts, (number + 1) * per_domain // parts)  # of the batch
 
     def __len__(self) -> int:
         return self.steps
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Images B x D x 3 x H x W and labels B x D x H x W, both uint8."""
+        """Images B x D x 3 x H x W and labels B x D x H x W, both uint8; B/N instead of B for one of N parts."""
         if not 0 <= step < self.steps:
             raise IndexError(step)
         with torch.random.fork_rng(devices=[]):
-            rows = [
-                [self._draw(domain, step * self.per_domain + b) for domain in self.domains]
-                for b in range(self.per_domain)
-            ]
+            rows = [[self._draw(domain, step * self.per_domain + b) for domain in self.domains] for b in self.rows]
         images = torch.stack([torch.stack([image for image, _ in row]) for row in rows])  # B x D x 3 x H x W
         labels = torch.stack([torch.stack([label for _, label in row]) for row in rows])  # B x D x H x W
         return images, labels
 
-    def _draw(self, domain: Dataset, position: int) -> tuple[Tensor, Tensor]:
+    def images_of(self, step: int) -> list[str]:
+        """Which images a step draws, in all parts of its batch: B x D names, files where the images are files."""
+        positions = range(step * self.per_domain, (step + 1) * self.per_domain)
+        return [_name(domain, self._index(domain, position)) for position in positions for domain in self.domains]
+
+    def _index(self, domain: Dataset, position: int) -> int:
         """The ``position``-th image drawn from a domain since the start of training."""
         passes, place = divmod(position, len(domain))
-        index = _shuffled(len(domain), self.seed, domain.letter, passes)[place]
+        return _shuffled(len(domain), self.seed, domain.letter, passes)[place]
+
+    def _draw(self, domain: Dataset, position: int) -> tuple[Tensor, Tensor]:
+        index = self._index(domain, position)
         torch.default_generator.manual_seed(derive_seed("augmentation", self.seed, domain.letter, position))
         return augment(self.transform, *domain[index])
+
+
+def _name(domain: Dataset, index: int) -> str:
+    source = getattr(domain, "dataset", domain)  # behind what keeps it in memory
+    for names in (getattr(source, "images", None), getattr(source, "stems", None)):
+        if names is not None:
+            return str(names[index])
+    return f"{domain.letter} {index}"
 
 
 @functools.lru_cache(maxsize=64)

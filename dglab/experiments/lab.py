@@ -20,9 +20,10 @@ from tqdm.auto import tqdm
 
 from dglab.data import Domain, Joined, prepared_domains, streets_domains
 from dglab.errors import InputError
-from dglab.evaluation import ConfusionMatrix, arrival_order, evaluate
+from dglab.evaluation import ConfusionMatrix, View, arrival_order, evaluate, whole_images
 from dglab.experiments.presets import PRESETS, QUICK, Preset, StreetsSize, find_preset
-from dglab.machine import usable_cpus
+from dglab.machine import keep_freed_memory, usable_cpus
+from dglab.models import logits_of
 from dglab.seeds import derive_seed
 from dglab.testtime import ImageBank, preserved_statistics
 from dglab.testtime.methods import TestConfig, build_predictor
@@ -43,10 +44,11 @@ class Job(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What came out of a job: the confusion matrix and, for a bank on a mixed stream, how well it selected."""
+    """What came out of a job: the confusion matrix and, for a bank, how it selected and how near to joint it came."""
 
     matrix: ConfusionMatrix
-    selection_accuracy: float | None  # share of selected images that come from the current image's domain, 0 to 1
+    selection_accuracy: float | None = None  # on a mixed stream: share of selected images of the right domain, 0 to 1
+    agreement: float | None = None  # of cached statistics: share of pixels predicted as with joint ones, 0 to 1
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,9 @@ class Lab:
             self._run(_train_job, [training], "training")
         return pd.read_json(folder / LOG, lines=True).astype({"ds": float, "dg": float})
 
-    def target_set(self, letters: Sequence[str]) -> Joined:
+    def target_set(self, letters: Sequence[str], view: View = whole_images) -> Joined:
         """The validation images of one domain, or of several as one stream."""
-        return Joined([self.domains[letter].val for letter in letters])
+        return Joined([view(self.domains[letter].val) for letter in letters])
 
     def train_all(self, trainings: Iterable[TrainingConfig]) -> None:
         """Train what is not trained yet."""
@@ -137,7 +139,7 @@ class Lab:
         stored = json.loads(self.score_path(job).read_text())
         matrix = ConfusionMatrix()
         matrix.counts += np.array(stored["counts"])
-        return Result(matrix, stored["selection_accuracy"])
+        return Result(matrix, stored["selection_accuracy"], stored["agreement"])
 
     def _run(self, function: Callable[["Lab", Any], None], tasks: Sequence[Any], what: str) -> None:
         """Run independent tasks, several at a time where the preset says so, with a bar."""
@@ -150,13 +152,18 @@ class Lab:
                 bar.update()
 
 
+def _begin_worker() -> None:
+    torch.set_num_threads(1)
+    keep_freed_memory()
+
+
 def _in_parallel(function: Callable[[Any], None], tasks: Sequence[Any], workers: int) -> Iterator[None]:
     if workers == 0:  # here; one worker is another matter, for it has one thread, as each of several has
         for task in tasks:
             yield function(task)
         return
     context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads half alive
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
         futures = [pool.submit(function, task) for task in tasks]
         try:
             for future in as_completed(futures):
@@ -189,15 +196,16 @@ def _test_jobs(lab: Lab, jobs: list[Job]) -> None:
             "training": dataclasses.asdict(job.training),
             "test": dataclasses.asdict(job.test),
             "selection_accuracy": result.selection_accuracy,
+            "agreement": result.agreement,
             "counts": result.matrix.counts.tolist(),
         }
         with written_whole(lab.score_path(job)) as beside:
             beside.write_text(json.dumps(stored))
 
 
-def run_test(lab: Lab, model: torch.nn.Module, job: Job) -> Result:
-    """Test a network in one way on the validation images of the job's domains."""
-    stream = lab.target_set(job.test.domains)
+def run_test(lab: Lab, model: torch.nn.Module, job: Job, view: View = whole_images) -> Result:
+    """Test a network in one way on the validation images of the job's domains, seen whole or as ``view`` has them."""
+    stream = lab.target_set(job.test.domains, view)
     predictor = build_predictor(
         job.test,
         model,
@@ -208,28 +216,36 @@ def run_test(lab: Lab, model: torch.nn.Module, job: Job) -> Result:
     if not isinstance(predictor, ImageBank):
         batch_size = job.test.batch_size or 1
         return Result(
-            evaluate(predictor, stream, batch_size=batch_size, test_seed=job.test.test_seed, device=lab.device), None
+            evaluate(predictor, stream, batch_size=batch_size, test_seed=job.test.test_seed, device=lab.device)
         )
     return _run_bank(predictor, stream, job.test, lab.device)
 
 
 def _run_bank(bank: ImageBank, stream: Joined, test: TestConfig, device: str) -> Result:
+    joint = ImageBank(bank.model, **{**bank.options, "statistics": "joint"}) if test.statistics == "cached" else None
+    agreements: list[float] = []
     arrived: list[str] = []  # the domain of each image so far, by arrival number
     hits: list[bool] = []
+
+    def predict(image: Tensor) -> Any:
+        domain = [stream.domain_of(next(order))]
+        output = bank(image, domain=domain)
+        if joint is not None:
+            same = logits_of(output).argmax(1) == logits_of(joint(image, domain=domain)).argmax(1)
+            agreements.append(same.float().mean().item())
+        return output
 
     def look(indices: list[int]) -> None:
         arrived.extend(stream.domain_of(i) for i in indices)
         hits.extend(arrived[number] == arrived[-1] for number in bank.selected)
 
     order = iter(arrival_order(len(stream), test.test_seed))
-    matrix = evaluate(
-        lambda image: bank(image, domain=[stream.domain_of(next(order))]),
-        stream,
-        test_seed=test.test_seed,
-        device=device,
-        after_batch=look,
+    matrix = evaluate(predict, stream, test_seed=test.test_seed, device=device, after_batch=look)
+    return Result(
+        matrix,
+        float(np.mean(hits)) if len(test.domains) > 1 and hits else None,
+        float(np.mean(agreements)) if agreements else None,
     )
-    return Result(matrix, float(np.mean(hits)) if len(test.domains) > 1 and hits else None)
 
 
 def image_batches(dataset: Dataset, most: int, device: str, order: Sequence[int] | None = None) -> Iterator[Tensor]:

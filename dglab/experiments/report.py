@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from dglab import __version__, paper, plots
 from dglab.experiments.examples import example_predictions
 from dglab.experiments.lab import Lab
-from dglab.experiments.studies import VARIANTS, main_tasks, mixed_task
-from dglab.experiments.summary import Verdict, judge, summarize
+from dglab.experiments.studies import VARIANTS, domain_name, main_tasks, mixed_task
+from dglab.experiments.summary import Verdict, cached_against_joint, judge, summarize
+from dglab.experiments.when import prior_grid
 from dglab.training.checkpoints import written_whole
 
 NOT_RUN = (
@@ -52,6 +53,7 @@ def write_report(lab: Lab, frame: pd.DataFrame, *, machine: str, minutes: float)
         version=__version__, preset=lab.preset, data=lab.data_name, streets=streets, machine=machine,
         minutes=f"{minutes:.1f}", tasks=tables,
         mixed=str(mixed_task(lab)) if mixed_task(lab) else None, policies=policy_table(frame, streets),
+        cached=cached_against_joint(frame).to_dict("records"),
         figures=figures, verdicts=[_verdict(v) for v in judge(frame)] if streets else [],
         not_run=NOT_RUN if streets else [], classes=_classes(frame),
     )  # fmt: skip
@@ -71,6 +73,9 @@ def _figures(lab: Lab, frame: pd.DataFrame) -> dict[str, Figure]:
         figures[f"table09_source_and_target{suffix}"] = plots.source_and_target(
             rows[rows["study"] == "source_and_target"]
         )
+    grid = prior_grid(lab)
+    titles = {letter: domain_name(letter, lab) for letter in grid["domain"].unique()}
+    figures["prior"] = plots.prior_curves(grid, titles)
     if mixed_task(lab):
         figures["table05_selection_policy"] = plots.selection_policy(frame[frame["study"] == "selection_policy"])
         for study, column, label, table, x in (

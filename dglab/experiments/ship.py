@@ -1,7 +1,8 @@
-"""Put what lessons 04 and 05 need to open without training into the package: ``python -m dglab.experiments.ship``.
+"""Put what lessons need to open without training into the package: ``python -m dglab.experiments.ship``.
 
-Three trained networks of the quick preset, and the figures of its studies (mIoU, selection accuracy, absent classes),
-all as ``dglab reproduce --preset quick`` has left them in ``results/quick``; and the picture of the README.
+Three trained networks of the quick preset, and the figures of its studies (mIoU and what stands beside it), all as
+``dglab reproduce --preset quick`` has left them in ``results/quick``; and the picture of the README. The figures of
+lesson 06 come from ``results/quick-camvid``, where ``dglab reproduce --preset quick --data <root>/camvid`` leaves them.
 """
 
 import shutil
@@ -13,7 +14,8 @@ from dglab.training.checkpoints import written_whole
 from dglab.training.config import TrainingConfig
 from dglab.training.trainer import CHECKPOINT
 
-METRICS = ("miou", "selection_accuracy", "absent_classes")
+METRICS = ("miou", "selection_accuracy", "agreement", "absent_classes")
+REAL = "camvid"  # the name of the prepared root that lesson 06 tells of
 
 
 def shipped_trainings(lab: Lab) -> list[TrainingConfig]:
@@ -28,13 +30,16 @@ def main() -> None:
     """Copy networks and figures."""
     lab = open_lab("quick", use_shipped=False)
     folder = SHIPPED / lab.preset.name
-    shutil.rmtree(folder, ignore_errors=True)
+    for old in folder.glob("*.safetensors"):  # of other settings
+        old.unlink()
     for training in shipped_trainings(lab):
         with written_whole(folder / f"{training.address}.safetensors") as beside:
             shutil.copyfile(lab.out / "runs" / training.address / CHECKPOINT, beside)
-    frame = read_tidy(lab.out / "tables.csv")
-    with written_whole(folder / "streets.csv") as beside:
-        frame[frame["metric"].isin(METRICS)].to_csv(beside, index=False, float_format="%.4f")
+    for data, out in (("streets", lab.out), (REAL, lab.out.with_name(f"{lab.out.name}-{REAL}"))):
+        if (out / "tables.csv").exists():
+            frame = read_tidy(out / "tables.csv")
+            with written_whole(folder / f"{data}.csv") as beside:
+                frame[frame["metric"].isin(METRICS)].to_csv(beside, index=False, float_format="%.4f")
     overview = find_lessons()[0].parents[1] / "docs" / "overview.png"
     with written_whole(overview) as beside:
         shutil.copyfile(lab.out / "figures" / "figure4_predictions.png", beside)

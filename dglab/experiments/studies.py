@@ -4,7 +4,7 @@ A study is a list of jobs (a training and a test each); :func:`tidy` turns resul
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 TEST_NAMES = {"bn": "", "bn-reestimated": "+BN re-estimated", "tn": "+TN", "adabn": "+AdaBN", "qib": "+QIB",
               "sib": "+SIB", "random": "+random", "oracle": "+oracle"}  # fmt: skip
 M = 4  # the paper's default number of neighbours
+PRIORS = (0.0, 0.25, 0.5, 0.75)  # shares of source statistics in TN; 1 is source BN
 
 
 def main_tasks(lab: Lab) -> list[Task]:
@@ -67,13 +68,16 @@ def _trainings(lab: Lab, task: Task, variants: Iterable[str]) -> list[TrainingCo
 def ablation(lab: Lab) -> list[Job]:
     """Table 3: {AGG, MLDG} x {BN, TN, SIB}, with the training controls and the re-estimated statistics beside them.
 
-    TN at M = 1 (which the missing deviation suggests the paper used), at 4, and at 5, as many as SIB normalizes.
+    TN at M = 1 (which the missing deviation suggests the paper used), at 4, and at 5, as many as SIB normalizes. On
+    data of one's own AdaBN and QIB, too, with every training method; on streets Tables 5 and 11 have them.
     """
     jobs = []
     for task in main_tasks(lab):
         tests = [bn(task.targets), TestConfig("bn-reestimated", task.targets), tn(task.targets, 1, None)]
         for seed in lab.preset.test_seeds:
             tests += [tn(task.targets, M, seed), tn(task.targets, M + 1, seed), bank("sib", task.targets, seed)]
+        if lab.data != "streets":
+            tests += [TestConfig("adabn", task.targets), *(bank("qib", task.targets, s) for s in lab.preset.test_seeds)]
         jobs += [Job(training, test) for training in _trainings(lab, task, VARIANTS) for test in tests]
     return jobs
 
@@ -146,6 +150,50 @@ def adabn(lab: Lab) -> list[Job]:
     return jobs
 
 
+def cached_statistics(lab: Lab) -> list[Job]:
+    """SIB by each image's kept moments (one pass) against joint statistics (M + 1), on one target and on the mix."""
+    tasks = [*main_tasks(lab), *([mixed_task(lab)] if mixed_task(lab) else [])]
+    return [
+        Job(training, bank("sib", task.targets, seed, statistics=statistics))
+        for task in tasks
+        for training in _trainings(lab, task, ("AGG", "MLDG"))
+        for seed in lab.preset.test_seeds
+        for statistics in ("joint", "cached")
+    ]
+
+
+def prior(lab: Lab) -> list[Job]:
+    """TN with a share of source statistics, M = 1 and 4, on each unseen target; source BN is the share of 1."""
+    task = mixed_task(lab)
+    tasks = main_tasks(lab) if task is None or lab.data != "streets" else [task]  # each target of the mix by itself
+    seed = lab.preset.test_seeds[0]
+    return [
+        Job(training, test)
+        for task in tasks
+        for training in _trainings(lab, task, ("AGG", "MLDG"))
+        for letter in task.targets
+        for test in (bn((letter,)), *(tn((letter,), m, seed, prior=share) for share in PRIORS for m in (1, M)))
+    ]
+
+
+def imagenet(lab: Lab) -> list[Job]:
+    """A network that starts from ImageNet weights, and the same one from random weights, on each target in turn.
+
+    A third of the preset's steps, for its network is several times as large. The learning rate is the better of 0.02
+    and 0.05 on the sources' validation images.
+    """
+    jobs = []
+    for task in main_tasks(lab):
+        tests = [bn(task.targets), tn(task.targets, 1, None), bank("sib", task.targets, lab.preset.test_seeds[0])]
+        for variant, weights in (("AGG", "imagenet"), ("MLDG", "imagenet"), ("AGG", "")):
+            for seed in lab.preset.train_seeds:
+                training = lab.training(task.sources, seed, weights=weights, **PRETRAINED, **VARIANTS[variant])
+                training = replace(training, steps=max(1, training.steps // 3))
+                jobs += [Job(training, test) for test in tests]
+    return jobs
+
+
+PRETRAINED = {"backbone": "efficientnet-lite0", "lr": 0.05, "inner_lr": 0.01}
 STUDIES: dict[str, Callable[[Lab], list[Job]]] = {
     "ablation": ablation,
     "batch_size": batch_size,
@@ -154,15 +202,28 @@ STUDIES: dict[str, Callable[[Lab], list[Job]]] = {
     "queue_size": queue_size,
     "source_and_target": source_and_target,
     "adabn": adabn,
+    "cached_statistics": cached_statistics,
+    "prior": prior,
 }
 
 
+EXTRA_STUDIES = {"imagenet": imagenet}  # that no preset runs by itself
+
+
 def variant_name(training: TrainingConfig) -> str:
-    """The name of a training among :data:`VARIANTS`: AGG, AGG2, split, MLDG, ..."""
+    """The name of a training among :data:`VARIANTS`: AGG, AGG2, split, MLDG, ..., from ImageNet weights or not."""
     if training.method == "mldg" and training.inner_lr == 0:
         return "MLDG inner 0"
-    return next(
-        name for name, settings in VARIANTS.items() if settings["method"] == training.method and len(settings) == 1
+    name = next(n for n, options in VARIANTS.items() if options["method"] == training.method and len(options) == 1)
+    return f"{name} (ImageNet)" if training.weights else name
+
+
+def test_name(test: TestConfig) -> str:
+    """What a test adds to the name of the training: "+TN", "+SIB cached", "+TN prior 0.25"."""
+    return (
+        TEST_NAMES[test.method]
+        + (" cached" if test.statistics == "cached" else "")
+        + (f" prior {test.prior:g}" if test.prior is not None else "")
     )
 
 
@@ -177,7 +238,7 @@ def tidy(lab: Lab, study: str, results: dict[Job, Result]) -> pd.DataFrame:
     """Results as rows, one value each, with the columns of ``tables.csv``; IoU in percent, accuracy in percent.
 
     Metrics: ``miou``; ``iou`` of each class (empty where absent); ``absent_classes``, the number that the mean leaves
-    out; ``selection_accuracy`` of a bank on a mixed stream.
+    out; ``selection_accuracy`` of a bank on a mixed stream; ``agreement`` of cached statistics with joint ones.
     """
     rows = []
     for job, result in results.items():
@@ -188,7 +249,7 @@ def tidy(lab: Lab, study: str, results: dict[Job, Result]) -> pd.DataFrame:
             "preset": lab.preset.name,
             "data": lab.data_name,
             "task": str(task),
-            "method": variant_name(training) + TEST_NAMES[test.method],
+            "method": variant_name(training) + test_name(test),
             "target": task.target,
             "domain_evaluated": "+".join(test.domains),
             "policy": BANK_POLICIES.get(test.method),
@@ -202,6 +263,8 @@ def tidy(lab: Lab, study: str, results: dict[Job, Result]) -> pd.DataFrame:
         rows.append({**common, "metric": "absent_classes", "value": result.matrix.num_absent})
         if result.selection_accuracy is not None:
             rows.append({**common, "metric": "selection_accuracy", "value": 100 * result.selection_accuracy})
+        if result.agreement is not None:
+            rows.append({**common, "metric": "agreement", "value": 100 * result.agreement})
         rows += [
             {**common, "metric": "iou", "class": name, "value": 100 * value}
             for name, value in zip(CLASS_NAMES, result.matrix.iou(), strict=True)
@@ -216,7 +279,7 @@ def run_study(lab: Lab, study: str) -> pd.DataFrame:
     Where nothing has been computed and the package ships figures of this preset and data, those are returned: a
     lesson then opens in seconds. ``dglab reproduce`` makes your own.
     """
-    jobs = STUDIES[study](lab)
+    jobs = (STUDIES | EXTRA_STUDIES)[study](lab)
     if lab.use_shipped and not any(lab.score_path(job).exists() for job in jobs):
         shipped = shipped_table(lab)
         if shipped is not None and study in set(shipped["study"]):
@@ -228,6 +291,11 @@ def shipped_table(lab: Lab) -> pd.DataFrame | None:
     """The figures that ship with the package for this preset and data; None if there are none."""
     path = SHIPPED / lab.preset.name / "streets.csv"
     return read_tidy(path) if lab.data == "streets" and path.exists() else None
+
+
+def recorded_real() -> pd.DataFrame:
+    """What came out on CamVid with the preset quick, as recorded: for lesson 06 where no real data are at hand."""
+    return read_tidy(SHIPPED / "quick" / "camvid.csv")
 
 
 def read_tidy(path: Any) -> pd.DataFrame:

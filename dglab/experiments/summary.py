@@ -74,6 +74,26 @@ def per_training(frame: pd.DataFrame, metric: str = "miou", statistic: str = "me
     return rows.groupby(["task", "train_seed"])["value"].agg(statistic)
 
 
+def cached_against_joint(frame: pd.DataFrame) -> pd.DataFrame:
+    """What one pass by kept moments costs in accuracy: a row for each task and training method.
+
+    Returns:
+        ``task``, ``method``; ``joint`` and ``cached``, mean mIoU; ``difference``, cached - joint with its interval over
+        trainings; ``agreement``, percent of pixels that both predict alike.
+    """
+    rows = frame[frame["study"] == "cached_statistics"]
+    found = []
+    for (task, variant), part in rows.groupby(["task", rows["method"].str.split("+").str[0]], sort=False):
+        joint = per_training(part, method=f"{variant}+SIB")
+        cached = per_training(part, method=f"{variant}+SIB cached")
+        agreement = per_training(part, "agreement", method=f"{variant}+SIB cached")
+        found.append({
+            "task": task, "method": variant, "joint": joint.mean(), "cached": cached.mean(),
+            "difference": str(paired_difference(cached, joint)), "agreement": agreement.mean(),
+        })  # fmt: skip
+    return pd.DataFrame(found)
+
+
 PART_TESTED = (1, 5)  # the parts on three against four sources, and on the shape of the curve, are left to the eye
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map
 
+from dglab.batchnorm import batchnorm_layers
 from dglab.errors import InputError
 from dglab.seeds import derive_seed
 from dglab.testtime.normalization import (
@@ -118,13 +119,14 @@ class CachedStatistics:
         return torch.cat(self._own, dim=1)
 
 
-def _first_row(rows: Any) -> Any:
-    return rows[:1] if is_rows(rows) else rows
+def first_row(output: Any, count: int) -> Any:
+    """A model's output for ``count`` images, cut down to the first of them."""
+    return tree_map(lambda part: part[:1] if is_rows(part, count) else part, output)
 
 
-def is_rows(value: Any) -> bool:
-    """Whether a part of a model's output has a row for each image."""
-    return isinstance(value, Tensor) and value.ndim >= 1
+def is_rows(value: Any, count: int) -> bool:
+    """Whether a part of a model's output has a row for each of ``count`` images: class prototypes have not."""
+    return isinstance(value, Tensor) and value.ndim >= 1 and len(value) == count
 
 
 @contextmanager
@@ -160,15 +162,17 @@ def find_tail(model: nn.Module, images: Tensor, statistics: Statistics) -> str:
         return statistics(name, x, source)
 
     with normalizing_with(model, listen):
-        whole = tree_map(_first_row, model(images))
+        whole = first_row(model(images), len(images))
     if calls.count(calls[-1]) > 1:
         return ""
     try:
         with normalizing_with(model, statistics), first_only_after(model, calls[-1]):
-            cut = tree_map(_first_row, model(images))
+            cut = first_row(model(images), len(images))
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError:  # shapes no longer fit: this network cannot be cut here
         return ""
-    pairs = [(w, c) for w, c in zip(tree_leaves(whole), tree_leaves(cut), strict=True) if is_rows(w)]
+    pairs = [(w, c) for w, c in zip(tree_leaves(whole), tree_leaves(cut), strict=True) if is_rows(w, 1)]
     same = all((w.double() - c.double()).abs().max() <= TAIL_TOLERANCE * w.double().abs().max() for w, c in pairs)
     return calls[-1] if same else ""
 
@@ -255,6 +259,9 @@ class ImageBank(Predictor):
         self.resize, self.preprocess = resize, preprocess
         self.batch_statistics = BatchStatistics(prior)
         self.alone = source_statistics if cold_start == "source" else self.batch_statistics
+        # where a layer has no running statistics it takes the batch's, which must then be one image, not many arrivals
+        single = any(layer.running_mean is None for layer in batchnorm_layers(self.model).values())
+        self._at_a_time = 1 if single else AT_A_TIME
         self._tail: str | None = None  # not looked for yet
         self._streams: dict[str, ImageBank] = {}
         self.reset()
@@ -284,9 +291,15 @@ class ImageBank(Predictor):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the bank's images, moments and styles take."""
+        """Bytes that the images in the bank take; moments and styles lie in buffers for all Q from the first on."""
         tensors = [*self._images, *([] if self._moments is None else [self._moments])]
         return sum(t.nbytes for t in tensors) + (self._index.nbytes if self._index else 0)
+
+    @property
+    def nbytes_when_full(self) -> int:
+        """Bytes of a bank of Q images like those that are in it."""
+        images = sum(t.nbytes for t in self._images)
+        return self.nbytes + (images * (self.capacity - len(self)) // len(self) if images else 0)
 
     def __call__(self, images: Tensor, domain: Any = None) -> Any:
         """Predict images that arrive in the order of the batch.
@@ -303,7 +316,7 @@ class ImageBank(Predictor):
                 size than the bank's (joint, without ``resize``), or without the domains that the oracle needs.
         """
         outputs = self._arrive(images, domain, self._predicted)
-        return tree_map(lambda *rows: torch.cat(rows) if is_rows(rows[0]) else rows[-1], *outputs)
+        return tree_map(lambda *rows: torch.cat(rows) if is_rows(rows[0], 1) else rows[-1], *outputs)
 
     def observe(self, images: Tensor, domain: Any = None) -> None:
         """Let images arrive without predicting them: to fill a bank from a past stream. Arguments as for a call."""
@@ -315,8 +328,8 @@ class ImageBank(Predictor):
         self._check_given(images)
         domains = self._domains_of(domain, len(images))
         outcomes = []
-        for start in range(0, len(images), AT_A_TIME):
-            some = images[start : start + AT_A_TIME]
+        for start in range(0, len(images), self._at_a_time):
+            some = images[start : start + self._at_a_time]
             ready = self._ready(some)
             with self.naming_channels(ready):
                 styles = styles_of(self.model, ready, self.style_layer)  # N x C means, N x C deviations
@@ -362,7 +375,7 @@ class ImageBank(Predictor):
             self._tail = find_tail(self.model, together, statistics)
         with normalizing_with(self.model, statistics), first_only_after(self.model, self._tail if slots else ""):
             output = self.model(together)
-        return tree_map(_first_row, output)
+        return first_row(output, len(together))
 
     def _predict_cached(self, image: Tensor, slots: list[int]) -> tuple[Any, Tensor]:
         """The current image's output, normalized by pooled moments, and its own moments 2 x K."""
@@ -491,7 +504,7 @@ class ImageBank(Predictor):
         tensors = [*state["styles"], *state["images"], *([] if state["moments"] is None else [state["moments"]])]
         if not all(torch.isfinite(tensor).all() for tensor in tensors):
             raise InputError("the state holds values that are not finite; start with an empty bank")
-        device = next(self.model.parameters()).device
+        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         self.reset()
         self.arrivals, self._arrival = state["arrivals"], state["arrival"].cpu().clone()
         self._domains, self._calls = list(state["domains"]), state["calls"]

@@ -29,8 +29,9 @@ class TestConfig:
     neighbors: int | None = None  # M of the bank
     capacity: int | None = None  # Q
     style_layer: str | int | None = None
-    statistics: str | None = None
+    statistics: str | None = None  # of the bank: joint or cached
     test_seed: int | None = None  # of the order of arrival; None: as the data set lies
+    prior: float | None = None  # of TN: the share of source statistics; None is 0, the paper's TN
 
     def __post_init__(self) -> None:
         if self.method not in TEST_METHODS:
@@ -44,9 +45,10 @@ def bn(domains: tuple[str, ...]) -> TestConfig:
     return TestConfig("bn", domains)
 
 
-def tn(domains: tuple[str, ...], batch_size: int, test_seed: int | None) -> TestConfig:
+def tn(domains: tuple[str, ...], batch_size: int, test_seed: int | None, *, prior: float | None = None) -> TestConfig:
     """TN over test batches of M images. With M = 1 the order of arrival plays no part."""
-    return TestConfig("tn", domains, batch_size=batch_size, test_seed=None if batch_size == 1 else test_seed)
+    seed = None if batch_size == 1 else test_seed
+    return TestConfig("tn", domains, batch_size=batch_size, test_seed=seed, prior=prior)
 
 
 def bank(
@@ -57,9 +59,10 @@ def bank(
     neighbors: int = 4,
     capacity: int = 128,
     style_layer: str | int | None = 1,
+    statistics: str = "joint",
 ) -> TestConfig:
     """SIB, QIB, or one of the bank's controls, with the paper's defaults."""
-    return TestConfig(method, domains, None, neighbors, capacity, style_layer, "joint", test_seed)
+    return TestConfig(method, domains, None, neighbors, capacity, style_layer, statistics, test_seed)
 
 
 def build_predictor(
@@ -85,7 +88,7 @@ def build_predictor(
     if test.method == "bn":
         return SourceNormalization(model)
     if test.method == "tn":
-        return TargetNormalization(model)
+        return TargetNormalization(model, prior=test.prior or 0.0)
     if test.method == "adabn":
         if target_batches is None:
             raise InputError("adabn needs the target's images before testing; give them, or choose tn or sib")

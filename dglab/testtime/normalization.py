@@ -48,7 +48,8 @@ def normalizing_with(model: nn.Module, statistics: Statistics) -> Iterator[None]
     try:
         model.eval()
         handles = [layer.register_forward_pre_hook(lend(name)) for name, layer in layers.items()]
-        with torch.no_grad():
+        # a compiled part keeps the hooks it was compiled with: lent statistics would not reach it
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             yield
     finally:
         for handle in handles:
@@ -189,12 +190,14 @@ class Predictor:
     """What all predictors share: a model with BatchNorm, and a look at what comes in."""
 
     def __init__(self, model: nn.Module) -> None:
-        if isinstance(model, torch.jit.ScriptModule):
-            raise InputError(
-                f"{type(model).__name__} is a scripted module, whose layers cannot be lent other statistics; "
-                "pass the nn.Module that it was made from"
-            )
-        self.model = getattr(model, "_orig_mod", model)  # torch.compile freezes hooks in: run what it wraps
+        for name, module in model.named_modules():
+            scripted = isinstance(module, torch.jit.ScriptModule)
+            if scripted and (module is model or "BatchNorm" in module.original_name):
+                raise InputError(
+                    f"{name or type(model).__name__} is a scripted module, whose layers cannot be lent other "
+                    "statistics; pass the nn.Module that it was made from"
+                )
+        self.model = getattr(model, "_orig_mod", model)  # what torch.compile wraps: its paths are the user's own
         if not batchnorm_layers(self.model):
             norms = sorted({type(m).__name__ for m in model.modules() if "Norm" in type(m).__name__})
             raise InputError(
@@ -213,11 +216,11 @@ class Predictor:
             raise InputError(f"images are {got}; expected a float tensor N x C x H x W")
         if len(images) == 0:
             raise InputError("the batch of images is empty; pass at least one image")
-        if not torch.isfinite(images).all():
-            raise InputError("the images hold NaN or infinite values; clean them before prediction")
         device = next((p.device for p in self.model.parameters()), images.device)
         if images.device != device:
             raise InputError(f"the images are on {images.device}, the model on {device}; move one to the other")
+        if not torch.isfinite(images).all():
+            raise InputError("the images hold NaN or infinite values; clean them before prediction")
 
     def predict(self, images: Tensor, statistics: Statistics) -> Any:
         """What the model returns for these images when ``statistics`` normalize."""

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dglab.batchnorm import batchnorm_layers
 from dglab.errors import InputError
 from dglab.testtime.normalization import normalizing_with
 
@@ -22,7 +23,11 @@ def style_distance(a: Style, b: Style) -> Tensor:
     """Eq. 10: symmetric KL divergence between per-channel Gaussians, averaged over channels.
 
     D = KL(a||b) + KL(b||a), KL(a||b) = log(sigma_b / sigma_a) + (sigma_a^2 + (mu_a - mu_b)^2) / (2 sigma_b^2) - 1/2.
-    The logarithms cancel in the sum.
+    The logarithms cancel in the sum, which leaves
+
+        D = ((sigma_a / sigma_b - sigma_b / sigma_a)^2 + (mu_a - mu_b)^2 (1 / sigma_a^2 + 1 / sigma_b^2)) / 2,
+
+    written with differences of what is given, so that close styles keep their digits.
 
     Args:
         a, b: styles of C channels; leading dimensions broadcast.
@@ -30,9 +35,10 @@ def style_distance(a: Style, b: Style) -> Tensor:
     Returns:
         Distances, 0 for equal styles, in the broadcast leading shape.
     """
-    va, vb = a.deviation.square(), b.deviation.square()
-    gap = (a.mean - b.mean).square()
-    return ((va + gap) / (2 * vb) + (vb + gap) / (2 * va) - 1).mean(-1)
+    one_a, one_b = 1 / a.deviation, 1 / b.deviation
+    ratios = (a.deviation - b.deviation) * (one_a + one_b)  # sigma_a / sigma_b - sigma_b / sigma_a
+    means = (a.mean - b.mean).square() * (one_a.square() + one_b.square())
+    return (ratios.square() + means).mean(-1) / 2
 
 
 def find_style_layer(model: nn.Module, style_layer: str | int | None) -> str:
@@ -56,11 +62,26 @@ def find_style_layer(model: nn.Module, style_layer: str | int | None) -> str:
     number = 1 if style_layer is None else style_layer
     if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= len(stages):
         return stages[number - 1]
-    children = [name for name in modules if name and name.count(".") <= 1]
     choice = f"its stages are {', '.join(f'{i} = {s}' for i, s in enumerate(stages, 1))}" if stages else (
-        f"{type(model).__name__} declares no stages; name a module path, for example one of {', '.join(children[:20])}"
+        f"{type(model).__name__} declares no stages; name a module path, early in the network, for example one of "
+        f"{', '.join(_parts(model)[:20])}"
     )  # fmt: skip
     raise InputError(f"style_layer is {style_layer!r}; {choice}")
+
+
+def _parts(model: nn.Module) -> list[str]:
+    """The paths of the largest modules that hold at most half of the BatchNorm layers each: what may be a stage."""
+    layers = list(batchnorm_layers(model))
+
+    def within(path: str) -> int:
+        return sum(name == path or name.startswith(path + ".") for name in layers)
+
+    half = len(layers) / 2
+    return [
+        path
+        for path, _ in model.named_modules()
+        if path and 0 < within(path) <= half and ("." not in path or within(path.rpartition(".")[0]) > half)
+    ]
 
 
 class _StageReached(Exception):

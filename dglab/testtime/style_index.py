@@ -55,9 +55,10 @@ class StyleIndex:
     def bounds(self, queries: Style) -> tuple[Tensor, Tensor]:
         """Between which values the distances from queries (N x C) to all slots lie: lower and upper, N x Q."""
         mean, variance, own = self._parts(queries)
-        positive = torch.cat([variance + mean.square(), 1 / variance], dim=1) @ self._positive.T
-        positive += own[:, None] + self._own  # N x Q
-        cross = torch.cat([mean, mean / variance], dim=1) @ self._cross.T
+        with torch.autocast(mean.device.type, enabled=False):  # in half precision the bounds would not hold
+            positive = torch.cat([variance + mean.square(), 1 / variance], dim=1) @ self._positive.T
+            positive += own[:, None] + self._own  # N x Q
+            cross = torch.cat([mean, mean / variance], dim=1) @ self._cross.T
         channels = mean.shape[1]
         # |cross| <= positive, and a sum of n products is off by at most n + 2 roundings of its size, however ordered
         roundings = 2 * (2 * channels + 8) * _unit_roundoff()
@@ -95,4 +96,8 @@ class StyleIndex:
 
 def _unit_roundoff() -> float:
     """Of a float32 matrix product: torch may be told to compute it from bfloat16 or TF32 parts."""
-    return 2.0**-24 if torch.get_float32_matmul_precision() == "highest" else 2.0**-8
+    try:
+        highest = torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # set by another of torch's interfaces, backend by backend: take the coarsest
+        highest = False
+    return 2.0**-24 if highest else 2.0**-8

@@ -4,10 +4,12 @@ import math
 
 from torch import nn
 
-from dglab.training.losses import Batch, Losses, LossFunction, gradient, loss_of, trainable
+from dglab.training.losses import Batch, Losses, LossFunction, mean_loss, shares_of, trainable
 
 
-def agg_backward(model: nn.Module, loss_fn: LossFunction, batch: Batch, *, weight: float = 1.0) -> Losses:
+def agg_backward(
+    model: nn.Module, loss_fn: LossFunction, batch: Batch, *, weight: float = 1.0, micro_batches: int = 1
+) -> Losses:
     """The gradient of AGG (Eq. 1-2) into ``.grad`` of every trainable parameter, replacing what was there.
 
     Args:
@@ -16,19 +18,25 @@ def agg_backward(model: nn.Module, loss_fn: LossFunction, batch: Batch, *, weigh
         batch: images N x 3 x H x W of all source domains together, labels N x H x W (0-18, 255).
         weight: factor of the loss. ``agg2`` is ``weight=2``: the control whose step is as long as MLDG's, which
             adds two mean losses.
+        micro_batches: run the batch in that many successive parts, one at a time, to save memory. The loss is the mean
+            over all labelled pixels as before; BatchNorm normalizes each part by itself.
+
+    In a process group (``torchrun``) ``batch`` is this process's part of the batch, and the loss and ``.grad`` are
+    those of the whole, in every process. BatchNorm normalizes each process's part by itself.
 
     Returns:
         ``ds`` the loss, ``dg`` nan, ``total`` the weighted loss. A batch without a labelled pixel gives zeros.
     """
     theta = trainable(model)
-    loss = loss_of(model, loss_fn, batch)
-    total = weight * loss
-    for parameter, g in zip(theta, gradient(total, theta), strict=True):
-        parameter.grad = g
-    return Losses(ds=loss.item(), dg=math.nan, total=total.item())
+    loss, grad = mean_loss(model, loss_fn, shares_of(batch, micro_batches), theta)
+    for parameter, g in zip(theta, grad, strict=True):
+        parameter.grad = g if weight == 1 else weight * g
+    return Losses(ds=loss.item(), dg=math.nan, total=weight * loss.item())
 
 
-def split_backward(model: nn.Module, loss_fn: LossFunction, first: Batch, second: Batch) -> Losses:
+def split_backward(
+    model: nn.Module, loss_fn: LossFunction, first: Batch, second: Batch, *, micro_batches: int = 1
+) -> Losses:
     """The gradient of two losses added, from two separate passes and with no inner step between them.
 
     The control for everything in MLDG but its inner step: two mean losses, and batch statistics over half the
@@ -36,16 +44,15 @@ def split_backward(model: nn.Module, loss_fn: LossFunction, first: Batch, second
     running statistics of BatchNorm.
 
     Args:
-        model, loss_fn: as in :func:`agg_backward`.
+        model, loss_fn, micro_batches: as in :func:`agg_backward`; process groups, too.
         first, second: the two halves, each (images, labels).
 
     Returns:
         ``ds`` the first loss, ``dg`` the second, ``total`` their sum.
     """
     theta = trainable(model)
-    loss_first = loss_of(model, loss_fn, first)
-    grad_first = gradient(loss_first, theta)  # now, so that only one graph is alive at a time
-    loss_second = loss_of(model, loss_fn, second)
-    for parameter, g1, g2 in zip(theta, grad_first, gradient(loss_second, theta), strict=True):
+    loss_first, grad_first = mean_loss(model, loss_fn, shares_of(first, micro_batches), theta)
+    loss_second, grad_second = mean_loss(model, loss_fn, shares_of(second, micro_batches), theta)
+    for parameter, g1, g2 in zip(theta, grad_first, grad_second, strict=True):
         parameter.grad = g1 + g2
     return Losses(loss_first.item(), loss_second.item(), loss_first.item() + loss_second.item())

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dglab.errors import InputError
+from dglab.weights import is_recorded
 
 PRECISIONS = ("32", "bf16")
+BATCHNORMS = ("process", "synchronized")
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class TrainingConfig:
     sources: tuple[str, ...] = ()  # letters of the source domains
     data: str = "streets"  # which data, so that runs on other data have another address
     backbone: str = "resnet50"
+    weights: str = ""  # to start from: random, "imagenet" (its maker's), or the digest of a file's content
     seed: int = 0
     steps: int = 45_000  # 120 epochs of 375 iterations in the authors' code
     batch_per_domain: int = 8  # B
@@ -37,10 +40,18 @@ class TrainingConfig:
     weight_decay: float = 5e-4
     power: float = 0.9  # of the poly decay
     precision: str = "32"
+    processes: int = 1  # that share each batch; BatchNorm averages over the images of one
+    micro_batches: int = (
+        1  # parts that each of them cuts its share into, to save memory; BatchNorm averages over a part
+    )
+    batchnorm: str = "process"  # or "synchronized": over all processes; CUDA, order 1
+    channels_last: bool = False  # memory layout, faster on GPUs
+    recompute: bool = False  # activations, stage by stage, instead of keeping them: less memory, more time
+    compile: bool = False  # by torch.compile; order 1
     checkpoint_every: int = 500  # steps; what a kill may cost
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_per_domain", "checkpoint_every"):
+        for name in ("steps", "batch_per_domain", "checkpoint_every", "processes", "micro_batches"):
             self._expect(name, lambda value: value >= 1, "1 or more")
         for name in ("lr", "inner_lr", "alpha", "weight_decay", "power"):
             self._expect(name, lambda value: 0 <= value < math.inf, "a finite number of 0 or more")
@@ -53,6 +64,15 @@ class TrainingConfig:
             "the smallest and the largest factor, both above 0",
         )
         self._expect("precision", lambda precision: precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+        self._expect("weights", is_recorded, "imagenet, nothing for random ones, or a digest (sha256: and 16 digits)")
+        self._expect("batchnorm", lambda batchnorm: batchnorm in BATCHNORMS, f"one of {', '.join(BATCHNORMS)}")
+        parts = self.processes * self.micro_batches
+        self._expect(
+            "batch_per_domain",
+            lambda batch: batch % parts == 0,
+            f"a multiple of {parts}, for {self.processes} process(es) with {self.micro_batches} micro-batch(es) each",
+        )
+        self._expect("compile", lambda chosen: not (chosen and self.recompute), "False together with recompute")
         self._expect("sources", lambda sources: len(set(sources)) == len(sources), "each domain once")
 
     def _expect(self, name: str, fits: Callable[[Any], bool], expected: str) -> None:

@@ -9,6 +9,7 @@ from dglab.data.batches import flatten
 from dglab.errors import InputError
 from dglab.training.agg import agg_backward, split_backward
 from dglab.training.config import TrainingConfig
+from dglab.training.distributed import rank
 from dglab.training.losses import Batch, Losses, LossFunction, trainable
 from dglab.training.mldg import mldg_backward
 
@@ -53,29 +54,34 @@ def split_domains(batch: Batch, split: str, generator: torch.Generator) -> tuple
 
 
 def split_images(batch: Batch, split: str, generator: torch.Generator) -> tuple[Batch, Batch]:
-    """Parts as large as :func:`split_domains` makes them, but of images from all domains mixed."""
+    """Parts as large as :func:`split_domains` makes them, but of images from all domains mixed.
+
+    Of several processes each deals out its own images, in an order of its own: dealt out alike, one image of each
+    domain would become a split of the domains after all.
+    """
     first, _ = split_sizes(split, batch[0].shape[1], generator)
     images, labels = flatten(batch)
-    order = torch.randperm(len(images), generator=generator)
+    order = [torch.randperm(len(images), generator=generator) for _ in range(rank() + 1)][-1]
     cut = first * batch[0].shape[0]
     return tuple((images[part], labels[part]) for part in (order[:cut], order[cut:]))
 
 
 def agg(model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, _: torch.Generator) -> Losses:
     """AGG (Eq. 1-2)."""
-    return agg_backward(model, loss_fn, flatten(batch))
+    return agg_backward(model, loss_fn, flatten(batch), micro_batches=config.micro_batches)
 
 
 def agg2(model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, _: torch.Generator) -> Losses:
     """AGG with the loss doubled: a step as long as MLDG's."""
-    return agg_backward(model, loss_fn, flatten(batch), weight=2.0)
+    return agg_backward(model, loss_fn, flatten(batch), weight=2.0, micro_batches=config.micro_batches)
 
 
 def split(
     model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, generator: torch.Generator
 ) -> Losses:
     """Two passes over random mixed halves, no inner step: MLDG's step length and batch sizes without its idea."""
-    return split_backward(model, loss_fn, *split_images(batch, config.split, generator))
+    first, second = split_images(batch, config.split, generator)
+    return split_backward(model, loss_fn, first, second, micro_batches=config.micro_batches)
 
 
 def mldg(
@@ -92,6 +98,7 @@ def mldg(
         config.alpha,
         config.order,
         config.running_stats,
+        micro_batches=config.micro_batches,
     )
 
 
@@ -109,6 +116,11 @@ METHODS: dict[str, Method] = {"agg": agg, "agg2": agg2, "split": split, "mldg": 
 _OF_MLDG = ("order", "inner_lr", "alpha", "split")
 OPTIONS = {"agg": (), "agg2": (), "split": ("split",), "mldg": _OF_MLDG, "mldg_mean": _OF_MLDG}
 # the settings of a training that only some methods read
+
+
+def second_order(config: TrainingConfig) -> bool:
+    """Whether a run differentiates twice."""
+    return "order" in OPTIONS[config.method] and config.order == 2
 
 
 def to_device(batch: tuple[Tensor, Tensor], device: torch.device) -> Batch:

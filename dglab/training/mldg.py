@@ -1,15 +1,25 @@
 """MLDG: each step rehearses a domain shift (Eq. 3-6, Algorithm 1)."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from dglab.batchnorm import batchnorm_layers
 from dglab.errors import InputError
-from dglab.training.losses import Batch, Losses, LossFunction, gradient, loss_of, trainable
+from dglab.training.distributed import sum_over_processes
+from dglab.training.losses import (
+    Batch,
+    Losses,
+    LossFunction,
+    add_up,
+    gradient,
+    loss_of,
+    mean_loss,
+    shares_of,
+    trainable,
+)
 
 RUNNING_STATS = {
     "meta_train": (True, False),
@@ -27,6 +37,8 @@ def mldg_backward(
     alpha: float = 1.0,
     order: int = 1,
     running_stats: str = "meta_train",
+    *,
+    micro_batches: int = 1,
 ) -> Losses:
     """The gradient of MLDG (Eq. 6) into ``.grad`` of every trainable parameter, replacing what was there.
 
@@ -43,6 +55,9 @@ def mldg_backward(
             at theta' as if it were one at theta (the authors' public code), cheaper and the default.
         running_stats: the passes that move BatchNorm's running statistics: ``"meta_train"`` (the authors' code),
             ``"both"`` or ``"none"``.
+        micro_batches: run each of the two batches in that many successive parts, see
+            :func:`dglab.training.agg.agg_backward`; process groups, too. The inner step is that of the whole meta-train
+            batch, the same in every process. Order 2 then runs meta-train's parts forward twice.
 
     Returns:
         ``ds`` = L_ds, ``dg`` = L_dg, ``total`` = L_dg + alpha * L_ds.
@@ -51,8 +66,20 @@ def mldg_backward(
         InputError: for another order or another name in ``running_stats``.
     """
     check_variant(order, running_stats)
-    backward = _first_order if order == 1 else _second_order
-    loss_ds, loss_dg = backward(model, loss_fn, meta_train, meta_test, inner_lr, alpha, RUNNING_STATS[running_stats])
+    theta = trainable(model)
+    moves_ds, moves_dg = RUNNING_STATS[running_stats]
+    ds, dg = shares_of(meta_train, micro_batches), shares_of(meta_test, micro_batches)
+    with running_statistics(model, move=moves_ds):  # Eq. 3
+        if order == 1:
+            loss_ds, grad_ds = mean_loss(model, loss_fn, ds, theta)
+        else:
+            loss_ds, grad_ds, hessian_times = curved_loss(model, loss_fn, ds, theta)
+    with inner_step(theta, grad_ds, inner_lr), running_statistics(model, move=moves_dg):  # Eq. 4: theta'
+        loss_dg, grad_dg = mean_loss(model, loss_fn, dg, theta)  # Eq. 5, the gradient taken at theta'
+    if order == 2:  # by the chain rule: dtheta'/dtheta = 1 - inner_lr * H, H the Hessian of L_ds at theta
+        grad_dg = [g - inner_lr * h for g, h in zip(grad_dg, hessian_times(grad_dg), strict=True)]
+    for parameter, g_ds, g_dg in zip(theta, grad_ds, grad_dg, strict=True):
+        parameter.grad = torch.add(g_dg, g_ds, alpha=alpha)  # Eq. 6
     return Losses(loss_ds.item(), loss_dg.item(), loss_dg.item() + alpha * loss_ds.item())
 
 
@@ -64,67 +91,93 @@ def check_variant(order: int, running_stats: str) -> None:
         raise InputError(f"running_stats is {running_stats!r}; expected one of {', '.join(RUNNING_STATS)}")
 
 
-def _first_order(model, loss_fn, meta_train, meta_test, inner_lr, alpha, moves) -> tuple[Tensor, Tensor]:
-    theta = trainable(model)
-    with running_statistics(model, move=moves[0]):
-        loss_ds = loss_of(model, loss_fn, meta_train)  # Eq. 3
-    grad_ds = gradient(loss_ds, theta)
-    with inner_step(theta, grad_ds, inner_lr), running_statistics(model, move=moves[1]):  # Eq. 4: theta'
-        loss_dg = loss_of(model, loss_fn, meta_test)  # Eq. 5
-        grad_dg = gradient(loss_dg, theta)  # taken at theta'
-    for parameter, ds, dg in zip(theta, grad_ds, grad_dg, strict=True):
-        parameter.grad = torch.add(dg, ds, alpha=alpha)  # Eq. 6
-    return loss_ds, loss_dg
+def curved_loss(
+    model: nn.Module, loss_fn: LossFunction, parts: Sequence[tuple[Batch, float]], theta: Sequence[Tensor]
+) -> tuple[Tensor, list[Tensor], Callable[[Sequence[Tensor]], list[Tensor]]]:
+    """As :func:`dglab.training.losses.mean_loss`, and with it the function v -> H v, H being the loss's Hessian.
+
+    H v is the gradient of (gradient of the loss) . v for a constant v: H itself, theta by theta, is never built. The
+    function can be called once. A batch in one part keeps its graph for it. Several parts would have to keep all of
+    theirs, and memory is what they are there to save: they run forward again, with the same dropout, and without moving
+    the running statistics twice.
+    """
+    if len(parts) > 1:
+        replayed = remember_randomness(theta[0].device)
+        loss, grad = mean_loss(model, loss_fn, parts, theta)
+
+        def hessian_times(v: Sequence[Tensor]) -> list[Tensor]:
+            with replayed(), running_statistics(model, move=False):
+                return add_up(
+                    product(gradient(loss_of(model, loss_fn, *part), theta, create_graph=True), theta, v)
+                    for part in parts
+                )
+
+        return loss, grad, hessian_times
+    own_loss = loss_of(model, loss_fn, *parts[0])
+    own_grad = gradient(own_loss, theta, create_graph=True)
+    loss, *grad = sum_over_processes([own_loss.detach(), *(g.detach() for g in own_grad)])
+    return loss, grad, lambda v: sum_over_processes(product(own_grad, theta, v))
 
 
-def _second_order(model, loss_fn, meta_train, meta_test, inner_lr, alpha, moves) -> tuple[Tensor, Tensor]:
-    names, theta = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
-    with running_statistics(model, move=moves[0]):
-        loss_ds = loss_of(model, loss_fn, meta_train)  # Eq. 3
-    grad_ds = gradient(loss_ds, theta, create_graph=True)
-    theta_prime = {n: p - inner_lr * g for n, p, g in zip(names, theta, grad_ds, strict=True)}  # Eq. 4
-    with running_statistics(model, move=moves[1]):
-        # A functional call replaces the parameters alone: the running statistics it moves are the model's own.
-        loss_dg = loss_of(lambda images: functional_call(model, theta_prime, (images,)), loss_fn, meta_test)  # Eq. 5
-    grad_dg = gradient(loss_dg, theta)  # through the inner step
-    for parameter, ds, dg in zip(theta, grad_ds, grad_dg, strict=True):
-        parameter.grad = torch.add(dg, ds.detach(), alpha=alpha)  # Eq. 6
-    return loss_ds, loss_dg
+def product(grad: Sequence[Tensor], theta: Sequence[Tensor], v: Sequence[Tensor]) -> list[Tensor]:
+    """H v from a gradient that still has its graph; zero where the gradient is constant."""
+    curved = [(g, x) for g, x in zip(grad, v, strict=True) if g.requires_grad]
+    if not curved:
+        return [torch.zeros_like(p) for p in theta]
+    outputs, weights = zip(*curved, strict=True)
+    return gradient(outputs, theta, weights)
 
 
 @contextmanager
-def inner_step(theta: list[nn.Parameter], grad: list[Tensor], inner_lr: float) -> Iterator[None]:
+def inner_step(theta: Sequence[nn.Parameter], grad: Sequence[Tensor], inner_lr: float) -> Iterator[None]:
     """Inside, theta' = theta - inner_lr * grad (Eq. 4); after it, theta bit for bit.
 
-    Adding back what was subtracted would round, hence the one copy.
+    The numbers behind each parameter are exchanged for others, not written to: adding back what was subtracted would
+    round, and autograd, which keeps theta for the second order, refuses a parameter that was written to since.
     """
-    saved = [parameter.detach().clone() for parameter in theta]
+    originals = [parameter.data for parameter in theta]
     try:
-        with torch.no_grad():
-            for parameter, g in zip(theta, grad, strict=True):
-                parameter.sub_(g, alpha=inner_lr)
+        for parameter, g in zip(theta, grad, strict=True):
+            parameter.data = torch.sub(parameter.data, g, alpha=inner_lr)
         torch.clear_autocast_cache()  # it would go on with half-precision copies of theta
         yield
     finally:
-        with torch.no_grad():
-            for parameter, original in zip(theta, saved, strict=True):
-                parameter.copy_(original)
+        for parameter, original in zip(theta, originals, strict=True):
+            parameter.data = original
         torch.clear_autocast_cache()
 
 
 @contextmanager
-def running_statistics(model: nn.Module, *, move: bool) -> Iterator[None]:
+def running_statistics(module: nn.Module, *, move: bool) -> Iterator[None]:
     """Inside, BatchNorm layers normalize as ever, but update their running statistics only if ``move``.
 
-    A layer that does not track normalizes a training batch by the batch's own statistics and leaves its buffers
-    alone, whereas a momentum of 0 would still write to them and count the batch.
+    Otherwise they work on copies of them, which are dropped. To switch ``track_running_stats`` off would do as well for
+    one pass, but not for one that is recomputed after this: it would differ from the pass it repeats.
     """
-    layers = [] if move else [m for m in batchnorm_layers(model).values() if hasattr(m, "track_running_stats")]
-    tracked = [layer.track_running_stats for layer in layers]
+    layers = [] if move else list(batchnorm_layers(module).values())
+    originals = [dict(layer.named_buffers(recurse=False)) for layer in layers]
     try:
-        for layer in layers:
-            layer.track_running_stats = False
+        for layer, buffers in zip(layers, originals, strict=True):
+            for name, buffer in buffers.items():
+                setattr(layer, name, buffer.clone())
         yield
     finally:
-        for layer, track in zip(layers, tracked, strict=True):
-            layer.track_running_stats = track
+        for layer, buffers in zip(layers, originals, strict=True):
+            for name, buffer in buffers.items():
+                setattr(layer, name, buffer)
+
+
+def remember_randomness(device: torch.device) -> Callable[[], AbstractContextManager[None]]:
+    """The random state of now, to be returned to: inside what is returned, the same numbers are drawn again."""
+    on_gpu = device.type == "cuda"
+    state, gpu_state = torch.get_rng_state(), torch.cuda.get_rng_state(device) if on_gpu else None
+
+    @contextmanager
+    def replayed() -> Iterator[None]:
+        with torch.random.fork_rng(devices=[device] if on_gpu else []):
+            torch.set_rng_state(state)
+            if on_gpu:
+                torch.cuda.set_rng_state(gpu_state, device)
+            yield
+
+    return replayed

@@ -1,0 +1,146 @@
+"""When do target statistics help? Signals that need no labels, beside the gain that they ought to foretell."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import rankdata
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from dglab.evaluation import ConfusionMatrix
+from dglab.experiments.lab import Lab, image_batches
+from dglab.experiments.studies import M, run_study
+from dglab.models import logits_of
+from dglab.testtime import SourceNormalization, Style, TargetNormalization, styles_of
+from dglab.testtime.style import find_style_layer
+from dglab.testtime.style_index import StyleIndex
+from dglab.training.config import TrainingConfig
+
+SIGNALS = {
+    "style_distance": "style distance to the sources (Eq. 10)",
+    "entropy": "entropy of source BN's predictions (nats)",
+    "agreement": "pixels on which BN and TN agree (%)",
+}
+NEAREST = 4  # source images that a style's distance is averaged over
+PER_SOURCE = 50  # training images of each source whose styles are known
+
+
+def image_signals(lab: Lab, training: TrainingConfig) -> pd.DataFrame:
+    """For each validation image of every domain, three signals that need no label, and what TN gains on it.
+
+    Args:
+        lab: where the network and the domains are.
+        training: the network.
+
+    Returns:
+        One row an image: ``domain``; ``seen``, whether it is a source; ``gain``, mIoU of TN (M = 1) minus that of
+        source BN on this image alone, in points; ``style_distance``, ``entropy``, ``agreement`` (:data:`SIGNALS`).
+    """
+    model = lab.trained(training)
+    sources = [lab.domains[letter].train for letter in training.sources]
+    layer = find_style_layer(model, 1)
+    index = style_index(model, layer, (_some_images(source, lab.device) for source in sources))
+    rows = []
+    for letter, domain in lab.domains.items():
+        for record in _signals_of(model, layer, domain.val, index, lab.device):
+            rows.append({"domain": letter, "seen": letter in training.sources, **record})
+    return pd.DataFrame(rows)
+
+
+def _some_images(dataset: Dataset, device: str) -> Tensor:
+    """Up to PER_SOURCE images evenly spread over a data set; of unlike sizes, as many as are of the first one's."""
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(PER_SOURCE, len(dataset))).astype(int))
+    return next(image_batches(dataset, PER_SOURCE, device, chosen.tolist()))
+
+
+def style_index(model: nn.Module, layer: str, batches: Iterable[Tensor]) -> StyleIndex:
+    """The styles of images, N x 3 x H x W a batch, ready to be searched."""
+    styles = [styles_of(model, batch, layer) for batch in batches]
+    together = Style(*(torch.cat(parts) for parts in zip(*styles, strict=True)))  # N x C each
+    index = StyleIndex(len(together.mean), together.mean.shape[1], together.mean.device)
+    index.put(torch.arange(len(together.mean)), together)
+    return index
+
+
+def _signals_of(
+    model: nn.Module, layer: str, dataset: Dataset, index: StyleIndex, device: str
+) -> Iterable[dict[str, float]]:
+    source, target = SourceNormalization(model), TargetNormalization(model)
+    everything = torch.arange(len(index.styles.mean))
+    for number, image in enumerate(image_batches(dataset, 1, device)):
+        label = dataset[number][1]
+        by_source, by_target = logits_of(source(image)), logits_of(target(image))  # 1 x 19 x H x W
+        probabilities = by_source.float().softmax(1)
+        predictions = by_source.argmax(1).cpu(), by_target.argmax(1).cpu()
+        _, distances = index.nearest(styles_of(model, image, layer), everything, NEAREST)[0]
+        yield {
+            "gain": 100 * (_miou(predictions[1], label[None]) - _miou(predictions[0], label[None])),
+            "style_distance": float(np.mean(distances)),
+            "entropy": float(torch.special.entr(probabilities).sum(1).mean()),
+            "agreement": 100 * float((predictions[0] == predictions[1]).float().mean()),
+        }
+
+
+def _miou(prediction: Tensor, label: Tensor) -> float:
+    matrix = ConfusionMatrix()
+    matrix.update(prediction, label)
+    return matrix.miou()
+
+
+def rank_correlations(frame: pd.DataFrame, signals: Sequence[str] = tuple(SIGNALS), draws: int = 1000) -> pd.DataFrame:
+    """Spearman's rank correlation of each signal with the gain, over all images and within domains.
+
+    Over all images a signal may merely tell the domains apart; within domains (ranks taken inside each) that is
+    excluded. The 95 % interval resamples images inside each domain: it speaks of these domains, not of others.
+
+    Args:
+        frame: as :func:`image_signals` returns it.
+        signals: its columns to look at.
+        draws: of the bootstrap.
+
+    Returns:
+        ``signal``, ``scope`` ("all images", "within domains"), ``rho``, ``low``, ``high``; nan for a constant signal.
+    """
+    generator = np.random.default_rng(0)
+    groups = [np.flatnonzero(frame["domain"] == domain) for domain in frame["domain"].unique()]
+    samples = [np.concatenate(groups)]
+    samples += [np.concatenate([generator.choice(group, len(group)) for group in groups]) for _ in range(draws)]
+    bounds = np.cumsum([0, *map(len, groups)])
+    rows = []
+    for signal in signals:
+        x, y = frame[signal].to_numpy(), frame["gain"].to_numpy()
+        for scope, cuts in (("all images", bounds[[0, -1]]), ("within domains", bounds)):
+            values = [_spearman(x[sample], y[sample], cuts) for sample in samples]
+            low, high = np.nanpercentile(values[1:], [2.5, 97.5])
+            rows.append({"signal": signal, "scope": scope, "rho": values[0], "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def _spearman(x: np.ndarray, y: np.ndarray, cuts: Sequence[int]) -> float:
+    """The correlation of ranks that are taken, and centred, inside each piece between two cuts."""
+    pieces = [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    ranks = [np.concatenate([_centred_ranks(values[piece]) for piece in pieces]) for values in (x, y)]
+    norm = np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
+    return float(ranks[0] @ ranks[1] / norm) if norm else float("nan")
+
+
+def _centred_ranks(values: np.ndarray) -> np.ndarray:
+    return rankdata(values) - (len(values) + 1) / 2
+
+
+def prior_grid(lab: Lab) -> pd.DataFrame:
+    """mIoU over the share of source statistics, for each unseen target and training.
+
+    Returns:
+        ``domain``, ``method`` (AGG, MLDG), ``train_seed``, ``batch_size`` (M), ``prior``, ``miou`` in percent. Source
+        BN is the prior of 1, whatever M.
+    """
+    frame = run_study(lab, "prior")
+    frame = frame[frame["metric"] == "miou"].rename(columns={"domain_evaluated": "domain", "value": "miou"})
+    parts = frame["method"].str.partition("+TN prior ")  # AGG+TN prior 0.25; AGG alone is source BN
+    frame = frame.assign(method=parts[0], prior=parts[2].replace("", "1").astype(float))
+    source = [frame[frame["prior"] == 1].assign(batch_size=m) for m in (1, M)]
+    columns = ["domain", "method", "batch_size", "prior", "train_seed", "miou"]
+    return pd.concat([frame[frame["prior"] < 1], *source])[columns].sort_values(columns, ignore_index=True)

@@ -1,0 +1,84 @@
+"""How a step is executed: memory layout, recomputation, compilation, and whose images BatchNorm averages over.
+
+But for the last, none of it changes what a step computes, up to rounding.
+"""
+
+import itertools
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from dglab.errors import InputError
+from dglab.training.config import TrainingConfig
+from dglab.training.distributed import grouped, world_size
+from dglab.training.methods import second_order
+from dglab.training.mldg import running_statistics
+
+
+def check_execution(config: TrainingConfig, device: torch.device) -> None:
+    """Refuse settings that this device or this group of processes cannot follow.
+
+    Raises:
+        InputError: naming what is in the way.
+    """
+    if config.processes != world_size():
+        raise InputError(
+            f"the settings are for {config.processes} process(es), and {world_size()} train here; start torchrun with "
+            f"--nproc-per-node={config.processes}, or set processes to {world_size()}"
+        )
+    if config.batchnorm == "synchronized":
+        reasons = {
+            "torch's SyncBatchNorm cannot be differentiated twice, which order 2 does": second_order(config),
+            f"torch's SyncBatchNorm needs CUDA, the device is {device.type}": device.type != "cuda",
+            "there is one process alone (torchrun starts several)": not grouped(),
+        }
+        for reason in (reason for reason, holds in reasons.items() if holds):
+            raise InputError(f"batchnorm is 'synchronized', but {reason}; use 'process'")
+
+
+def prepare(model: nn.Module, config: TrainingConfig) -> nn.Module:
+    """The network as the settings want it executed. Names and values of its tensors stay as they are."""
+    if config.channels_last:
+        model = model.to(
+            memory_format=torch.channels_last
+        )  # convolutions follow their weights, whatever the images are
+    if config.batchnorm == "synchronized":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if config.recompute:
+        recompute_stages(model)
+    if config.compile and second_order(config):
+        warnings.warn("a compiled network cannot be differentiated twice; order 2 trains it uncompiled", stacklevel=3)
+    elif config.compile:
+        model.compile()
+    return model
+
+
+def recompute_stages(model: nn.Module) -> None:
+    """Let each stage of a network forget its activations, and compute them again when the gradient needs them.
+
+    Only the stages' inputs are kept. A stage runs forward twice then (three times for second order), so BatchNorm's
+    running statistics move in the first run alone; dropout draws the same numbers in each.
+
+    Args:
+        model: names its stages in ``stages``, as :class:`dglab.models.SegmentationModel` does.
+    """
+    for name in model.stages:
+        _recomputed(model.get_submodule(name.split(".")[0]))  # HRNet names the one of a stage's outputs that has style
+
+
+def _recomputed(stage: nn.Module) -> None:
+    plain = stage.forward
+
+    def forward(*args: Any) -> Any:
+        runs = itertools.count()
+
+        def run(*args: Any) -> Any:
+            with running_statistics(stage, move=next(runs) == 0):
+                return plain(*args)
+
+        return checkpoint(run, *args, use_reentrant=False)
+
+    stage.forward = forward

@@ -1,0 +1,88 @@
+"""What one sees of a run while it trains: a line of ``log.jsonl`` a step, TensorBoard's curves, a bar."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from dglab.training.checkpoints import writing
+from dglab.training.distributed import is_writer
+from dglab.training.losses import Losses
+
+LOG, TENSORBOARD = "log.jsonl", "tensorboard"
+Line = dict[str, Any]  # step, lr, ds, dg, total; None where there is no value
+
+
+def log_line(step: int, lr: float, losses: Losses) -> Line:
+    """What is recorded of a step."""
+    values = {name: value if math.isfinite(value) else None for name, value in losses._asdict().items()}
+    return {"step": step, "lr": lr, **values}
+
+
+@contextmanager
+def recording(folder: Path, start: int, *, tensorboard: bool) -> Iterator[Callable[[Line], None]]:
+    """A function that records one step; on disk at once, so that a run can be watched from elsewhere.
+
+    The log is complete whatever happens; of TensorBoard's curves a kill may take the last ten seconds.
+
+    Of several processes the writer records, the others' function does nothing.
+
+    Args:
+        folder: of the run.
+        start: the first step to be recorded. TensorBoard hides what it has of later ones, from before a resumption.
+        tensorboard: also write ``folder/tensorboard``; needs the package of this name.
+    """
+    if not is_writer():
+        yield lambda line: None
+    elif not tensorboard:
+        yield lambda line: _append(folder, line)
+    else:
+        from torch.utils.tensorboard import SummaryWriter  # here, for the package is optional
+
+        curves = SummaryWriter(folder / TENSORBOARD, purge_step=start, flush_secs=10)
+
+        def record(line: Line) -> None:
+            _append(folder, line)
+            for name in ("lr", "ds", "dg", "total"):
+                if line[name] is not None:
+                    curves.add_scalar(name, line[name], line["step"])
+
+        try:
+            yield record
+        finally:
+            with suppress(OSError):  # of a full disk, which the log tells of
+                curves.close()
+
+
+def _append(folder: Path, line: Line) -> None:
+    with writing(folder / LOG), open(folder / LOG, "a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def read_log(folder: Path | str) -> pd.DataFrame:
+    """The log of a run, finished or not: one row a step with columns step, lr, ds, dg, total (nan: no value).
+
+    A last line that is half written, as in a run that is training or was killed, is left out.
+    """
+    lines = (Path(folder) / LOG).read_text().splitlines(keepends=True)
+    values = [json.loads(line) for line in lines if line.endswith("\n")]
+    return pd.DataFrame(values, columns=["step", "lr", "ds", "dg", "total"]).astype(float).astype({"step": int})
+
+
+def show(bar: tqdm, line: Line, images: int) -> None:
+    """Losses, learning rate and speed beside the bar.
+
+    Args:
+        bar: whose unit is a step.
+        line: of the last step.
+        images: in a step, of all processes.
+    """
+    values = {name: f"{line[name]:.3f}" for name in ("ds", "dg") if line[name] is not None}
+    rate = bar.format_dict["rate"]  # steps a second, once it is known
+    speed = {"images/s": f"{images * rate:.1f}"} if rate else {}
+    bar.set_postfix({**values, "lr": f"{line['lr']:.1e}", **speed}, refresh=False)  # drawn at the bar's own pace
