@@ -113,7 +113,8 @@ def rank_correlations(frame: pd.DataFrame, signals: Sequence[str] = tuple(SIGNAL
         x, y = frame[signal].to_numpy(), frame["gain"].to_numpy()
         for scope, cuts in (("all images", bounds[[0, -1]]), ("within domains", bounds)):
             values = [_spearman(x[sample], y[sample], cuts) for sample in samples]
-            low, high = np.nanpercentile(values[1:], [2.5, 97.5])
+            drawn = [value for value in values[1:] if np.isfinite(value)]
+            low, high = np.percentile(drawn, [2.5, 97.5]) if drawn else (np.nan, np.nan)
             rows.append({"signal": signal, "scope": scope, "rho": values[0], "low": low, "high": high})
     return pd.DataFrame(rows)
 
