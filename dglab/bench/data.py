@@ -67,7 +67,8 @@ def bench_data(size: tuple[int, int], *, scenes: int = 6, pairs: int = 64, round
         Four records with the keys of :func:`dglab.bench.measure.measure`, None where not measured. The plain way
         (:func:`plain_draw`) and ours also have ``images_per_second``, and ``bits_per_pixel`` of the files they read.
         Then decoding and encoding alone, on one core, and the converter on all cores: ``codec_share`` is the part of
-        the cores' time that goes into decoding and encoding, if nothing else runs meanwhile, and ``peak_mib`` the peak of the whole process.
+        the cores' time that goes into decoding and encoding, if nothing else runs meanwhile, and ``peak_mib`` the peak
+        of the whole process.
     """
     with tempfile.TemporaryDirectory() as temporary, _one_thread():
         source, out = Path(temporary) / "streets", Path(temporary) / "prepared"

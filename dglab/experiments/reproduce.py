@@ -130,10 +130,11 @@ def execute_all(lessons: list[Path], lab: Lab) -> None:
 def quiet_kernels(threads: int) -> Iterator[None]:
     """Inside, kernels start without progress bars, which would be frozen into their outputs, and with few threads.
 
-    The last two settings are :func:`dglab.machine.keep_freed_memory` for a process that is not ours to start.
+    Torch's profiler is told to keep quiet, too. The last two settings are :func:`dglab.machine.keep_freed_memory` for a
+    process that is not ours to start.
     """
     wanted = {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": str(threads),
-              "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}  # fmt: skip
+              "KINETO_LOG_LEVEL": "99", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}  # fmt: skip
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
