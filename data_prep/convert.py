@@ -59,6 +59,7 @@ from data_prep.dataset import SPLITS, Dataset, Domain, LabelMapping, Pair
 from dglab.classes import IGNORED, NUM_CLASSES
 from dglab.errors import InputError
 from dglab.files import brief, check_train_ids, image_header, read_image, read_label
+from dglab.machine import usable_cpus
 
 CONVERTER_VERSION = 2  # raise it when a source and settings would give other files, or when a mapping changes
 
@@ -225,8 +226,7 @@ def _in_threads(function: Callable[[Pair], Outcome], pairs: list[Pair]) -> Itera
 
     Threads rather than processes: Pillow decodes, scales and encodes outside Python's lock.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    pool = ThreadPoolExecutor(cores)
+    pool = ThreadPoolExecutor(usable_cpus())
     try:
         yield from pool.map(function, pairs)
     finally:

@@ -38,10 +38,9 @@ def _writable(*, folder: bool) -> Callable[[Path | None], Path | None]:
 
 def _height_and_width(text: str) -> tuple[int, int]:
     """``600x600`` -> (600, 600)."""
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
-        raise InputError(f"the size is {text!r}; expected HxW in pixels, for example 600x600")
-    return int(parts[0]), int(parts[1])
+    from dglab.bench import height_and_width
+
+    return height_and_width(text, least=1)
 
 
 TaskOption = Annotated[str, typer.Option(help="sources->targets, for example 'G+S+I+M->C'")]

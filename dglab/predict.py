@@ -69,11 +69,12 @@ def predict_folder(model: nn.Module, images: Path, out: Path, test: TestConfig, 
     """
     check_method(test)
     folder = list_images(images)
-    together = test.method in BANK_POLICIES or (test.batch_size or 1) > 1
+    joint = test.method in BANK_POLICIES and test.statistics != "cached"
+    together = joint or (test.batch_size or 1) > 1
     if together and len(set(folder.sizes)) > 1:
         raise InputError(
             f"{images} holds images of sizes {sorted(set(folder.sizes))} (H, W), and {test.method} normalizes several "
-            "together; use one size, or --method bn or tn with --batch-size 1"
+            "together; use one size, or --statistics cached with a bank, or --method bn or tn with --batch-size 1"
         )
     size = test.batch_size or 1
     predictor = build_predictor(

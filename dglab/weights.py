@@ -94,7 +94,7 @@ def read_weights(path: Path) -> StateDict:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, ValueError) as error:
         raise InputError(
-            f"{path} cannot be read as weights ({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
+            f"{path} cannot be read as weights ({type(error).__name__}); "
             "expected a .safetensors file, or tensors saved by torch.save"
         ) from error
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):

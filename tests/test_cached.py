@@ -78,6 +78,32 @@ def cached(model, layer="0", **options):
 # ---------------------------------------------------------------------------------------------- by hand
 
 
+class DeeperEachTime(nn.Module):
+    """Runs one more BatchNorm layer for each image that comes."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer1 = nn.BatchNorm2d(3)
+        self.more = nn.ModuleList(nn.BatchNorm2d(3) for _ in range(3))
+        self.calls = 0
+
+    def forward(self, x):
+        x = self.layer1(x)
+        for layer in self.more[: self.calls]:
+            x = layer(x)
+        self.calls += 1
+        return x
+
+
+def test_moments_of_other_layers_are_refused_by_name():
+    net = DeeperEachTime().eval()
+    bank = ImageBank(net, "layer1", statistics="cached")
+    x = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    bank(x)
+    with pytest.raises(InputError, match="other BatchNorm layers"):
+        bank(x)
+
+
 def test_cached_statistics_of_three_images_by_hand():
     """Total variance: B with A, (1 + 4) / 2 + 1 = 7 / 2; C with both, (1 + 4 + 1) / 3 + (1 + 1 + 0) / 3 = 8 / 3."""
     bank = cached(one_layer(), neighbors=2)

@@ -243,10 +243,11 @@ def test_predict_takes_images_in_natural_order(checkpoint, images, tmp_path, dgl
 
 def test_predict_images_of_any_size_one_at_a_time(checkpoint, images, tmp_path, dglab):
     Image.fromarray(picture(5, (37, 53))).save(images / "other.png")
-    for method in ("bn", "tn"):
-        dglab("predict", "--checkpoint", checkpoint, "--images", images, "--method", method, "--out",
-              tmp_path / method, "--device", "cpu")  # fmt: skip
-        assert Image.open(tmp_path / method / "labels" / "other.png").size == (53, 37)
+    for method in (("bn",), ("tn",), ("sib", "--statistics", "cached")):
+        out = tmp_path / method[0]
+        dglab("predict", "--checkpoint", checkpoint, "--images", images, "--method", *method, "--out", out,
+              "--device", "cpu")  # fmt: skip
+        assert Image.open(out / "labels" / "other.png").size == (53, 37)
 
 
 # ------------------------------------------------------------------------------------------ a run's folder

@@ -17,6 +17,18 @@ BENCHES = {
 }
 
 
+def height_and_width(text: str, least: int) -> tuple[int, int]:
+    """``600x600`` -> (600, 600).
+
+    Raises:
+        InputError: for another form, or fewer pixels than ``least``.
+    """
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) >= least for part in parts):
+        raise InputError(f"the size is {text!r}; expected HxW in pixels, each {least} or more, for example 96x192")
+    return int(parts[0]), int(parts[1])
+
+
 def run_bench(name: str, model_name: str | None, size: str, device: str) -> list[dict[str, Any]]:
     """A bench by name, the size written as HxW.
 
@@ -25,7 +37,4 @@ def run_bench(name: str, model_name: str | None, size: str, device: str) -> list
     """
     if name not in BENCHES:
         raise InputError(f"unknown bench {name!r}; the benches are {', '.join(BENCHES)}")
-    parts = size.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) >= 32 for part in parts):
-        raise InputError(f"the size is {size!r}; expected HxW in pixels, each 32 or more, for example 96x192")
-    return BENCHES[name](model_name, (int(parts[0]), int(parts[1])), device)
+    return BENCHES[name](model_name, height_and_width(size, least=32), device)

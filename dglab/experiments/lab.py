@@ -29,7 +29,8 @@ from dglab.testtime import ImageBank, preserved_statistics
 from dglab.testtime.methods import TestConfig, build_predictor
 from dglab.training.checkpoints import load_checkpoint, written_whole
 from dglab.training.config import TrainingConfig
-from dglab.training.trainer import CHECKPOINT, LOG, check_fits, train, training_batches
+from dglab.training.trainer import CHECKPOINT, check_fits, train, training_batches
+from dglab.training.watching import read_log
 
 SHIPPED = Path(__file__).parents[1] / "shipped"  # checkpoints and figures of the quick preset
 REESTIMATION_BATCHES = 50
@@ -107,7 +108,7 @@ class Lab:
         folder = self.out / "runs" / training.address
         if not (folder / CHECKPOINT).exists():  # a network that ships along has no log
             self._run(_train_job, [training], "training")
-        return pd.read_json(folder / LOG, lines=True).astype({"ds": float, "dg": float})
+        return read_log(folder)
 
     def target_set(self, letters: Sequence[str], view: View = whole_images) -> Joined:
         """The validation images of one domain, or of several as one stream."""
@@ -191,7 +192,7 @@ def _test_jobs(lab: Lab, jobs: list[Job]) -> None:
     model, _ = load_checkpoint(lab.checkpoint(jobs[0].training), lab.device)
     for job in jobs:
         with preserved_statistics(model):  # bn-reestimated changes them
-            result = run_test(lab, model, job)
+            result = run_test(lab, model, job, compare=True)
         stored = {
             "training": dataclasses.asdict(job.training),
             "test": dataclasses.asdict(job.test),
@@ -203,8 +204,16 @@ def _test_jobs(lab: Lab, jobs: list[Job]) -> None:
             beside.write_text(json.dumps(stored))
 
 
-def run_test(lab: Lab, model: torch.nn.Module, job: Job, view: View = whole_images) -> Result:
-    """Test a network in one way on the validation images of the job's domains, seen whole or as ``view`` has them."""
+def run_test(lab: Lab, model: torch.nn.Module, job: Job, view: View = whole_images, *, compare: bool = False) -> Result:
+    """Test a network in one way on the validation images of the job's domains.
+
+    Args:
+        lab: where they are.
+        model: the trained network.
+        job: the test.
+        view: how the images are seen: whole, or as another way of scoring has them.
+        compare: run joint statistics beside cached ones and tell how often both predict the same.
+    """
     stream = lab.target_set(job.test.domains, view)
     predictor = build_predictor(
         job.test,
@@ -218,11 +227,11 @@ def run_test(lab: Lab, model: torch.nn.Module, job: Job, view: View = whole_imag
         return Result(
             evaluate(predictor, stream, batch_size=batch_size, test_seed=job.test.test_seed, device=lab.device)
         )
-    return _run_bank(predictor, stream, job.test, lab.device)
+    return _run_bank(predictor, stream, job.test, lab.device, compare and job.test.statistics == "cached")
 
 
-def _run_bank(bank: ImageBank, stream: Joined, test: TestConfig, device: str) -> Result:
-    joint = ImageBank(bank.model, **{**bank.options, "statistics": "joint"}) if test.statistics == "cached" else None
+def _run_bank(bank: ImageBank, stream: Joined, test: TestConfig, device: str, compare: bool) -> Result:
+    joint = ImageBank(bank.model, **{**bank.options, "statistics": "joint"}) if compare else None
     agreements: list[float] = []
     arrived: list[str] = []  # the domain of each image so far, by arrival number
     hits: list[bool] = []

@@ -41,7 +41,7 @@ def image_signals(lab: Lab, training: TrainingConfig) -> pd.DataFrame:
     model = lab.trained(training)
     sources = [lab.domains[letter].train for letter in training.sources]
     layer = find_style_layer(model, 1)
-    index = style_index(model, layer, (_some_images(source, lab.device) for source in sources))
+    index = style_index(model, layer, (batch for source in sources for batch in _some_images(source, lab.device)))
     rows = []
     for letter, domain in lab.domains.items():
         for record in _signals_of(model, layer, domain.val, index, lab.device):
@@ -49,10 +49,10 @@ def image_signals(lab: Lab, training: TrainingConfig) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _some_images(dataset: Dataset, device: str) -> Tensor:
-    """Up to PER_SOURCE images evenly spread over a data set; of unlike sizes, as many as are of the first one's."""
+def _some_images(dataset: Dataset, device: str) -> Iterable[Tensor]:
+    """Up to PER_SOURCE images evenly spread over a data set, in batches of one size each."""
     chosen = np.unique(np.linspace(0, len(dataset) - 1, min(PER_SOURCE, len(dataset))).astype(int))
-    return next(image_batches(dataset, PER_SOURCE, device, chosen.tolist()))
+    return image_batches(dataset, PER_SOURCE, device, chosen.tolist())
 
 
 def style_index(model: nn.Module, layer: str, batches: Iterable[Tensor]) -> StyleIndex:

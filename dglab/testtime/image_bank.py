@@ -75,6 +75,10 @@ POLICIES: dict[str, Callable[[Query], list[int]]] = {
 }
 TAIL_TOLERANCE = 1e-5  # of the largest output, a tenth of what the bank promises
 AT_A_TIME = 32  # images whose styles are computed together; a whole bank may not fit a memory
+OTHER_LAYERS = (
+    "the network ran other BatchNorm layers than for the images in the bank, so that their moments do not belong "
+    "together; use statistics='joint', or start with an empty bank"
+)
 REMOVALS = ("fifo", "random")
 STATISTICS = ("joint", "cached")
 COLD_STARTS = ("self", "source")
@@ -110,6 +114,8 @@ class CachedStatistics:
         if self._kept is None:
             return self.alone(name, x, source)
         kept = self._kept[:, self._at : self._at + x.shape[1]]  # 2 x C
+        if kept.shape[1] != x.shape[1]:
+            raise InputError(OTHER_LAYERS)
         self._at += x.shape[1]
         return blend(merged((kept[0], kept[1]), own, self._share), source, self.prior)
 
@@ -168,12 +174,12 @@ def find_tail(model: nn.Module, images: Tensor, statistics: Statistics) -> str:
     try:
         with normalizing_with(model, statistics), first_only_after(model, calls[-1]):
             cut = first_row(model(images), len(images))
+        pairs = [(w, c) for w, c in zip(tree_leaves(whole), tree_leaves(cut), strict=True) if is_rows(w, 1)]
+        same = all((w.double() - c.double()).abs().max() <= TAIL_TOLERANCE * w.double().abs().max() for w, c in pairs)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError:  # shapes no longer fit: this network cannot be cut here
         return ""
-    pairs = [(w, c) for w, c in zip(tree_leaves(whole), tree_leaves(cut), strict=True) if is_rows(w, 1)]
-    same = all((w.double() - c.double()).abs().max() <= TAIL_TOLERANCE * w.double().abs().max() for w, c in pairs)
     return calls[-1] if same else ""
 
 
@@ -383,10 +389,7 @@ class ImageBank(Predictor):
         with normalizing_with(self.model, statistics):
             output = self.model(image[None])
         if self._calls not in (None, statistics.calls):
-            raise InputError(
-                "the network ran other BatchNorm layers than for the images before, so that their moments do not "
-                "belong together; use statistics='joint'"
-            )
+            raise InputError(OTHER_LAYERS)
         self._calls = statistics.calls
         check_finite({"of one of its layers": (statistics.own,)})
         return output, statistics.own

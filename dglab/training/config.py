@@ -41,9 +41,7 @@ class TrainingConfig:
     power: float = 0.9  # of the poly decay
     precision: str = "32"
     processes: int = 1  # that share each batch; BatchNorm averages over the images of one
-    micro_batches: int = (
-        1  # parts that each of them cuts its share into, to save memory; BatchNorm averages over a part
-    )
+    micro_batches: int = 1  # parts that each process cuts its share into; BatchNorm averages over the images of one
     batchnorm: str = "process"  # or "synchronized": over all processes; CUDA, order 1
     channels_last: bool = False  # memory layout, faster on GPUs
     recompute: bool = False  # activations, stage by stage, instead of keeping them: less memory, more time
@@ -57,7 +55,8 @@ class TrainingConfig:
             self._expect(name, lambda value: 0 <= value < math.inf, "a finite number of 0 or more")
         for name in ("blur", "momentum"):
             self._expect(name, lambda value: 0 <= value <= 1, "a number from 0 to 1")
-        self._expect("crop", lambda crop: len(crop) == 2 and min(crop) >= 1, "height and width, each 1 or more")
+        # the blur's kernel reaches two pixels beyond the edge, which are mirrored
+        self._expect("crop", lambda crop: len(crop) == 2 and min(crop) >= 3, "height and width, each 3 or more")
         self._expect(
             "scale",
             lambda scale: len(scale) == 2 and 0 < scale[0] <= scale[1] < math.inf,
@@ -99,8 +98,13 @@ class TrainingConfig:
 
     @property
     def address(self) -> str:
-        """A readable, unique name of the run: method, sources, seed, and a hash of all settings."""
-        digest = hashlib.sha256(self.to_json().encode()).hexdigest()[:10]
+        """A readable name of the run: method, sources, seed, and a hash of all settings that are not the default.
+
+        So a setting that a later version adds leaves the addresses of finished runs as they are. (Should a default
+        change, :func:`dglab.training.train` compares the settings themselves.)
+        """
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
+        digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:10]
         return f"{self.method}_{'+'.join(self.sources)}_seed{self.seed}_{digest}"
 
 

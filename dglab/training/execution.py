@@ -42,9 +42,8 @@ def check_execution(config: TrainingConfig, device: torch.device) -> None:
 def prepare(model: nn.Module, config: TrainingConfig) -> nn.Module:
     """The network as the settings want it executed. Names and values of its tensors stay as they are."""
     if config.channels_last:
-        model = model.to(
-            memory_format=torch.channels_last
-        )  # convolutions follow their weights, whatever the images are
+        # convolutions follow the layout of their weights, whatever that of the images is
+        model = model.to(memory_format=torch.channels_last)
     if config.batchnorm == "synchronized":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if config.recompute:

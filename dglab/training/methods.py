@@ -28,7 +28,7 @@ def split_sizes(split: str, count: int, generator: torch.Generator) -> tuple[int
         InputError: for fewer than two domains, or parts that do not add up to them.
     """
     if count < 2:
-        raise InputError(f"MLDG rehearses a shift between source domains and needs two or more, got {count}")
+        raise InputError(f"MLDG and its controls split the source domains and need two or more, got {count}")
     if split == "half":
         return count - count // 2, count // 2
     if split == "random":

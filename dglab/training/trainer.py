@@ -226,7 +226,8 @@ def _resumable(path: Path) -> Iterator[None]:
     except (
         pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, ValueError, TypeError, AttributeError
     ) as error:  # fmt: skip
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        unpickling = isinstance(error, pickle.UnpicklingError)  # torch's words advise to run the code in the file
+        reason = str(error).splitlines()[0] if str(error) and not unpickling else type(error).__name__
         raise InputError(f"cannot resume from {path} ({reason}); remove it to start this run anew") from error
 
 
