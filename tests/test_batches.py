@@ -383,5 +383,5 @@ def test_a_wrong_split_is_refused(split):
 @pytest.mark.parametrize("split", ["half", "random", "1:1", "1:0"])
 @pytest.mark.parametrize("count", [0, 1])
 def test_one_domain_cannot_be_split(split, count):
-    with pytest.raises(InputError, match=f"needs two or more, got {count}"):
+    with pytest.raises(InputError, match=f"need two or more, got {count}"):
         split_sizes(split, count, torch.Generator())

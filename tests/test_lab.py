@@ -219,7 +219,7 @@ def test_every_setting_has_a_score_of_its_own(lab):
 def test_a_training_that_cannot_be_is_refused_before_the_first_one_starts(tmp_path):
     fresh = Lab(TINY, "streets", tmp_path / "new", "cpu", use_shipped=False)
     good, bad = fresh.training("GSI", 0, method="agg"), fresh.training("G", 0, method="mldg")
-    with pytest.raises(InputError, match="needs two or more"):
+    with pytest.raises(InputError, match="need two or more"):
         fresh.train_all([good, bad])
     assert not (tmp_path / "new").exists()
 
