@@ -40,7 +40,7 @@ def _height_and_width(text: str) -> tuple[int, int]:
     """``600x600`` -> (600, 600)."""
     from dglab.bench import height_and_width
 
-    return height_and_width(text, least=1)
+    return height_and_width(text, least=3)
 
 
 TaskOption = Annotated[str, typer.Option(help="sources->targets, for example 'G+S+I+M->C'")]

@@ -200,7 +200,9 @@ def test_what_is_missing_is_computed_and_nothing_else(lab, frames, monkeypatch):
     lab.score_path(jobs[-1]).unlink()
     tested = []
     run_test = lab_module.run_test
-    monkeypatch.setattr(lab_module, "run_test", lambda *args: tested.append(args[-1]) or run_test(*args))
+    monkeypatch.setattr(
+        lab_module, "run_test", lambda *args, **options: tested.append(args[2]) or run_test(*args, **options)
+    )
     monkeypatch.setattr(lab_module, "train", lambda *_, **__: pytest.fail("trained again"))
     after = lab.results(jobs)[jobs[-1]]
     assert tested == [jobs[-1]] and np.array_equal(after.matrix.counts, before.matrix.counts)

@@ -96,7 +96,7 @@ def test_the_authors_scores_from_the_command_line(root, tmp_path, capsys):
         (("--backbone", "thin"), "there are no ImageNet weights of 'thin'"),
         (("--backbone", "resnet18", "--weights", "FILE"), "the weights do not fit"),
         (("--crop", "600"), "'600'; expected HxW"),
-        (("--crop", "0x64", "--weights", "random"), "crop is (0, 64)"),
+        (("--crop", "0x64", "--weights", "random"), "the size is '0x64'; expected HxW in pixels, each 3 or more"),
         (("--batch-per-domain", "0", "--weights", "random"), "batch_per_domain is 0"),
     ],
 )
