@@ -238,6 +238,24 @@ def test_memory():
     assert mldg(1, 4) < mldg(1) and mldg(2, 4) < 0.6 * mldg(2)
 
 
+def test_how_often_the_parameters_are_held():
+    """Where they are most of the memory: the gradient, and one copy more, whatever the order."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Conv2d(256, 256, 1) for _ in range(16)))
+    copy_of_parameters = sum(p.nbytes for p in model.parameters())
+    batches = [(torch.rand(1, 256, 2, 2), torch.randint(0, 19, (1, 2, 2))) for _ in range(2)]
+
+    def copies(step):
+        model.zero_grad()  # so that what a step frees of the last one's is not counted
+        return peak_memory(step, "cpu") / copy_of_parameters
+
+    one = 1.2  # and the gradient of one layer, and activations
+    assert copies(lambda: agg_backward(model, cross_entropy, batches[0])) < one
+    assert copies(lambda: split_backward(model, cross_entropy, *batches)) < one
+    for options in ({"order": 1}, {"order": 1, "alpha": 0.5}, {"order": 2}):
+        assert 2 <= copies(lambda: mldg_backward(model, cross_entropy, *batches, 0.1, **options)) < 1 + one  # noqa: B023
+
+
 def test_without_an_inner_step_mldg_is_split(net):
     twin = copy.deepcopy(net)
     torch.manual_seed(5)

@@ -4,7 +4,16 @@ import math
 
 from torch import nn
 
-from dglab.training.losses import Batch, Losses, LossFunction, mean_loss, shares_of, trainable
+from dglab.training.losses import (
+    Batch,
+    Losses,
+    LossFunction,
+    add_gradient,
+    clear_gradient,
+    complete,
+    shares_of,
+    trainable,
+)
 
 
 def agg_backward(
@@ -27,11 +36,11 @@ def agg_backward(
     Returns:
         ``ds`` the loss, ``dg`` nan, ``total`` the weighted loss. A batch without a labelled pixel gives zeros.
     """
-    theta = trainable(model)
-    loss, grad = mean_loss(model, loss_fn, shares_of(batch, micro_batches), theta)
-    for parameter, g in zip(theta, grad, strict=True):
-        parameter.grad = g if weight == 1 else weight * g
-    return Losses(ds=loss.item(), dg=math.nan, total=weight * loss.item())
+    theta, parts = trainable(model), shares_of(batch, micro_batches)
+    clear_gradient(theta)
+    own_loss = add_gradient(model, loss_fn, parts, theta, weight)
+    (loss,) = complete(theta, own_loss)
+    return Losses(ds=loss, dg=math.nan, total=weight * loss)
 
 
 def split_backward(
@@ -50,9 +59,7 @@ def split_backward(
     Returns:
         ``ds`` the first loss, ``dg`` the second, ``total`` their sum.
     """
-    theta = trainable(model)
-    loss_first, grad_first = mean_loss(model, loss_fn, shares_of(first, micro_batches), theta)
-    loss_second, grad_second = mean_loss(model, loss_fn, shares_of(second, micro_batches), theta)
-    for parameter, g1, g2 in zip(theta, grad_first, grad_second, strict=True):
-        parameter.grad = g1 + g2
-    return Losses(loss_first.item(), loss_second.item(), loss_first.item() + loss_second.item())
+    theta, parts = trainable(model), [shares_of(half, micro_batches) for half in (first, second)]
+    clear_gradient(theta)
+    loss_first, loss_second = complete(theta, *(add_gradient(model, loss_fn, half, theta) for half in parts))
+    return Losses(loss_first, loss_second, loss_first + loss_second)

@@ -2,10 +2,11 @@
 
 A batch may be spread over several processes, and over several micro-batches in each. The loss stays the mean over the
 labelled pixels of all of them: each part's mean counts by its *share* of these pixels. Loss, gradient and the products
-with a Hessian are linear in the parts, so each is computed part by part, weighed, and summed.
+with a Hessian are linear in the parts, so each is computed part by part, weighed, and added up: in ``.grad`` over the
+parts of a process, by :func:`complete` over the processes.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from dglab.models import logits_of
 from dglab.training.distributed import sum_over_processes
 
 Batch = tuple[Tensor, Tensor]  # images N x 3 x H x W, labels N x H x W
+Parts = Sequence[tuple[Batch, float]]  # of a batch, each with its share of the labelled pixels: from shares_of
 LossFunction = Callable[[Any, Tensor], Tensor]  # (what the model returns, labels) -> scalar
 
 
@@ -46,7 +48,7 @@ def cross_entropy(output: Any, labels: Tensor) -> Tensor:
     return F.cross_entropy(pixels, labels.long().reshape(-1), ignore_index=IGNORED)
 
 
-def shares_of(batch: Batch, micro_batches: int) -> list[tuple[Batch, float]]:
+def shares_of(batch: Batch, micro_batches: int) -> Parts:
     """A batch in parts, each with its share of the labelled pixels of all parts in all processes.
 
     Args:
@@ -86,55 +88,54 @@ def _zero(model: nn.Module, output: Any, images: Tensor) -> Tensor:
     return zero
 
 
-def mean_loss(
-    model: nn.Module, loss_fn: LossFunction, parts: Sequence[tuple[Batch, float]], theta: Sequence[Tensor]
-) -> tuple[Tensor, list[Tensor]]:
-    """The mean loss over the labelled pixels of a batch and its gradient: the same in every process.
+def add_gradient(
+    model: nn.Module,
+    loss_fn: LossFunction,
+    parts: Parts,
+    theta: Sequence[Tensor],
+    weight: float = 1.0,
+) -> Tensor:
+    """Run a batch forward and backward, and add the gradient of ``weight`` times its loss to ``.grad``.
+
+    Added in place and part by part: one graph is alive at a time, and one gradient.
 
     Args:
         model, loss_fn: as in :func:`dglab.training.agg.agg_backward`.
-        parts: the batch, from :func:`shares_of`. BatchNorm normalizes each part by itself.
+        parts: this process's part of the batch, from :func:`shares_of`. BatchNorm normalizes each part by itself.
         theta: the parameters.
 
     Returns:
-        The loss, a scalar, and its gradient for each tensor of ``theta``.
+        The loss, unweighted: what this process adds to the mean over the labelled pixels of all processes.
     """
-
-    def of(batch: Batch, share: float) -> list[Tensor]:
+    losses = []
+    for batch, share in parts:
         loss = loss_of(model, loss_fn, batch, share)
-        return [loss.detach(), *gradient(loss, theta)]  # now, so that only one graph is alive at a time
+        (weight * loss).backward(inputs=theta)
+        losses.append(loss.detach())
+    return torch.stack(losses).sum()
 
-    loss, *grad = add_up(of(batch, share) for batch, share in parts)
-    return loss, grad
+
+def clear_gradient(theta: Sequence[Tensor]) -> None:
+    """Empty ``.grad``, for losses to add theirs."""
+    for parameter in theta:
+        parameter.grad = None
 
 
-def add_up(parts: Iterable[Sequence[Tensor]]) -> list[Tensor]:
-    """Lists of tensors, summed place by place over the parts of a batch and then over all processes."""
-    total: list[Tensor] = []
-    for part in parts:
-        total = [a + b for a, b in zip(total, part, strict=True)] if total else list(part)
-    return sum_over_processes(total)
+def take_gradient(theta: Sequence[Tensor]) -> list[Tensor]:
+    """What ``.grad`` holds, zero where no loss has depended on the parameter; ``.grad`` is empty after it."""
+    taken = [torch.zeros_like(p) if p.grad is None else p.grad for p in theta]
+    clear_gradient(theta)
+    return taken
+
+
+def complete(theta: Sequence[Tensor], *losses: Tensor) -> list[float]:
+    """Make ``.grad`` and the losses, so far this process's, those of the whole batch: the same in every process."""
+    summed = sum_over_processes([*losses, *take_gradient(theta)])
+    for parameter, gradient in zip(theta, summed[len(losses) :], strict=True):
+        parameter.grad = gradient
+    return [loss.item() for loss in summed[: len(losses)]]
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
     """The parameters that a step may move, each once."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-
-def gradient(
-    outputs: Tensor | Sequence[Tensor],
-    theta: Sequence[Tensor],
-    weights: Sequence[Tensor] | None = None,
-    *,
-    create_graph: bool = False,
-) -> list[Tensor]:
-    """The gradient of a loss for each tensor of ``theta``, zero for one that the loss does not depend on.
-
-    Args:
-        outputs: the loss; or several tensors, whose inner product with ``weights`` is the loss.
-        theta: the parameters.
-        weights: constants of the outputs' shapes.
-        create_graph: so that the gradient can be differentiated in turn.
-    """
-    found = torch.autograd.grad(outputs, theta, weights, allow_unused=True, create_graph=create_graph)
-    return [torch.zeros_like(p) if g is None else g for p, g in zip(theta, found, strict=True)]

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 
 from dglab.batchnorm import batchnorm_layers
 from dglab.errors import InputError
@@ -13,11 +14,13 @@ from dglab.training.losses import (
     Batch,
     Losses,
     LossFunction,
-    add_up,
-    gradient,
+    Parts,
+    add_gradient,
+    clear_gradient,
+    complete,
     loss_of,
-    mean_loss,
     shares_of,
+    take_gradient,
     trainable,
 )
 
@@ -67,20 +70,55 @@ def mldg_backward(
     """
     check_variant(order, running_stats)
     theta = trainable(model)
-    moves_ds, moves_dg = RUNNING_STATS[running_stats]
     ds, dg = shares_of(meta_train, micro_batches), shares_of(meta_test, micro_batches)
-    with running_statistics(model, move=moves_ds):  # Eq. 3
-        if order == 1:
-            loss_ds, grad_ds = mean_loss(model, loss_fn, ds, theta)
-        else:
-            loss_ds, grad_ds, hessian_times = curved_loss(model, loss_fn, ds, theta)
-    with inner_step(theta, grad_ds, inner_lr), running_statistics(model, move=moves_dg):  # Eq. 4: theta'
-        loss_dg, grad_dg = mean_loss(model, loss_fn, dg, theta)  # Eq. 5, the gradient taken at theta'
-    if order == 2:  # by the chain rule: dtheta'/dtheta = 1 - inner_lr * H, H the Hessian of L_ds at theta
-        grad_dg = [g - inner_lr * h for g, h in zip(grad_dg, hessian_times(grad_dg), strict=True)]
-    for parameter, g_ds, g_dg in zip(theta, grad_ds, grad_dg, strict=True):
-        parameter.grad = torch.add(g_dg, g_ds, alpha=alpha)  # Eq. 6
-    return Losses(loss_ds.item(), loss_dg.item(), loss_dg.item() + alpha * loss_ds.item())
+    clear_gradient(theta)
+    step = first_order if order == 1 else second_order
+    loss_ds, loss_dg = step(model, loss_fn, ds, dg, theta, inner_lr, alpha, RUNNING_STATS[running_stats])
+    return Losses(loss_ds, loss_dg, loss_dg + alpha * loss_ds)
+
+
+def first_order(
+    model: nn.Module,
+    loss_fn: LossFunction,
+    ds: Parts,
+    dg: Parts,
+    theta: Sequence[nn.Parameter],
+    inner_lr: float,
+    alpha: float,
+    moves: tuple[bool, bool],
+) -> list[float]:
+    """Eq. 3-6 with theta' = theta - a constant: the gradient of L_dg at theta' is added to alpha grad L_ds."""
+    with running_statistics(model, move=moves[0]):
+        loss_ds = add_gradient(model, loss_fn, ds, theta)  # Eq. 3
+    own = take_gradient(theta)
+    with inner_step(theta, sum_over_processes(own), inner_lr), running_statistics(model, move=moves[1]):  # Eq. 4
+        for parameter, g in zip(theta, own, strict=True):
+            parameter.grad = g.mul_(alpha)
+        loss_dg = add_gradient(model, loss_fn, dg, theta)  # Eq. 5, which makes .grad that of Eq. 6
+    return complete(theta, loss_ds, loss_dg)
+
+
+def second_order(
+    model: nn.Module,
+    loss_fn: LossFunction,
+    ds: Parts,
+    dg: Parts,
+    theta: Sequence[nn.Parameter],
+    inner_lr: float,
+    alpha: float,
+    moves: tuple[bool, bool],
+) -> list[float]:
+    """Eq. 3-6 through the inner step: dtheta'/dtheta = 1 - inner_lr H, H the Hessian of L_ds at theta."""
+    with running_statistics(model, move=moves[0]):
+        loss_ds, grad_ds, add_curved = curved_loss(model, loss_fn, ds, theta, inner_lr, alpha)  # Eq. 3
+    with inner_step(theta, grad_ds, inner_lr), running_statistics(model, move=moves[1]):  # Eq. 4
+        loss_dg = add_gradient(model, loss_fn, dg, theta)  # Eq. 5
+    v = sum_over_processes(take_gradient(theta))  # the gradient of L_dg at theta'
+    add_curved(v)  # alpha grad L_ds - inner_lr H v
+    losses = complete(theta, loss_ds, loss_dg)
+    for parameter, g in zip(theta, v, strict=True):
+        parameter.grad += g  # Eq. 6
+    return losses
 
 
 def check_variant(order: int, running_stats: str) -> None:
@@ -92,45 +130,56 @@ def check_variant(order: int, running_stats: str) -> None:
 
 
 def curved_loss(
-    model: nn.Module, loss_fn: LossFunction, parts: Sequence[tuple[Batch, float]], theta: Sequence[Tensor]
-) -> tuple[Tensor, list[Tensor], Callable[[Sequence[Tensor]], list[Tensor]]]:
-    """As :func:`dglab.training.losses.mean_loss`, and with it the function v -> H v, H being the loss's Hessian.
+    model: nn.Module,
+    loss_fn: LossFunction,
+    parts: Parts,
+    theta: Sequence[nn.Parameter],
+    inner_lr: float,
+    alpha: float,
+) -> tuple[Tensor, list[Tensor], Callable[[Sequence[Tensor]], None]]:
+    """A batch's loss L, its gradient in the whole batch, and the function that takes the outer gradient through both.
 
-    H v is the gradient of (gradient of the loss) . v for a constant v: H itself, theta by theta, is never built. The
-    function can be called once. A batch in one part keeps its graph for it. Several parts would have to keep all of
-    theirs, and memory is what they are there to save: they run forward again, with the same dropout, and without moving
-    the running statistics twice.
+    That function adds alpha grad L - inner_lr H v to ``.grad``, for a constant v and H the Hessian of L: this is the
+    gradient of alpha L + (- inner_lr grad L) . v, so H itself, theta by theta, is never built. It can be called once.
+    A batch in one part keeps its graph for it. Several parts would have to keep all of theirs, and memory is what they
+    are there to save: they run forward again, with the same dropout, and without moving the running statistics twice.
     """
-    if len(parts) > 1:
-        replayed = remember_randomness(theta[0].device)
-        loss, grad = mean_loss(model, loss_fn, parts, theta)
+    if len(parts) == 1:
+        own_loss = loss_of(model, loss_fn, *parts[0])
+        own_grad, add_curved = differentiate(own_loss, theta, inner_lr, alpha)
+        return own_loss.detach(), sum_over_processes(own_grad), add_curved
 
-        def hessian_times(v: Sequence[Tensor]) -> list[Tensor]:
-            with replayed(), running_statistics(model, move=False):
-                return add_up(
-                    product(gradient(loss_of(model, loss_fn, *part), theta, create_graph=True), theta, v)
-                    for part in parts
-                )
+    replayed = remember_randomness(theta[0].device)
+    own_loss = add_gradient(model, loss_fn, parts, theta)
 
-        return loss, grad, hessian_times
-    own_loss = loss_of(model, loss_fn, *parts[0])
-    own_grad = gradient(own_loss, theta, create_graph=True)
-    loss, *grad = sum_over_processes([own_loss.detach(), *(g.detach() for g in own_grad)])
-    return loss, grad, lambda v: sum_over_processes(product(own_grad, theta, v))
+    def add_each(v: Sequence[Tensor]) -> None:
+        with replayed(), running_statistics(model, move=False):
+            for part in parts:
+                differentiate(loss_of(model, loss_fn, *part), theta, inner_lr, alpha)[1](v)
+
+    return own_loss, sum_over_processes(take_gradient(theta)), add_each
 
 
-def product(grad: Sequence[Tensor], theta: Sequence[Tensor], v: Sequence[Tensor]) -> list[Tensor]:
-    """H v from a gradient that still has its graph; zero where the gradient is constant."""
-    curved = [(g, x) for g, x in zip(grad, v, strict=True) if g.requires_grad]
-    if not curved:
-        return [torch.zeros_like(p) for p in theta]
-    outputs, weights = zip(*curved, strict=True)
-    return gradient(outputs, theta, weights)
+def differentiate(
+    loss: Tensor, theta: Sequence[nn.Parameter], inner_lr: float, alpha: float
+) -> tuple[list[Tensor], Callable[[Sequence[Tensor]], None]]:
+    """grad L, and the function v -> (add alpha grad L - inner_lr H v to ``.grad``).
+
+    Of the inner step - inner_lr grad L only the place in the graph is kept, not its numbers.
+    """
+    grad = torch.autograd.grad(loss, theta, create_graph=True, allow_unused=True)
+    step = {i: get_gradient_edge(-inner_lr * g) for i, g in enumerate(grad) if g is not None and g.requires_grad}
+
+    def add_curved(v: Sequence[Tensor]) -> None:
+        weights = [torch.full_like(loss, alpha), *(v[i] for i in step)]
+        torch.autograd.backward([get_gradient_edge(loss), *step.values()], weights, inputs=theta)
+
+    return [torch.zeros_like(p) if g is None else g.detach() for p, g in zip(theta, grad, strict=True)], add_curved
 
 
 @contextmanager
-def inner_step(theta: Sequence[nn.Parameter], grad: Sequence[Tensor], inner_lr: float) -> Iterator[None]:
-    """Inside, theta' = theta - inner_lr * grad (Eq. 4); after it, theta bit for bit.
+def inner_step(theta: Sequence[nn.Parameter], grad: list[Tensor], inner_lr: float) -> Iterator[None]:
+    """Inside, theta' = theta - inner_lr * grad (Eq. 4); after it, theta bit for bit. The list ``grad`` is emptied.
 
     The numbers behind each parameter are exchanged for others, not written to: adding back what was subtracted would
     round, and autograd, which keeps theta for the second order, refuses a parameter that was written to since.
@@ -139,6 +188,7 @@ def inner_step(theta: Sequence[nn.Parameter], grad: Sequence[Tensor], inner_lr: 
     try:
         for parameter, g in zip(theta, grad, strict=True):
             parameter.data = torch.sub(parameter.data, g, alpha=inner_lr)
+        grad.clear()  # whoever made them need not keep them in memory
         torch.clear_autocast_cache()  # it would go on with half-precision copies of theta
         yield
     finally:
