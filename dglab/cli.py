@@ -121,7 +121,8 @@ def train(
     device: DeviceOption = "auto",
     precision: Annotated[str | None, typer.Option(help="32 or bf16")] = None,
     micro_batches: Annotated[
-        int | None, typer.Option(help="parts of a batch that run one after another, to save memory")
+        int | None,
+        typer.Option(help="parts of a batch that run one by one, to save memory; BatchNorm takes each by itself"),
     ] = None,
     recompute: Annotated[
         bool | None, typer.Option("--recompute", help="compute activations again instead of keeping them")
@@ -290,7 +291,9 @@ def reproduce(
 def bench(
     name: BenchName,
     model: Annotated[str | None, typer.Option(help="of train and testtime: a backbone; default thin")] = None,
-    size: Annotated[str | None, typer.Option(help="HxW in pixels; default 96x192, of data 1024x2048")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="HxW in pixels; default 192x384, of testtime 96x192, of data 1024x2048")
+    ] = None,
     device: DeviceOption = "auto",
     json_file: JsonOption = None,
 ) -> None:
@@ -300,12 +303,10 @@ def bench(
     from dglab.experiments.lab import choose_device
     from dglab.training.checkpoints import written_whole
 
-    if name is not BenchName.data:
-        model, size = model or "thin", size or "96x192"
-    elif model is not None or device not in ("auto", "cpu"):
+    if name is BenchName.data and (model is not None or device not in ("auto", "cpu")):
         raise InputError("bench data feeds no network: --model and --device do not belong to it; leave them out")
-    else:
-        size = size or "1024x2048"
+    model = None if name is BenchName.data else model or "thin"
+    size = size or {"train": "192x384", "testtime": "96x192", "data": "1024x2048"}[name.value]
     records = run_bench(name.value, model, size, choose_device(device))
     typer.echo(f"{'case':20} {'median s':>10} {'spread':>8} {'ratio':>7} {'peak MiB':>9} {'ratio':>7}")
     for r in records:

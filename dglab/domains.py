@@ -17,7 +17,7 @@ from dglab.classes import CLASS_NAMES, IGNORED, NUM_CLASSES
 from dglab.data import Domain
 from dglab.data.streets import STREETS, render
 from dglab.errors import InputError
-from dglab.experiments.lab import image_batches
+from dglab.evaluation import image_batches
 from dglab.testtime.style import Style, style_distance, styles_of
 
 Sample = Sequence[tuple[Tensor, Tensor]]  # images uint8 3 x H x W with labels uint8 H x W

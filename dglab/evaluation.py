@@ -16,6 +16,7 @@ from dglab.classes import IGNORED, NUM_CLASSES
 from dglab.errors import InputError
 from dglab.models import logits_of
 from dglab.seeds import derive_seed
+from dglab.sizes import resized, together
 
 
 class ConfusionMatrix:
@@ -91,26 +92,53 @@ def arrival_order(length: int, test_seed: int | None) -> list[int]:
 
 
 def batches_in_order(
-    dataset: Dataset, order: Sequence[int], batch_size: int, device: torch.device | str = "cpu"
-) -> Iterator[tuple[Tensor, Tensor, list[int]]]:
-    """Test batches of M images: floats in [0, 1], labels, indices. The last one may be smaller.
+    dataset: Dataset,
+    order: Sequence[int],
+    batch_size: int,
+    device: torch.device | str = "cpu",
+    *,
+    resize: bool = False,
+) -> Iterator[tuple[Tensor, list[Tensor], list[int]]]:
+    """Test batches of M images: floats in [0, 1], each one's label, indices. The last one may be smaller.
+
+    Args:
+        dataset, batch_size, device, resize: as in :func:`evaluate`.
+        order: of the indices.
 
     Raises:
-        InputError: if the images of one batch differ in size.
+        InputError: if the images of one batch differ in size, without ``resize``.
     """
     for start in range(0, len(order), batch_size):
         indices = list(order[start : start + batch_size])
         images, labels = zip(*(dataset[i] for i in indices), strict=True)
-        if len({image.shape for image in images}) > 1:
+        if len({image.shape for image in images}) > 1 and not resize:
             raise InputError(
                 f"a test batch holds images of sizes {sorted({tuple(i.shape[-2:]) for i in images})}; "
-                "normalizing images together needs one size: use batch size 1, or resize the data set"
+                "normalizing images together needs one size: pass resize=True, or use batch size 1"
             )
-        yield (
-            torch.stack(images).to(device).float() / 255,
-            torch.stack(labels),
-            indices,
-        )  # M x 3 x H x W, M x H x W
+        yield together(images, device), list(labels), indices
+
+
+def image_batches(
+    dataset: Dataset, most: int, device: torch.device | str, order: Sequence[int] | None = None
+) -> Iterator[Tensor]:
+    """A data set's images, N x 3 x H x W in [0, 1]: up to ``most`` successive ones of one size at a time.
+
+    Args:
+        dataset: of (image uint8 3 x H x W, label).
+        most: images in a batch.
+        device: where they go.
+        order: of the indices; None takes the data set's own.
+    """
+    batch: list[Tensor] = []
+    for index in order if order is not None else range(len(dataset)):
+        image = dataset[index][0]
+        if batch and (len(batch) == most or image.shape != batch[0].shape):
+            yield together(batch, device)
+            batch = []
+        batch.append(image)
+    if batch:
+        yield together(batch, device)
 
 
 def evaluate(
@@ -120,6 +148,7 @@ def evaluate(
     batch_size: int = 1,
     test_seed: int | None = None,
     device: torch.device | str = "cpu",
+    resize: bool = False,
     after_batch: Callable[[list[int]], None] | None = None,
 ) -> ConfusionMatrix:
     """Score a predictor over whole images, in one confusion matrix.
@@ -129,10 +158,13 @@ def evaluate(
         dataset: of (image uint8 3 x H x W, label uint8 H x W).
         batch_size: M, how many images the predictor sees at a time.
         test_seed: of the order of arrival; None takes the data set's own order.
+        device: where the images go.
+        resize: bring images of unlike sizes in a batch to the first one's, and their logits back: every label is scored
+            at its own size, pixel by pixel.
         after_batch: called with the indices of each batch once it is predicted, to look at the predictor's state.
 
     Raises:
-        InputError: for an empty data set or a batch size below 1.
+        InputError: for an empty data set, a batch size below 1, or, without ``resize``, a batch of unlike sizes.
     """
     if batch_size < 1:
         raise InputError(f"the batch size is {batch_size}; expected 1 or more")
@@ -140,10 +172,11 @@ def evaluate(
         raise InputError("the data set has no image; nothing can be scored")
     matrix = ConfusionMatrix()
     order = arrival_order(len(dataset), test_seed)
-    for images, labels, indices in batches_in_order(dataset, order, batch_size, device):
+    for images, labels, indices in batches_in_order(dataset, order, batch_size, device, resize=resize):
         with torch.no_grad():
             logits = logits_of(predictor(images))
-        matrix.update(logits.argmax(1), labels)
+        for of_one, label in zip(logits.split(1), labels, strict=True):  # 1 x 19 x H x W, H x W
+            matrix.update((resized(of_one, label.shape) if resize else of_one).argmax(1), label[None])
         if after_batch is not None:
             after_batch(indices)
     return matrix

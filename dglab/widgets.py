@@ -11,14 +11,14 @@ from typing import Any
 
 import ipywidgets
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from dglab import plots
 from dglab.data import Joined
-from dglab.evaluation import ConfusionMatrix, arrival_order
+from dglab.evaluation import ConfusionMatrix, arrival_order, image_batches
 from dglab.models import logits_of
+from dglab.sizes import together
 from dglab.testtime import ImageBank, SourceNormalization, TargetNormalization
 from dglab.training.watching import Line
 
@@ -95,11 +95,6 @@ def _score(prediction: Tensor, label: Tensor) -> str:
     return f"mIoU of this image {100 * matrix.miou():.1f}"
 
 
-def _as_batch(images: list[Tensor], model: nn.Module) -> Tensor:
-    device = next(model.parameters()).device
-    return torch.stack(images).to(device).float() / 255  # N x 3 x H x W
-
-
 def tn_figure(model: nn.Module, stream: Joined, order: list[int], image: int, batch_size: int) -> Figure:
     """One image under source BN and under TN together with the M - 1 images that arrive after it.
 
@@ -112,7 +107,7 @@ def tn_figure(model: nn.Module, stream: Joined, order: list[int], image: int, ba
     """
     members = [order[(image + i) % len(order)] for i in range(batch_size)]
     picture, label = stream[members[0]]
-    batch = _as_batch([stream[i][0] for i in members], model)
+    batch = together([stream[i][0] for i in members], next(model.parameters()).device)  # M x 3 x H x W
     source = logits_of(SourceNormalization(model)(batch[:1])).argmax(1)[0].cpu()
     target = logits_of(TargetNormalization(model)(batch)).argmax(1)[0].cpu()
     fig, axes = plots.figure(2, 2, (11, 6.2))
@@ -159,14 +154,15 @@ def bank_figure(
         capacity: Q.
         style_layer: stage or module path.
     """
-    bank = ImageBank(model, style_layer, neighbors=neighbors, capacity=capacity)
+    bank = ImageBank(model, style_layer, neighbors=neighbors, capacity=capacity, resize=True)
     past = order[max(0, arrival - capacity) : arrival]
-    if past:
-        bank.observe(_as_batch([stream[i][0] for i in past], model))
+    device = next(model.parameters()).device
+    for images in image_batches(stream, capacity, device, past):
+        bank.observe(images)
     picture, label = stream[order[arrival]]
-    batch = _as_batch([picture], model)
-    source = logits_of(SourceNormalization(model)(batch)).argmax(1)[0].cpu()
-    together = logits_of(bank(batch)).argmax(1)[0].cpu()
+    image = together([picture], device)  # 1 x 3 x H x W
+    source = logits_of(SourceNormalization(model)(image)).argmax(1)[0].cpu()
+    joint = logits_of(bank(image)).argmax(1)[0].cpu()
     columns = max(4, neighbors)
     fig, axes = plots.figure(2, columns, (3.1 * columns, 4.3))
     for axis in axes.flat:
@@ -174,7 +170,7 @@ def bank_figure(
     plots.show(axes[0][0], picture, f"arrival {arrival}, domain {stream.domain_of(order[arrival])}")
     plots.show(axes[0][1], label, "ground truth", label=True)
     plots.show(axes[0][2], source, f"source BN:\n{_score(source, label)}", label=True)
-    plots.show(axes[0][3], together, f"SIB:\n{_score(together, label)}", label=True)
+    plots.show(axes[0][3], joint, f"SIB:\n{_score(joint, label)}", label=True)
     for axis, number, distance in zip(axes[1], bank.selected, bank.distances, strict=False):
         chosen = past[number]
         plots.show(axis, stream[chosen][0], f"chosen: domain {stream.domain_of(chosen)}, distance {distance:.2f}")

@@ -89,8 +89,27 @@ def test_evaluate_sees_every_image_once_in_seeded_order():
     assert seen == arrival_order(7, 1) and sorted(seen) == list(range(7)) and seen != list(range(7))
 
 
+def test_images_of_unlike_sizes_are_seen_at_one_and_scored_at_their_own():
+    seen = []
+
+    def of_the_upper_half(images):
+        """Class 1 above, class 0 below, whatever is seen."""
+        seen.append(tuple(images.shape))
+        logits = torch.zeros(len(images), 19, *images.shape[-2:])
+        half = images.shape[-2] // 2
+        logits[:, 1, :half] = logits[:, 0, half:] = 1
+        return logits
+
+    matrix = evaluate(of_the_upper_half, Set([(4, 6), (8, 12), (2, 6)]), batch_size=2, resize=True)
+    assert seen == [(2, 3, 4, 6), (1, 3, 2, 6)]
+    expected = torch.zeros(19, 19)  # the labels are 0, 1, 2 throughout
+    for label, pixels in enumerate((24, 96, 12)):
+        expected[label, :2] = pixels / 2
+    assert torch.equal(torch.as_tensor(matrix.counts).float(), expected)
+
+
 def test_evaluate_refuses_what_it_cannot_score():
-    with pytest.raises(InputError, match="sizes"):
+    with pytest.raises(InputError, match="sizes.*resize=True"):
         evaluate(lambda x: x, Set([(4, 6), (4, 8)]), batch_size=2)
     with pytest.raises(InputError, match="no image"):
         evaluate(lambda x: x, Set([]))

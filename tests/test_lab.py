@@ -12,8 +12,9 @@ from scipy import stats
 from dglab import paper
 from dglab.data import streets_domains
 from dglab.errors import InputError
+from dglab.evaluation import ConfusionMatrix, arrival_order, evaluate, image_batches
 from dglab.experiments import lab as lab_module
-from dglab.experiments.lab import Job, Lab, choose_device, image_batches, load_domains, open_lab, preset_of
+from dglab.experiments.lab import Job, Lab, choose_device, load_domains, open_lab, preset_of
 from dglab.experiments.presets import PRESETS, find_preset
 from dglab.experiments.studies import (
     COLUMNS,
@@ -29,6 +30,7 @@ from dglab.experiments.studies import (
     variant_name,
 )
 from dglab.experiments.summary import Difference, judge, paired_difference, per_training, summarize
+from dglab.testtime import TargetNormalization
 from dglab.testtime.methods import TestConfig, bank, bn, tn
 from dglab.training.checkpoints import load_checkpoint
 
@@ -501,13 +503,37 @@ def test_data_of_another_size_are_other_data(tmp_path):
     assert Lab(TINY, str(root), tmp_path, "cpu", False).identity != before
 
 
-def test_a_target_of_unlike_sizes_is_refused_before_training(tmp_path):
-    root = prepared(tmp_path / "mine", "GSI")
-    for kind in ("images", "labels"):
-        path = root / "1S" / "val" / kind / "0.png"
-        Image.open(path).resize((128, 64), Image.Resampling.NEAREST).save(path)
-    with pytest.raises(InputError, match="sizes"):
-        open_lab("tiny", str(root), device="cpu")
+def test_images_of_unlike_sizes_are_normalized_together(tmp_path):
+    """Within a target and between the two of a mixed stream, as in GTA5, IDD and Mapillary."""
+    root = prepared(tmp_path / "mine", "GSIM")
+    for name, size in (("1S/val/{}/0.png", (128, 64)), ("3M/val/{}/1.png", (48, 48))):
+        for kind in ("images", "labels"):
+            path = root / name.format(kind)
+            Image.open(path).resize(size, Image.Resampling.NEAREST).save(path)
+    lab = open_lab("tiny", str(root), device="cpu", results=tmp_path / "results")
+    run = lab.training(("G", "I"), 0, method="agg")
+    tests = [tn(("S", "M"), 2, 0), TestConfig("adabn", ("S", "M")), bn(("S", "M"))]
+    tests += [bank(policy, ("S", "M"), 0, neighbors=2, statistics=kind)
+              for policy in ("sib", "qib", "oracle") for kind in ("joint", "cached")]  # fmt: skip
+    results = lab.results(Job(run, test) for test in tests)
+    stream = lab.target_set(("S", "M"))
+    labelled = sum(int((stream[i][1] != 255).sum()) for i in range(len(stream)))
+    assert len(results) == len(tests) and {r.matrix.counts.sum() for r in results.values()} == {labelled}
+
+    # TN over the first two arrivals, by hand
+    model = lab.trained(run)
+    first, second = (stream[i] for i in arrival_order(len(stream), 0)[:2])
+    sizes = [item[1].shape for item in (first, second)]
+    assert sizes[0] != sizes[1]
+    images = [item[0][None].float() / 255 for item in (first, second)]
+    images[1] = torch.nn.functional.interpolate(images[1], sizes[0], mode="bilinear", antialias=True)
+    logits = TargetNormalization(model)(torch.cat(images))
+    expected = ConfusionMatrix()
+    expected.update(logits[:1].argmax(1), first[1][None])
+    back = torch.nn.functional.interpolate(logits[1:], sizes[1], mode="bilinear", antialias=True)
+    expected.update(back.argmax(1), second[1][None])
+    found = evaluate(TargetNormalization(model), [first, second], batch_size=2, resize=True)
+    assert (found.counts == expected.counts).all()
 
 
 def test_a_folder_called_streets_is_shown_no_shipped_figures(tmp_path):

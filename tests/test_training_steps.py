@@ -270,6 +270,17 @@ def test_without_an_inner_step_mldg_is_split(net):
         torch.testing.assert_close(p, q)
 
 
+def test_a_frozen_network_is_refused(net):
+    net.requires_grad_(False)
+    for step in (
+        lambda: agg_backward(net, cross_entropy, batch(1)),
+        lambda: split_backward(net, cross_entropy, batch(1), batch(2)),
+        lambda: mldg_backward(net, cross_entropy, batch(1), batch(2), 0.1),
+    ):
+        with pytest.raises(InputError, match="nothing to train; set requires_grad"):
+            step()
+
+
 def test_a_batch_without_a_labelled_pixel_gives_zero_not_nan(net):
     images, labels = batch(1)
     empty = images, torch.full_like(labels, 255)

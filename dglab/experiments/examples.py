@@ -20,7 +20,7 @@ def example_predictions(lab: Lab, task: Task, count: int = 3) -> Figure:
     order = arrival_order(len(stream), lab.preset.test_seeds[0])
     seed = lab.preset.train_seeds[0]
     agg, mldg = (lab.trained(lab.training(task.sources, seed, **VARIANTS[name])) for name in ("AGG", "MLDG"))
-    bank = ImageBank(mldg)
+    bank = ImageBank(mldg, resize=True)
     for images, _, _ in batches_in_order(stream, order[:-count], 1, lab.device):
         bank.observe(images)
     predictors = {"AGG": SourceNormalization(agg), "MLDG": SourceNormalization(mldg), "MLDG + SIB": bank}

@@ -15,12 +15,11 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from dglab.data import Domain, Joined, prepared_domains, streets_domains
 from dglab.errors import InputError
-from dglab.evaluation import ConfusionMatrix, View, arrival_order, evaluate, whole_images
+from dglab.evaluation import ConfusionMatrix, View, arrival_order, evaluate, image_batches, whole_images
 from dglab.experiments.presets import PRESETS, QUICK, Preset, StreetsSize, find_preset
 from dglab.machine import keep_freed_memory, usable_cpus
 from dglab.models import logits_of
@@ -207,6 +206,9 @@ def _test_jobs(lab: Lab, jobs: list[Job]) -> None:
 def run_test(lab: Lab, model: torch.nn.Module, job: Job, view: View = whole_images, *, compare: bool = False) -> Result:
     """Test a network in one way on the validation images of the job's domains.
 
+    Images that are normalized together need one size. Where the domains' differ (GTA5's and Mapillary's do), TN brings
+    a batch to the size of its first image, a bank its images to that of the current one; each is scored at its own.
+
     Args:
         lab: where they are.
         model: the trained network.
@@ -221,11 +223,13 @@ def run_test(lab: Lab, model: torch.nn.Module, job: Job, view: View = whole_imag
         target_batches=lambda: image_batches(stream, 16, lab.device, arrival_order(len(stream), ADAPTATION_SEED)),
         source_batches=lambda: source_batches(lab, job.training),
         seed=job.test.test_seed or 0,
+        resize=True,
     )
     if not isinstance(predictor, ImageBank):
         batch_size = job.test.batch_size or 1
+        seed = job.test.test_seed
         return Result(
-            evaluate(predictor, stream, batch_size=batch_size, test_seed=job.test.test_seed, device=lab.device)
+            evaluate(predictor, stream, batch_size=batch_size, test_seed=seed, device=lab.device, resize=True)
         )
     return _run_bank(predictor, stream, job.test, lab.device, compare and job.test.statistics == "cached")
 
@@ -255,26 +259,6 @@ def _run_bank(bank: ImageBank, stream: Joined, test: TestConfig, device: str, co
         float(np.mean(hits)) if len(test.domains) > 1 and hits else None,
         float(np.mean(agreements)) if agreements else None,
     )
-
-
-def image_batches(dataset: Dataset, most: int, device: str, order: Sequence[int] | None = None) -> Iterator[Tensor]:
-    """A data set's images, N x 3 x H x W in [0, 1]: up to ``most`` successive ones of one size at a time.
-
-    Args:
-        dataset: of (image uint8 3 x H x W, label).
-        most: images in a batch.
-        device: where they go.
-        order: of the indices; None takes the data set's own.
-    """
-    batch: list[Tensor] = []
-    for index in order if order is not None else range(len(dataset)):
-        image = dataset[index][0]
-        if batch and (len(batch) == most or image.shape != batch[0].shape):
-            yield torch.stack(batch).to(device).float() / 255
-            batch = []
-        batch.append(image)
-    if batch:
-        yield torch.stack(batch).to(device).float() / 255
 
 
 def source_batches(lab: Lab, training: TrainingConfig) -> Iterator[Tensor]:
@@ -320,22 +304,6 @@ def fingerprint(root: str) -> str:
     return f"prepared {hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
 
 
-def check_sizes(lab: "Lab") -> None:
-    """Refuse validation images of unlike sizes within a target, which could not be normalized together."""
-    if lab.data == "streets":
-        return
-    sizes = {
-        letter: {tuple(domain.val[i][1].shape) for i in range(len(domain.val))}
-        for letter, domain in lab.domains.items()
-    }
-    for letter, found in sizes.items():
-        if len(found) > 1:
-            raise InputError(
-                f"the validation images of {letter} have {len(found)} sizes, among them {sorted(found)[:3]} (H, W); "
-                "normalizing images together needs one: bring them to one size"
-            )
-
-
 def open_lab(
     preset: str,
     data: str = "streets",
@@ -371,7 +339,6 @@ def open_lab(
         raise InputError(
             f"{data} holds {len(lab.domains)} domains; leaving one out takes three or more, for MLDG needs two sources"
         )
-    check_sizes(lab)
     folder = preset if data == "streets" else f"{preset}-{lab.data_name}"
     out = Path(results) if results else results_root() / folder
     return dataclasses.replace(lab, out=out.resolve())

@@ -9,8 +9,8 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from dglab.evaluation import ConfusionMatrix
-from dglab.experiments.lab import Lab, image_batches
+from dglab.evaluation import ConfusionMatrix, image_batches
+from dglab.experiments.lab import Lab
 from dglab.experiments.studies import M, run_study
 from dglab.models import logits_of
 from dglab.testtime import SourceNormalization, Style, TargetNormalization, styles_of

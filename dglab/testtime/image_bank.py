@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map
 
 from dglab.batchnorm import batchnorm_layers
 from dglab.errors import InputError
 from dglab.seeds import derive_seed
+from dglab.sizes import resized
 from dglab.testtime.normalization import (
     BatchStatistics,
     Moments,
@@ -374,7 +374,7 @@ class ImageBank(Predictor):
 
     def _predict_joint(self, image: Tensor, slots: list[int]) -> Any:
         """The current image's output, normalized by the joint statistics of it and its neighbours (Eq. 8-9)."""
-        neighbors = [self._resized(self._ready(self._images[slot][None]), image) for slot in slots]
+        neighbors = [resized(self._ready(self._images[slot][None]), image.shape[-2:]) for slot in slots]
         together = torch.cat([image[None], *neighbors])  # (M + 1) x 3 x H x W
         statistics = self.batch_statistics if slots else self.alone
         if slots and self._tail is None:
@@ -422,12 +422,6 @@ class ImageBank(Predictor):
     def _ready(self, images: Tensor) -> Tensor:
         """Images as the model takes them."""
         return images if self.preprocess is None else self.preprocess(images)
-
-    def _resized(self, neighbor: Tensor, image: Tensor) -> Tensor:
-        """A neighbour 1 x 3 x H' x W' at the current image's size."""
-        if neighbor.shape[-2:] == image.shape[-2:]:
-            return neighbor
-        return F.interpolate(neighbor, image.shape[-2:], mode="bilinear", antialias=True, align_corners=False)
 
     def _check_given(self, images: Tensor) -> None:
         """Refuse what :meth:`check` refuses, and for joint statistics what does not go with the stored images."""

@@ -72,6 +72,7 @@ def build_predictor(
     target_batches: Callable[[], Iterable[Tensor]] | None = None,
     source_batches: Callable[[], Iterable[Tensor]] | None = None,
     seed: int = 0,
+    resize: bool = False,
 ) -> Any:
     """The predictor of a test-time method.
 
@@ -81,6 +82,7 @@ def build_predictor(
         target_batches: for ``adabn``, the whole target set in batches.
         source_batches: for ``bn-reestimated``, batches of all source domains.
         seed: of a bank's random choices.
+        resize: let a bank bring its images to the current one's size where they differ.
 
     Raises:
         InputError: if the images that a method needs are not given.
@@ -99,4 +101,4 @@ def build_predictor(
         return SourceNormalization(reestimate_statistics(model, source_batches()))
     options = {"neighbors": test.neighbors, "capacity": test.capacity, "statistics": test.statistics}
     given = {name: value for name, value in options.items() if value is not None}
-    return ImageBank(model, test.style_layer, policy=BANK_POLICIES[test.method], seed=seed, **given)
+    return ImageBank(model, test.style_layer, policy=BANK_POLICIES[test.method], seed=seed, resize=resize, **given)

@@ -103,6 +103,7 @@ def add_gradient(
         model, loss_fn: as in :func:`dglab.training.agg.agg_backward`.
         parts: this process's part of the batch, from :func:`shares_of`. BatchNorm normalizes each part by itself.
         theta: the parameters.
+        weight: of the loss in the gradient.
 
     Returns:
         The loss, unweighted: what this process adds to the mean over the labelled pixels of all processes.
@@ -137,5 +138,15 @@ def complete(theta: Sequence[Tensor], *losses: Tensor) -> list[float]:
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that a step may move, each once."""
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """The parameters that a step may move, each once.
+
+    Raises:
+        InputError: if there is none.
+    """
+    theta = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not theta:
+        raise InputError(
+            f"no parameter of the {type(model).__name__} requires a gradient, so there is nothing to train; set "
+            "requires_grad on those that are to move"
+        )
+    return theta

@@ -110,15 +110,14 @@ def second_order(
 ) -> list[float]:
     """Eq. 3-6 through the inner step: dtheta'/dtheta = 1 - inner_lr H, H the Hessian of L_ds at theta."""
     with running_statistics(model, move=moves[0]):
-        loss_ds, grad_ds, add_curved = curved_loss(model, loss_fn, ds, theta, inner_lr, alpha)  # Eq. 3
+        loss_ds, grad_ds, back_through = curved_loss(model, loss_fn, ds, theta, inner_lr, alpha)  # Eq. 3
     with inner_step(theta, grad_ds, inner_lr), running_statistics(model, move=moves[1]):  # Eq. 4
         loss_dg = add_gradient(model, loss_fn, dg, theta)  # Eq. 5
     v = sum_over_processes(take_gradient(theta))  # the gradient of L_dg at theta'
-    add_curved(v)  # alpha grad L_ds - inner_lr H v
-    losses = complete(theta, loss_ds, loss_dg)
-    for parameter, g in zip(theta, v, strict=True):
-        parameter.grad += g  # Eq. 6
-    return losses
+    loss_ds, loss_dg, *rest = sum_over_processes([loss_ds, loss_dg, *back_through(v)])
+    for parameter, g, r in zip(theta, v, rest, strict=True):
+        parameter.grad = g.add_(r)  # Eq. 6: r is alpha grad L_ds - inner_lr H v
+    return [loss_ds.item(), loss_dg.item()]
 
 
 def check_variant(order: int, running_stats: str) -> None:
@@ -136,45 +135,51 @@ def curved_loss(
     theta: Sequence[nn.Parameter],
     inner_lr: float,
     alpha: float,
-) -> tuple[Tensor, list[Tensor], Callable[[Sequence[Tensor]], None]]:
-    """A batch's loss L, its gradient in the whole batch, and the function that takes the outer gradient through both.
+) -> tuple[Tensor, list[Tensor], Callable[[Sequence[Tensor]], list[Tensor]]]:
+    """This process's part of a batch's loss L, the gradient of all of L, and the way back through both.
 
-    That function adds alpha grad L - inner_lr H v to ``.grad``, for a constant v and H the Hessian of L: this is the
-    gradient of alpha L + (- inner_lr grad L) . v, so H itself, theta by theta, is never built. It can be called once.
+    The way back is a function of a constant v, with H the Hessian of this process's part of L: alpha grad L - inner_lr
+    H v, which is the gradient of alpha L + (- inner_lr grad L) . v, so that H itself, theta by theta, is never built.
+    It can be called once.
+
     A batch in one part keeps its graph for it. Several parts would have to keep all of theirs, and memory is what they
     are there to save: they run forward again, with the same dropout, and without moving the running statistics twice.
     """
     if len(parts) == 1:
         own_loss = loss_of(model, loss_fn, *parts[0])
-        own_grad, add_curved = differentiate(own_loss, theta, inner_lr, alpha)
-        return own_loss.detach(), sum_over_processes(own_grad), add_curved
+        own_grad, back_through = differentiate(own_loss, theta, inner_lr, alpha)
+        return own_loss.detach(), sum_over_processes(own_grad), back_through
 
     replayed = remember_randomness(theta[0].device)
     own_loss = add_gradient(model, loss_fn, parts, theta)
 
-    def add_each(v: Sequence[Tensor]) -> None:
+    def back_through_each(v: Sequence[Tensor]) -> list[Tensor]:
+        total = [torch.zeros_like(p) for p in theta]
         with replayed(), running_statistics(model, move=False):
             for part in parts:
-                differentiate(loss_of(model, loss_fn, *part), theta, inner_lr, alpha)[1](v)
+                _, back_through = differentiate(loss_of(model, loss_fn, *part), theta, inner_lr, alpha)
+                for whole, own in zip(total, back_through(v), strict=True):
+                    whole += own
+        return total
 
-    return own_loss, sum_over_processes(take_gradient(theta)), add_each
+    return own_loss, sum_over_processes(take_gradient(theta)), back_through_each
 
 
 def differentiate(
     loss: Tensor, theta: Sequence[nn.Parameter], inner_lr: float, alpha: float
-) -> tuple[list[Tensor], Callable[[Sequence[Tensor]], None]]:
-    """grad L, and the function v -> (add alpha grad L - inner_lr H v to ``.grad``).
+) -> tuple[list[Tensor], Callable[[Sequence[Tensor]], list[Tensor]]]:
+    """grad L, and the function v -> alpha grad L - inner_lr H v.
 
     Of the inner step - inner_lr grad L only the place in the graph is kept, not its numbers.
     """
-    grad = torch.autograd.grad(loss, theta, create_graph=True, allow_unused=True)
-    step = {i: get_gradient_edge(-inner_lr * g) for i, g in enumerate(grad) if g is not None and g.requires_grad}
+    grad = torch.autograd.grad(loss, theta, create_graph=True, materialize_grads=True)
+    step = {i: get_gradient_edge(-inner_lr * g) for i, g in enumerate(grad) if g.requires_grad}
 
-    def add_curved(v: Sequence[Tensor]) -> None:
-        weights = [torch.full_like(loss, alpha), *(v[i] for i in step)]
-        torch.autograd.backward([get_gradient_edge(loss), *step.values()], weights, inputs=theta)
+    def back_through(v: Sequence[Tensor]) -> Sequence[Tensor]:
+        ends, weights = [get_gradient_edge(loss), *step.values()], [torch.full_like(loss, alpha), *(v[i] for i in step)]
+        return torch.autograd.grad(ends, theta, weights, materialize_grads=True)
 
-    return [torch.zeros_like(p) if g is None else g.detach() for p, g in zip(theta, grad, strict=True)], add_curved
+    return [g.detach() for g in grad], back_through
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -34,6 +34,22 @@ from dglab.weights import check_weights, starting_weights
 
 CHECKPOINT, STATE = "last.safetensors", "trainer_state.pt"
 SANE = 1e10  # no weight or running statistic of a network that learns comes near
+
+
+class Run(NamedTuple):
+    """All of a training that moves from step to step, and with the step's number all that a resumption needs."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+
+    @classmethod
+    def of(cls, model: nn.Module, config: TrainingConfig) -> "Run":
+        """A run at its beginning: SGD and the paper's poly schedule."""
+        optimizer = torch.optim.SGD(
+            model.parameters(), config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+        return cls(model, optimizer, torch.optim.lr_scheduler.PolynomialLR(optimizer, config.steps, config.power))
 
 
 def training_batches(
@@ -94,12 +110,8 @@ def train(
         model = build_model(config.backbone, derive_seed("weights", config.seed), weights).to(device).train()
         with writing(folder):  # now that the weights fit, too, for a run that is refused leaves nothing behind
             folder.mkdir(parents=True, exist_ok=True)
-        model = prepare(model, config)
-        optimizer = torch.optim.SGD(
-            model.parameters(), config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-        )
-        schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, config.steps, config.power)
-        start = _resume(folder, config, model, optimizer, schedule, device)
+        run = Run.of(prepare(model, config), config)
+        start = _resume(folder, config, run, device)
         batches = training_batches(config, domains, seed=config.seed, steps=config.steps, part=(rank(), world_size()))
         workers = _loading_processes(device) if workers is None else workers
         loader = DataLoader(batches, batch_size=None, sampler=range(start, config.steps), num_workers=workers,
@@ -108,24 +120,32 @@ def train(
                    mininterval=0.5, disable=not (progress and is_writer()))  # fmt: skip
         with _telling_of_loaders(), recording(folder, start, tensorboard=tensorboard) as record:
             for step, batch in enumerate(bar, start):
-                losses = training_step(model, to_device(batch, device), config, step)
-                _refuse_divergence(model, losses, config, folder, step, batches)
-                line = log_line(step, schedule.get_last_lr()[0], losses)
+                line = _take_step(run, to_device(batch, device), config, folder, step, batches)
                 record(line)
-                optimizer.step()
-                schedule.step()
                 show(bar, line, config.batch_per_domain * len(config.sources))
                 if on_log is not None:
                     on_log(line)
                 if step + 1 == config.steps or (step + 1) % config.checkpoint_every == 0:
-                    _refuse_insane(model, config, folder, step)
+                    _refuse_insane(run.model, config, folder, step)
                     if step + 1 < config.steps and is_writer():
-                        _save_state(folder, config, model, optimizer, schedule, step + 1)
+                        _save_state(folder, config, run, step + 1)
     if is_writer():
-        save_checkpoint(folder / CHECKPOINT, model, config)
+        save_checkpoint(folder / CHECKPOINT, run.model, config)
         (folder / STATE).unlink(missing_ok=True)
     wait_for_all()
     return folder / CHECKPOINT
+
+
+def _take_step(
+    run: Run, batch: Any, config: TrainingConfig, folder: Path, step: int, batches: MultiDomainBatches
+) -> Line:
+    """Move the weights by one step; its line of the log."""
+    losses = training_step(run.model, batch, config, step)
+    _refuse_divergence(run.model, losses, config, folder, step, batches)
+    line = log_line(step, run.schedule.get_last_lr()[0], losses)
+    run.optimizer.step()
+    run.schedule.step()
+    return line
 
 
 def training_step(model: nn.Module, batch: Any, config: TrainingConfig, step: int) -> Losses:
@@ -188,7 +208,7 @@ def _refuse_other(path: Path, found: TrainingConfig, wanted: TrainingConfig) -> 
         )
 
 
-def _resume(folder: Path, config: TrainingConfig, model, optimizer, schedule, device: torch.device) -> int:
+def _resume(folder: Path, config: TrainingConfig, run: Run, device: torch.device) -> int:
     """Take up the last saved state, if there is one; the step to go on with."""
     path = folder / STATE
     start = 0
@@ -198,9 +218,8 @@ def _resume(folder: Path, config: TrainingConfig, model, optimizer, schedule, de
             found = TrainingConfig.from_json(state["config"])
         _refuse_other(path, found, config)
         with _resumable(path):
-            model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
-            schedule.load_state_dict(state["schedule"])
+            for name, part in run._asdict().items():
+                part.load_state_dict(state[name])
             start = int(state["step"])
     if is_writer():
         _tidy(folder, start)
@@ -231,9 +250,9 @@ def _resumable(path: Path) -> Iterator[None]:
         raise InputError(f"cannot resume from {path} ({reason}); remove it to start this run anew") from error
 
 
-def _save_state(folder: Path, config: TrainingConfig, model, optimizer, schedule, step: int) -> None:
-    state = {"config": config.to_json(), "step": step, "model": model.state_dict(),
-             "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}  # fmt: skip
+def _save_state(folder: Path, config: TrainingConfig, run: Run, step: int) -> None:
+    parts = {name: part.state_dict() for name, part in run._asdict().items()}
+    state = {"config": config.to_json(), "step": step, **parts}
     buffer = io.BytesIO()
     torch.save(state, buffer)
     with written_whole(folder / STATE) as beside:  # as bytes, for torch has errors of its own for a full disk

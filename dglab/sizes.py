@@ -1,0 +1,20 @@
+"""Bringing images, and what networks make of them, to another size."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Images or logits N x C x H' x W' at another size (H, W), bilinear and antialiased; no copy if it is theirs."""
+    if maps.shape[-2:] == tuple(size):
+        return maps
+    return F.interpolate(maps, tuple(size), mode="bilinear", antialias=True, align_corners=False)
+
+
+def together(images: Sequence[Tensor], device: torch.device | str) -> Tensor:
+    """uint8 images 3 x H x W as one batch of floats in [0, 1], those of another size brought to the first one's."""
+    floats = [image[None].to(device).float() / 255 for image in images]
+    return torch.cat([resized(image, floats[0].shape[-2:]) for image in floats])  # M x 3 x H x W
