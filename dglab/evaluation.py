@@ -120,7 +120,12 @@ def batches_in_order(
 
 
 def image_batches(
-    dataset: Dataset, most: int, device: torch.device | str, order: Sequence[int] | None = None
+    dataset: Dataset,
+    most: int,
+    device: torch.device | str,
+    order: Sequence[int] | None = None,
+    *,
+    resize: bool = False,
 ) -> Iterator[Tensor]:
     """A data set's images, N x 3 x H x W in [0, 1]: up to ``most`` successive ones of one size at a time.
 
@@ -129,11 +134,12 @@ def image_batches(
         most: images in a batch.
         device: where they go.
         order: of the indices; None takes the data set's own.
+        resize: bring those of another size to the first one's, rather than begin another batch.
     """
     batch: list[Tensor] = []
     for index in order if order is not None else range(len(dataset)):
         image = dataset[index][0]
-        if batch and (len(batch) == most or image.shape != batch[0].shape):
+        if batch and (len(batch) == most or (image.shape != batch[0].shape and not resize)):
             yield together(batch, device)
             batch = []
         batch.append(image)

@@ -244,6 +244,10 @@ def test_selection_accuracy_by_hand(lab, frames):
 def test_image_batches_are_cut_where_sizes_change():
     sizes = [(4, 6)] * 3 + [(5, 6)] + [(4, 6)] * 2
     images = [(torch.full((3, *size), i, dtype=torch.uint8), None) for i, size in enumerate(sizes)]
+    assert [tuple(batch.shape) for batch in image_batches(images, 4, "cpu", resize=True)] == [
+        (4, 3, 4, 6),
+        (2, 3, 4, 6),
+    ]
     batches = list(image_batches(images, 2, "cpu"))
     assert [len(b) for b in batches] == [2, 1, 1, 2]
     found = torch.cat([b[:, 0, 0, 0] for b in batches])
