@@ -5,6 +5,7 @@ import json
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -49,7 +50,7 @@ DataOption = Annotated[
 ]  # resolved, so that a folder called streets is not taken for the embedded ones
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 CheckpointOption = Annotated[Path, typer.Option(help="last.safetensors of a finished run")]
-PresetOption = Annotated[str, typer.Option(help="quick, standard or paper; see dglab presets")]
+PresetOption = Annotated[str, typer.Option(help="tiny, quick, standard or paper; see dglab presets")]
 JsonOption = Annotated[
     Path | None, typer.Option("--json", help="write the record to this file", callback=_writable(folder=False))
 ]
@@ -177,7 +178,9 @@ def train(
                           tensorboard=find_spec("tensorboard") is not None)  # fmt: skip
         except KeyboardInterrupt:
             if is_writer():
-                typer.echo(f"interrupted; --resume goes on from the last saved state in {out}", err=True)
+                saved = (out / STATE).exists()
+                how = f"goes on from the last saved state in {out}" if saved else "begins anew: no state was saved yet"
+                typer.echo(f"interrupted; --resume {how}", err=True)
             raise typer.Exit(130) from None  # what a shell reports of a program that Ctrl-C has ended
         if is_writer():
             typer.echo(f"trained: {trained}")
@@ -370,6 +373,7 @@ def doctor() -> None:
 def main() -> None:
     """Run the command line."""
     keep_freed_memory()
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # without the line of code it is from
     try:
         app()
     except InputError as error:

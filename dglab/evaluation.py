@@ -106,11 +106,17 @@ def batches_in_order(
         order: of the indices.
 
     Raises:
-        InputError: if the images of one batch differ in size, without ``resize``.
+        InputError: if a label differs in size from its image, or, without ``resize``, the images of one batch do.
     """
     for start in range(0, len(order), batch_size):
         indices = list(order[start : start + batch_size])
         images, labels = zip(*(dataset[i] for i in indices), strict=True)
+        for index, image, label in zip(indices, images, labels, strict=True):
+            if image.shape[-2:] != label.shape:
+                raise InputError(
+                    f"image {index} is {tuple(image.shape)} and its label {tuple(label.shape)}; expected 3 x H x W and "
+                    "H x W of one size"
+                )
         if len({image.shape for image in images}) > 1 and not resize:
             raise InputError(
                 f"a test batch holds images of sizes {sorted({tuple(i.shape[-2:]) for i in images})}; "
@@ -170,7 +176,8 @@ def evaluate(
         after_batch: called with the indices of each batch once it is predicted, to look at the predictor's state.
 
     Raises:
-        InputError: for an empty data set, a batch size below 1, or, without ``resize``, a batch of unlike sizes.
+        InputError: for an empty data set, one without a labelled pixel, a label or logits of another size than the
+            image, a batch size below 1, or, without ``resize``, a batch of unlike sizes.
     """
     if batch_size < 1:
         raise InputError(f"the batch size is {batch_size}; expected 1 or more")
@@ -181,10 +188,20 @@ def evaluate(
     for images, labels, indices in batches_in_order(dataset, order, batch_size, device, resize=resize):
         with torch.no_grad():
             logits = logits_of(predictor(images))
+        if logits.shape[-2:] != images.shape[-2:]:
+            raise InputError(
+                f"the logits are {tuple(logits.shape)} for images of {tuple(images.shape)}; the predictor must return "
+                "them at the size of its images: upsample them in it"
+            )
         for of_one, label in zip(logits.split(1), labels, strict=True):  # 1 x 19 x H x W, H x W
-            matrix.update((resized(of_one, label.shape) if resize else of_one).argmax(1), label[None])
+            matrix.update(resized(of_one, label.shape).argmax(1), label[None])
         if after_batch is not None:
             after_batch(indices)
+    if not matrix.counts.any():
+        raise InputError(
+            f"none of the {len(dataset)} images has a labelled pixel, so nothing can be scored; labels are trainIds "
+            "0-18, and 255 counts as unlabelled"
+        )
     return matrix
 
 

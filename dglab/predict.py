@@ -16,7 +16,8 @@ from dglab.classes import colorize
 from dglab.errors import InputError
 from dglab.files import read_image
 from dglab.models import logits_of
-from dglab.testtime.methods import BANK_POLICIES, TestConfig, build_predictor
+from dglab.sizes import resized, together
+from dglab.testtime.methods import TestConfig, build_predictor
 from dglab.training.checkpoints import written_whole
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -57,7 +58,9 @@ def predict_folder(model: nn.Module, images: Path, out: Path, test: TestConfig, 
         model: the trained network.
         images: folder of jpg and png files.
         out: gets ``labels/<stem>.png`` (single-channel trainIds) and ``overlays/<stem>.png``.
-        test: the test-time method. TN takes M consecutive images at a time; a bank takes them as they come.
+        test: the test-time method. TN takes M consecutive images at a time, brought to the size of the first; a bank
+            takes them as they come, and brings those it keeps to the size of the current one. Every prediction has the
+            size of its image.
         device: where the model is.
 
     Returns:
@@ -65,27 +68,20 @@ def predict_folder(model: nn.Module, images: Path, out: Path, test: TestConfig, 
 
     Raises:
         InputError: before anything is written, for a method that a folder of images does not serve, and for images
-            that cannot be read or normalized together.
+            that cannot be read.
     """
     check_method(test)
     folder = list_images(images)
-    joint = test.method in BANK_POLICIES and test.statistics != "cached"
-    together = joint or (test.batch_size or 1) > 1
-    if together and len(set(folder.sizes)) > 1:
-        raise InputError(
-            f"{images} holds images of sizes {sorted(set(folder.sizes))} (H, W), and {test.method} normalizes several "
-            "together; use one size, or --statistics cached with a bank, or --method bn or tn with --batch-size 1"
-        )
     size = test.batch_size or 1
-    predictor = build_predictor(
-        test, model, target_batches=lambda: _batches(folder, 16 if len(set(folder.sizes)) == 1 else 1, device)
-    )
+    at_a_time = 16 if len(set(folder.sizes)) == 1 else 1  # AdaBN sees every image at its own size
+    predictor = build_predictor(test, model, target_batches=lambda: _batches(folder, at_a_time, device), resize=True)
     with tqdm(total=len(folder.paths), desc=f"predicting ({test.method})", leave=False) as bar:
         for start, batch in enumerate(_batches(folder, size, device)):
             with torch.no_grad():
-                labels = logits_of(predictor(batch)).argmax(1).byte().cpu().numpy()  # M x H x W
-            for path, label in zip(folder.paths[start * size :], labels, strict=False):
-                _write(out, path, label)
+                logits = logits_of(predictor(batch))  # M x 19 x H x W
+            for number, of_one in enumerate(logits.split(1), start * size):
+                label = resized(of_one, folder.sizes[number]).argmax(1)[0]
+                _write(out, folder.paths[number], label.byte().cpu().numpy())
                 bar.update()
     return len(folder.paths)
 
@@ -102,7 +98,7 @@ def check_method(test: TestConfig) -> None:
 def _batches(folder: Folder, size: int, device: str) -> Iterator[Tensor]:
     for start in range(0, len(folder.paths), size):
         pictures = [read_image(path) for path in folder.paths[start : start + size]]
-        yield torch.stack([torch.from_numpy(p).permute(2, 0, 1) for p in pictures]).to(device).float() / 255
+        yield together([torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures], device)
 
 
 def _write(out: Path, path: Path, label: np.ndarray) -> None:

@@ -11,7 +11,8 @@ def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Images or logits N x C x H' x W' at another size (H, W), bilinear and antialiased; no copy if it is theirs."""
     if maps.shape[-2:] == tuple(size):
         return maps
-    return F.interpolate(maps, tuple(size), mode="bilinear", antialias=True, align_corners=False)
+    wide = maps.to(torch.promote_types(maps.dtype, torch.float32))  # on a CPU, half precision cannot be resized
+    return F.interpolate(wide, tuple(size), mode="bilinear", antialias=True, align_corners=False).to(maps.dtype)
 
 
 def together(images: Sequence[Tensor], device: torch.device | str) -> Tensor:

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms import v2
 
+from dglab.bench.measure import peak_memory
 from dglab.data import InMemory, streets_domains
 from dglab.data.augmentation import training_augmentation
 from dglab.data.batches import MultiDomainBatches
@@ -22,7 +23,7 @@ from dglab.data.prepared import PreparedDataset
 from dglab.errors import InputError
 from dglab.experiments.presets import PRESETS
 from dglab.training import agg_backward, cross_entropy, mldg_backward, split_backward, train, trainer
-from dglab.training.distributed import processes, sum_over_processes
+from dglab.training.distributed import messages, processes, sum_over_processes
 from dglab.training.methods import split_images
 
 WORLD, ROWS = 3, 2  # processes, and images of each
@@ -85,6 +86,7 @@ def work(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD)
     own = slice(ROWS * rank, ROWS * (rank + 1))
     found = {case: outcome(*case, own) for case in CASES}
+    found |= {(method, "in parts"): outcome(method, "unequal", own, micro_batches=ROWS) for method in METHODS}
     found["sum"] = sum_over_processes([torch.full((2,), 10.0**rank), torch.tensor(rank), torch.tensor([[1.5]])])
     images = torch.arange(8.0).view(2, 4, 1, 1, 1).expand(2, 4, 3, 1, 1)
     halves = split_images((images, images[:, :, 0].long()), "half", torch.Generator().manual_seed(0))
@@ -111,6 +113,38 @@ def test_processes_equal_micro_batches(found, method, case):
     for a, b in zip(found[0][method, case][1], grads, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-14)
         assert torch.isfinite(a).all() and (a.any() or a.numel() == 2 or UNLABELLED[case] != ([], []))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_processes_with_micro_batches_equal_as_many_micro_batches(found, method):
+    losses, grads, _ = outcome(method, "unequal", micro_batches=WORLD * ROWS)
+    for of_one in found:
+        its_losses, its_grads, _ = of_one[method, "in parts"]
+        assert its_losses == pytest.approx(losses, rel=1e-12, nan_ok=method.startswith("agg"))
+        for a, b in zip(its_grads, grads, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-14)
+
+
+def test_a_group_holds_no_second_gradient():
+    """In a group of one, for memory that is counted; of 1 x 1 convolutions, whose parameters are most of it."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Conv2d(512, 512, 1) for _ in range(100)))  # four messages
+    copy_of_parameters = sum(p.nbytes for p in model.parameters())
+    ds, dg = ((torch.rand(1, 512, 1, 1), torch.randint(0, 19, (1, 1, 1))) for _ in range(2))
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        for method, most in (("agg", 1.4), ("mldg 1", 2.4), ("mldg 2", 3.6)):
+            model.zero_grad()
+            assert peak_memory(lambda: METHODS[method](model, ds, dg, 1), "cpu") < most * copy_of_parameters  # noqa: B023
+    finally:
+        dist.destroy_process_group()
+
+
+def test_messages_are_of_one_type_and_bounded():
+    sizes = [3, 2, 7, 1, 1]  # in 5 MiB
+    tensors = [torch.empty(size * 5 * 2**20, dtype=torch.uint8) for size in sizes]
+    tensors.insert(4, torch.empty(1))
+    assert [[t.nbytes // (5 * 2**20) for t in message] for message in messages(tensors)] == [[3, 2], [7], [1], [0], [1]]
 
 
 def test_the_loss_is_the_mean_over_all_labelled_pixels(found):

@@ -7,6 +7,7 @@ from torchvision.transforms.v2 import functional as F
 
 from dglab.errors import InputError
 from dglab.evaluation import AuthorsView, ConfusionMatrix, arrival_order, evaluate, find_view
+from dglab.sizes import resized
 
 
 def test_miou_of_a_hand_worked_example():
@@ -186,3 +187,29 @@ def test_the_authors_code_knows_five_domains():
         AuthorsView(striped("K"))
     with pytest.raises(InputError, match="unknown scores 'theirs'; expected ours or authors_code"):
         find_view("theirs")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_maps_of_every_precision_are_resized(dtype):
+    """torchvision's antialiased bilinear resizing is another caller's view of the same; a CPU has none for half."""
+    maps = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+    expected = F.resize(maps.double(), [5, 20], antialias=True)
+    found = resized(maps, (5, 20))
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), expected, rtol=torch.finfo(dtype).eps, atol=1e-6)
+    assert resized(maps, (8, 12)) is maps
+
+
+def test_evaluate_refuses_labels_and_logits_of_another_size():
+    image, label = torch.zeros(3, 8, 8, dtype=torch.uint8), torch.zeros(4, 4, dtype=torch.uint8)
+    for resize in (False, True):
+        with pytest.raises(InputError, match=r"image 0 is \(3, 8, 8\) and its label \(4, 4\)"):
+            evaluate(lambda x: torch.zeros(len(x), 19, 8, 8), [(image, label)], resize=resize)
+        with pytest.raises(InputError, match=r"logits are \(1, 19, 2, 2\) for images of \(1, 3, 4, 6\)"):
+            evaluate(lambda x: torch.zeros(len(x), 19, 2, 2), Set([(4, 6)]), resize=resize)
+
+
+def test_evaluate_refuses_a_set_without_a_label():
+    image, label = torch.zeros(3, 8, 8, dtype=torch.uint8), torch.full((8, 8), 255, dtype=torch.uint8)
+    with pytest.raises(InputError, match="none of the 2 images has a labelled pixel"):
+        evaluate(lambda x: torch.zeros(len(x), 19, 8, 8), [(image, label)] * 2)

@@ -634,9 +634,21 @@ def test_a_truncated_state_is_refused_and_its_remedy_works(interrupted, finished
     assert (interrupted / LOG).read_bytes() == (finished / LOG).read_bytes()
 
 
+def test_a_log_that_lost_lines_is_told_of_and_the_training_goes_on(interrupted, finished):
+    log = interrupted / LOG
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[1:]))
+    with pytest.warns(UserWarning, match=f"{LOG} has 1 lines of the 2 steps until .*{STATE}; the training goes on"):
+        run(interrupted, dataclasses.replace(CONFIG, checkpoint_every=1))
+    assert [line["step"] for line in map(json.loads, log.read_text().splitlines())] == [1, 2, 3]
+    weights = [safetensors.torch.load_file(folder / CHECKPOINT) for folder in (interrupted, finished)]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
 def test_a_state_with_code_in_it_is_refused_and_the_code_does_not_run(interrupted):
     trace = interrupted / "executed"
     torch.save({"config": "", "step": Code(trace)}, interrupted / STATE)
+    with pytest.raises(InputError, match="no file of tensors and numbers alone"):
+        run(interrupted, dataclasses.replace(CONFIG, checkpoint_every=1))
     refuses_to_resume(interrupted)
     (interrupted / STATE).write_bytes(pickle.dumps(Code(trace), protocol=2))
     refuses_to_resume(interrupted)
@@ -776,7 +788,9 @@ def test_images_without_a_label_train_nothing_and_stop_nothing(tmp_path):
     blank = Domain("G", "blank", Unlabelled(), Unlabelled())
     for sources, totals in ((("G",), [0, 0]), (("G", "S"), None)):
         config = dataclasses.replace(CONFIG, method="agg", sources=sources, steps=2)
-        train(config, {**domains(), "G": blank}, tmp_path / str(len(sources)), progress=False)
+        warns = pytest.warns(UserWarning, match="without a labelled pixel.*labels of G")
+        with warns if totals else contextlib.nullcontext():
+            train(config, {**domains(), "G": blank}, tmp_path / str(len(sources)), progress=False)
         lines = log(tmp_path / str(len(sources)))
         assert [line["total"] for line in lines] == totals if totals else all(line["total"] > 0 for line in lines)
 

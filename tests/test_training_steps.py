@@ -1,6 +1,7 @@
 """AGG, split and MLDG against explicitly built references in float64."""
 
 import copy
+import functools
 import math
 
 import pytest
@@ -239,11 +240,11 @@ def test_memory():
 
 
 def test_how_often_the_parameters_are_held():
-    """Where they are most of the memory: the gradient, and one copy more, whatever the order."""
+    """Where they are most of the memory: the gradient, and one copy more; order 2 in parts, two."""
     torch.manual_seed(0)
     model = nn.Sequential(*(nn.Conv2d(256, 256, 1) for _ in range(16)))
     copy_of_parameters = sum(p.nbytes for p in model.parameters())
-    batches = [(torch.rand(1, 256, 2, 2), torch.randint(0, 19, (1, 2, 2))) for _ in range(2)]
+    batches = [(torch.rand(2, 256, 2, 2), torch.randint(0, 19, (2, 2, 2))) for _ in range(2)]
 
     def copies(step):
         model.zero_grad()  # so that what a step frees of the last one's is not counted
@@ -252,8 +253,14 @@ def test_how_often_the_parameters_are_held():
     one = 1.2  # and the gradient of one layer, and activations
     assert copies(lambda: agg_backward(model, cross_entropy, batches[0])) < one
     assert copies(lambda: split_backward(model, cross_entropy, *batches)) < one
-    for options in ({"order": 1}, {"order": 1, "alpha": 0.5}, {"order": 2}):
-        assert 2 <= copies(lambda: mldg_backward(model, cross_entropy, *batches, 0.1, **options)) < 1 + one  # noqa: B023
+    for options, most in (
+        ({"order": 1}, 1 + one),
+        ({"order": 1, "alpha": 0.5}, 1 + one),
+        ({"order": 1, "micro_batches": 2}, 1 + one),
+        ({"order": 2}, 1 + one),
+        ({"order": 2, "micro_batches": 2}, 2 + one),
+    ):
+        assert 2 <= copies(functools.partial(mldg_backward, model, cross_entropy, *batches, 0.1, **options)) < most
 
 
 def test_without_an_inner_step_mldg_is_split(net):
@@ -329,3 +336,22 @@ def test_under_autocast_the_meta_test_pass_sees_the_inner_step(net):
     moved = dg(20.0, 2) - dg(0.0, 2)
     assert abs(moved) > 0.02
     assert dg(20.0, 1) - dg(0.0, 1) == pytest.approx(moved, rel=0.1)
+
+
+def test_under_autocast_parts_that_run_again_see_theta_and_not_the_inner_step(net):
+    net = net.float().eval()  # so that parts are normalized as the whole is
+    train, test = batch(1, dtype=torch.float32), batch(2, dtype=torch.float32)
+    grads = []
+    for micro_batches in (1, 2):
+        with torch.autocast("cpu", torch.bfloat16):
+            mldg_backward(net, cross_entropy, train, test, 5.0, order=2, micro_batches=micro_batches)
+        grads.append(torch.cat([p.grad.flatten() for p in net.parameters() if p.requires_grad]))
+    assert (grads[1] - grads[0]).norm() < 0.05 * grads[0].norm()
+
+
+def test_order_2_of_a_compiled_network_is_refused(net):
+    compiled_inside = copy.deepcopy(net)
+    compiled_inside.bn.compile(backend="eager")
+    for model, name in ((torch.compile(net, backend="eager"), "the model"), (compiled_inside, "bn")):
+        with pytest.raises(InputError, match=f"{name} is compiled; pass the model as it was"):
+            mldg_backward(model, cross_entropy, batch(1), batch(2), 0.1, order=2)

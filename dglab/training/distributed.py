@@ -1,8 +1,9 @@
 """Training on several processes: which one this is, and sums over all of them.
 
 Torch's ``DistributedDataParallel`` averages gradients during ``loss.backward()`` and has nothing for
-``torch.autograd.grad``, which MLDG's inner step needs. So gradients are summed in plain sight, by
-:func:`sum_over_processes`. Outside of a process group every function here is that of a group of one.
+a gradient that is needed in the midst of a step, as MLDG's inner step needs its own. So gradients are summed in plain
+sight, by :func:`sum_over_processes` and :func:`sum_in_place`. Outside of a process group every function here is that of
+a group of one.
 """
 
 import os
@@ -16,6 +17,7 @@ from torch import Tensor
 from dglab.errors import InputError
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
+MESSAGE_BYTES = 25 * 2**20
 
 
 @contextmanager
@@ -79,18 +81,42 @@ def wait_for_all() -> None:
 def sum_over_processes(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Each tensor summed over all processes; in a group of one, the tensors themselves.
 
-    Every process gets the same bits. All tensors of one type travel as one message, for many small ones are slow.
-
     Args:
         tensors: of the same shapes and types, in the same order, in every process.
     """
-    summed = list(tensors)
     if not grouped():
-        return summed
-    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
-        places = [i for i, tensor in enumerate(tensors) if tensor.dtype == dtype]
-        message = torch.cat([tensors[i].detach().reshape(-1) for i in places])
-        dist.all_reduce(message)
-        for i, part in zip(places, message.split([tensors[i].numel() for i in places]), strict=True):
-            summed[i] = part.view_as(tensors[i])
+        return list(tensors)
+    summed = [tensor.detach().clone() for tensor in tensors]
+    sum_in_place(summed)
     return summed
+
+
+def sum_in_place(tensors: Sequence[Tensor]) -> None:
+    """As :func:`sum_over_processes`, into the tensors themselves, each of which has memory of its own.
+
+    Every process gets the same bits. Tensors travel together, for many small messages are slow; but not all at once,
+    for a message is a copy.
+    """
+    if grouped():
+        for message in messages(tensors):
+            _send(message)
+
+
+def _send(message: Sequence[Tensor]) -> None:
+    together = torch.cat([tensor.reshape(-1) for tensor in message])
+    dist.all_reduce(together)
+    for tensor, part in zip(message, together.split([tensor.numel() for tensor in message]), strict=True):
+        tensor.copy_(part.view_as(tensor))
+
+
+def messages(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Successive tensors of one type, as many as fit into 25 MiB (as in torch's DistributedDataParallel), or one."""
+    message: list[Tensor] = []
+    for tensor in tensors:
+        full = sum(part.nbytes for part in message) + tensor.nbytes > MESSAGE_BYTES
+        if message and (full or tensor.dtype != message[0].dtype):
+            yield message
+            message = []
+        message.append(tensor)
+    if message:
+        yield message

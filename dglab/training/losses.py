@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from dglab.classes import IGNORED
 from dglab.errors import InputError
 from dglab.models import logits_of
-from dglab.training.distributed import sum_over_processes
+from dglab.training.distributed import sum_in_place, sum_over_processes
 
 Batch = tuple[Tensor, Tensor]  # images N x 3 x H x W, labels N x H x W
 Parts = Sequence[tuple[Batch, float]]  # of a batch, each with its share of the labelled pixels: from shares_of
@@ -131,10 +131,11 @@ def take_gradient(theta: Sequence[Tensor]) -> list[Tensor]:
 
 def complete(theta: Sequence[Tensor], *losses: Tensor) -> list[float]:
     """Make ``.grad`` and the losses, so far this process's, those of the whole batch: the same in every process."""
-    summed = sum_over_processes([*losses, *take_gradient(theta)])
-    for parameter, gradient in zip(theta, summed[len(losses) :], strict=True):
-        parameter.grad = gradient
-    return [loss.item() for loss in summed[: len(losses)]]
+    grad = take_gradient(theta)
+    sum_in_place([*losses, *grad])
+    for parameter, g in zip(theta, grad, strict=True):
+        parameter.grad = g
+    return [loss.item() for loss in losses]
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:

@@ -9,7 +9,7 @@ from torch.autograd.graph import get_gradient_edge
 
 from dglab.batchnorm import batchnorm_layers
 from dglab.errors import InputError
-from dglab.training.distributed import sum_over_processes
+from dglab.training.distributed import sum_in_place, sum_over_processes
 from dglab.training.losses import (
     Batch,
     Losses,
@@ -60,15 +60,18 @@ def mldg_backward(
             ``"both"`` or ``"none"``.
         micro_batches: run each of the two batches in that many successive parts, see
             :func:`dglab.training.agg.agg_backward`; process groups, too. The inner step is that of the whole meta-train
-            batch, the same in every process. Order 2 then runs meta-train's parts forward twice.
+            batch, the same in every process. Order 2 then runs meta-train's parts forward twice, and holds one more
+            copy of the parameters.
 
     Returns:
         ``ds`` = L_ds, ``dg`` = L_dg, ``total`` = L_dg + alpha * L_ds.
 
     Raises:
-        InputError: for another order or another name in ``running_stats``.
+        InputError: for another order or another name in ``running_stats``, or for order 2 of a compiled model.
     """
     check_variant(order, running_stats)
+    if order == 2:
+        check_uncompiled(model)
     theta = trainable(model)
     ds, dg = shares_of(meta_train, micro_batches), shares_of(meta_test, micro_batches)
     clear_gradient(theta)
@@ -87,7 +90,17 @@ def first_order(
     alpha: float,
     moves: tuple[bool, bool],
 ) -> list[float]:
-    """Eq. 3-6 with theta' = theta - a constant: the gradient of L_dg at theta' is added to alpha grad L_ds."""
+    """Eq. 3-6 with theta' = theta - a constant: the gradient of L_dg at theta' is added to alpha grad L_ds.
+
+    Args:
+        model, loss_fn, inner_lr, alpha: as in :func:`mldg_backward`.
+        ds, dg: the meta-train and the meta-test batch in parts.
+        theta: the model's parameters, their ``.grad`` empty.
+        moves: whether each of the two passes moves the running statistics.
+
+    Returns:
+        L_ds and L_dg.
+    """
     with running_statistics(model, move=moves[0]):
         loss_ds = add_gradient(model, loss_fn, ds, theta)  # Eq. 3
     own = take_gradient(theta)
@@ -108,12 +121,16 @@ def second_order(
     alpha: float,
     moves: tuple[bool, bool],
 ) -> list[float]:
-    """Eq. 3-6 through the inner step: dtheta'/dtheta = 1 - inner_lr H, H the Hessian of L_ds at theta."""
+    """Eq. 3-6 through the inner step: dtheta'/dtheta = 1 - inner_lr H, H the Hessian of L_ds at theta.
+
+    Args and returns as :func:`first_order`.
+    """
     with running_statistics(model, move=moves[0]):
         loss_ds, grad_ds, back_through = curved_loss(model, loss_fn, ds, theta, inner_lr, alpha)  # Eq. 3
     with inner_step(theta, grad_ds, inner_lr), running_statistics(model, move=moves[1]):  # Eq. 4
         loss_dg = add_gradient(model, loss_fn, dg, theta)  # Eq. 5
-    v = sum_over_processes(take_gradient(theta))  # the gradient of L_dg at theta'
+    v = take_gradient(theta)
+    sum_in_place(v)  # the gradient of L_dg at theta'
     loss_ds, loss_dg, *rest = sum_over_processes([loss_ds, loss_dg, *back_through(v)])
     for parameter, g, r in zip(theta, v, rest, strict=True):
         parameter.grad = g.add_(r)  # Eq. 6: r is alpha grad L_ds - inner_lr H v
@@ -128,6 +145,16 @@ def check_variant(order: int, running_stats: str) -> None:
         raise InputError(f"running_stats is {running_stats!r}; expected one of {', '.join(RUNNING_STATS)}")
 
 
+def check_uncompiled(model: nn.Module) -> None:
+    """Refuse a model that cannot be differentiated twice because torch has compiled it or a part of it."""
+    for name, module in model.named_modules():
+        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+            raise InputError(
+                f"order 2 differentiates twice, which compiled modules cannot, and {name or 'the model'} is compiled; "
+                "pass the model as it was before torch.compile, or order=1"
+            )
+
+
 def curved_loss(
     model: nn.Module,
     loss_fn: LossFunction,
@@ -136,11 +163,11 @@ def curved_loss(
     inner_lr: float,
     alpha: float,
 ) -> tuple[Tensor, list[Tensor], Callable[[Sequence[Tensor]], list[Tensor]]]:
-    """This process's part of a batch's loss L, the gradient of all of L, and the way back through both.
+    """This process's part of a batch's loss L, the gradient of all of L, and the way back through both (Eq. 6).
 
     The way back is a function of a constant v, with H the Hessian of this process's part of L: alpha grad L - inner_lr
     H v, which is the gradient of alpha L + (- inner_lr grad L) . v, so that H itself, theta by theta, is never built.
-    It can be called once.
+    It can be called once, as its graph is freed on the way.
 
     A batch in one part keeps its graph for it. Several parts would have to keep all of theirs, and memory is what they
     are there to save: they run forward again, with the same dropout, and without moving the running statistics twice.
@@ -157,7 +184,7 @@ def curved_loss(
         total = [torch.zeros_like(p) for p in theta]
         with replayed(), running_statistics(model, move=False):
             for part in parts:
-                _, back_through = differentiate(loss_of(model, loss_fn, *part), theta, inner_lr, alpha)
+                back_through = differentiate(loss_of(model, loss_fn, *part), theta, inner_lr, alpha)[1]
                 for whole, own in zip(total, back_through(v), strict=True):
                     whole += own
         return total
@@ -184,16 +211,20 @@ def differentiate(
 
 @contextmanager
 def inner_step(theta: Sequence[nn.Parameter], grad: list[Tensor], inner_lr: float) -> Iterator[None]:
-    """Inside, theta' = theta - inner_lr * grad (Eq. 4); after it, theta bit for bit. The list ``grad`` is emptied.
+    """Inside, theta' = theta - inner_lr * grad (Eq. 4); after it, theta bit for bit.
 
     The numbers behind each parameter are exchanged for others, not written to: adding back what was subtracted would
     round, and autograd, which keeps theta for the second order, refuses a parameter that was written to since.
+
+    Args:
+        theta: the parameters.
+        grad: the gradient of L_ds for each of them; the list is emptied.
+        inner_lr: eta.
     """
     originals = [parameter.data for parameter in theta]
     try:
-        for parameter, g in zip(theta, grad, strict=True):
-            parameter.data = torch.sub(parameter.data, g, alpha=inner_lr)
-        grad.clear()  # whoever made them need not keep them in memory
+        for parameter in reversed(theta):  # grad.pop() gives the last one, and frees it when it is used
+            parameter.data = torch.sub(parameter.data, grad.pop(), alpha=inner_lr)
         torch.clear_autocast_cache()  # it would go on with half-precision copies of theta
         yield
     finally:

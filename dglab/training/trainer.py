@@ -4,6 +4,7 @@ import io
 import math
 import os
 import pickle
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -141,6 +142,12 @@ def _take_step(
 ) -> Line:
     """Move the weights by one step; its line of the log."""
     losses = training_step(run.model, batch, config, step)
+    if losses.total == 0:  # which no logits give
+        warnings.warn(
+            f"there are batches without a labelled pixel, from which nothing is learned: look at the labels of "
+            f"{', '.join(config.sources)} (trainIds 0-18; 255 is unlabelled)",
+            stacklevel=2,
+        )
     _refuse_divergence(run.model, losses, config, folder, step, batches)
     line = log_line(step, run.schedule.get_last_lr()[0], losses)
     run.optimizer.step()
@@ -230,6 +237,12 @@ def _tidy(folder: Path, start: int) -> None:
     """Remove what a kill may have left: lines of steps that are trained again, and files half written."""
     log = folder / LOG
     kept = log.read_text().splitlines(keepends=True)[:start] if log.exists() else []
+    if len(kept) < start:  # not a kill's doing, for the log is on the disk before the state is
+        warnings.warn(
+            f"{log} has {len(kept)} lines of the {start} steps until {folder / STATE}; the training goes on, and the "
+            "log stays without the others",
+            stacklevel=2,
+        )
     with written_whole(log) as beside:
         beside.write_text("".join(kept))
     for name in (CHECKPOINT, STATE, LOG):
@@ -246,11 +259,15 @@ def _resumable(path: Path) -> Iterator[None]:
         pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, ValueError, TypeError, AttributeError
     ) as error:  # fmt: skip
         unpickling = isinstance(error, pickle.UnpicklingError)  # torch's words advise to run the code in the file
-        reason = str(error).splitlines()[0] if str(error) and not unpickling else type(error).__name__
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if unpickling:
+            reason = "it is no file of tensors and numbers alone, and no other is read"
         raise InputError(f"cannot resume from {path} ({reason}); remove it to start this run anew") from error
 
 
 def _save_state(folder: Path, config: TrainingConfig, run: Run, step: int) -> None:
+    with writing(folder / LOG), open(folder / LOG, "rb+") as log:
+        os.fsync(log.fileno())  # so that a state never is ahead of the log, whatever the power does
     parts = {name: part.state_dict() for name, part in run._asdict().items()}
     state = {"config": config.to_json(), "step": step, **parts}
     buffer = io.BytesIO()
