@@ -4,8 +4,10 @@ import dataclasses
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -248,7 +250,7 @@ def test_a_step_names_the_images_of_all_its_parts(domains, tmp_path):
 
 
 SCRIPT = """
-import dataclasses, os, signal
+import dataclasses, os, pathlib, signal, time
 import torch
 from dglab.cli import main
 from dglab.experiments.presets import PRESETS
@@ -263,6 +265,9 @@ original = trainer.training_step
 def training_step(model, batch, config, step):
     if os.environ["RANK"] == "1" and str(step) == os.environ["DIES_AT"]:
         os.kill(os.getpid(), signal.SIGKILL)
+    if str(step) == os.environ["WAITS_AT"]:
+        pathlib.Path(os.environ["MARKS"], os.environ["RANK"]).touch()
+        time.sleep(100)
     return original(model, batch, config, step)
 
 trainer.training_step = training_step
@@ -271,12 +276,40 @@ main()
 STEPS = 5
 
 
-def torchrun(folder, script, *options, dies_at=""):
+def torchrun(folder, script, *options, dies_at="", marks=None):
+    """Two processes that train; one dies before step ``dies_at``, or Ctrl-C comes when both have left their marks."""
     arguments = ["train", "--preset", "tiny", "--method", "mldg", "--order", "2", "--task", "G+S->C",
                  "--steps", str(STEPS), "--device", "cpu", "--out", str(folder), *options]  # fmt: skip
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "DIES_AT": dies_at}
-    return subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=300)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "DIES_AT": dies_at,
+                   "WAITS_AT": "3" if marks else "", "MARKS": str(marks)}  # fmt: skip
+    run = subprocess.Popen([*command, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           text=True, start_new_session=True)  # fmt: skip
+    try:
+        if marks:
+            deadline = time.monotonic() + 200
+            while len(list(marks.iterdir())) < 2 and run.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.1)
+            os.killpg(run.pid, signal.SIGINT)  # as a terminal sends it: to torchrun and to those it has started
+        out, err = run.communicate(timeout=300)
+    except BaseException:
+        os.killpg(run.pid, signal.SIGKILL)
+        raise
+    return subprocess.CompletedProcess(run.args, run.returncode, out, err)
+
+
+def test_ctrl_c_ends_all_processes_and_the_run_goes_on(tmp_path):
+    script, folder, marks = tmp_path / "script.py", tmp_path / "run", tmp_path / "marks"
+    script.write_text(SCRIPT)
+    marks.mkdir()
+    stopped = torchrun(folder, script, marks=marks)
+    assert stopped.returncode != 0 and len(list(marks.iterdir())) == 2
+    assert stopped.stderr.count("interrupted; --resume goes on from the last saved state") == 1  # one process speaks
+    assert {path.name for path in folder.iterdir()} - {"tensorboard"} == {trainer.STATE, trainer.LOG}
+    assert torchrun(folder, script, "--resume").returncode == 0
+    assert torchrun(tmp_path / "whole", script).returncode == 0
+    for name in (trainer.CHECKPOINT, trainer.LOG):
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_a_worker_dies_and_the_run_goes_on(tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 """How a step is executed: memory layout, recomputation, compilation, and whose images BatchNorm averages over.
 
-But for the last, none of it changes what a step computes, up to rounding.
+But for the last, none of it changes what a step computes, up to rounding. (Compiled code draws its dropout otherwise.)
 """
 
 import itertools
