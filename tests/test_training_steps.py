@@ -13,6 +13,7 @@ from dglab.bench.measure import peak_memory, random_images
 from dglab.errors import InputError
 from dglab.models import build_model
 from dglab.training import agg_backward, cross_entropy, mldg_backward, split_backward
+from dglab.training.mldg import remember_randomness
 
 
 class Net(nn.Module):
@@ -347,6 +348,11 @@ def test_under_autocast_parts_that_run_again_see_theta_and_not_the_inner_step(ne
             mldg_backward(net, cross_entropy, train, test, 5.0, order=2, micro_batches=micro_batches)
         grads.append(torch.cat([p.grad.flatten() for p in net.parameters() if p.requires_grad]))
     assert (grads[1] - grads[0]).norm() < 0.05 * grads[0].norm()
+
+
+def test_dropout_that_cannot_be_repeated_is_refused():
+    with pytest.raises(InputError, match="not on mps; use micro_batches=1"):
+        remember_randomness(torch.device("mps"))
 
 
 def test_order_2_of_a_compiled_network_is_refused(net):

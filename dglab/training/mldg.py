@@ -254,7 +254,16 @@ def running_statistics(module: nn.Module, *, move: bool) -> Iterator[None]:
 
 
 def remember_randomness(device: torch.device) -> Callable[[], AbstractContextManager[None]]:
-    """The random state of now, to be returned to: inside what is returned, the same numbers are drawn again."""
+    """The random state of now, to be returned to: inside what is returned, the same numbers are drawn again.
+
+    Raises:
+        InputError: on a device whose random state is not known here.
+    """
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(
+            f"order 2 in parts repeats its dropout, which goes on cpu and cuda, not on {device.type}; use "
+            "micro_batches=1, or order=1"
+        )
     on_gpu = device.type == "cuda"
     state, gpu_state = torch.get_rng_state(), torch.cuda.get_rng_state(device) if on_gpu else None
 
