@@ -309,6 +309,17 @@ def test_observed_images_fill_the_bank_without_prediction(model):
     assert a.selected == b.selected
 
 
+@pytest.mark.parametrize("statistics", ["joint", "cached"])
+def test_a_bank_goes_in_and_out_of_inference_mode(model, statistics):
+    usual, alternating = (ImageBank(model, neighbors=2, capacity=3, statistics=statistics) for _ in range(2))
+    for number, image in enumerate(images(8).split(1)):
+        expected = usual(image)
+        with torch.inference_mode(number % 3 != 1):
+            assert torch.equal(alternating(image.clone()), expected)
+        assert alternating.selected == usual.selected and alternating.distances == usual.distances
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+
+
 def test_output_keeps_the_models_form_for_the_current_image_only(model):
     class Wrapped(nn.Module):
         def __init__(self, form):

@@ -334,14 +334,16 @@ class ImageBank(Predictor):
         self._check_given(images)
         domains = self._domains_of(domain, len(images))
         outcomes = []
-        for start in range(0, len(images), self._at_a_time):
-            some = images[start : start + self._at_a_time]
-            ready = self._ready(some)
-            with self.naming_channels(ready):
-                styles = styles_of(self.model, ready, self.style_layer)  # N x C means, N x C deviations
-            check_finite({self.style_layer: styles})
-            for image, given, mean, deviation, name in zip(ready, some, *styles, domains[start:], strict=False):
-                outcomes.append(meet(image, given, Style(mean, deviation), name))
+        # what a bank made inside of torch.inference_mode() keeps could not be written to outside of it
+        with torch.inference_mode(False), torch.no_grad():
+            for start in range(0, len(images), self._at_a_time):
+                some = images[start : start + self._at_a_time]
+                ready = self._ready(some)
+                with self.naming_channels(ready):
+                    styles = styles_of(self.model, ready, self.style_layer)  # N x C means, N x C deviations
+                check_finite({self.style_layer: styles})
+                for image, given, mean, deviation, name in zip(ready, some, *styles, domains[start:], strict=False):
+                    outcomes.append(meet(image, given, Style(mean, deviation), name))
         return outcomes
 
     def _passed_by(self, image: Tensor, given: Tensor, style: Style, domain: Any) -> None:
