@@ -309,6 +309,7 @@ def bench(
     if name is BenchName.data and (model is not None or device not in ("auto", "cpu")):
         raise InputError("bench data feeds no network: --model and --device do not belong to it; leave them out")
     model = None if name is BenchName.data else model or "thin"
+    # at 96x192 a training step of the thin network times calls as much as computation
     size = size or {"train": "192x384", "testtime": "96x192", "data": "1024x2048"}[name.value]
     records = run_bench(name.value, model, size, choose_device(device))
     typer.echo(f"{'case':20} {'median s':>10} {'spread':>8} {'ratio':>7} {'peak MiB':>9} {'ratio':>7}")

@@ -1,6 +1,5 @@
 """Predict a folder of anybody's images: label PNGs and colour overlays."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from tqdm.auto import tqdm
 
 from dglab.classes import colorize
 from dglab.errors import InputError
+from dglab.evaluation import image_batches
 from dglab.files import read_image
 from dglab.models import logits_of
-from dglab.sizes import resized, together
+from dglab.sizes import resized
 from dglab.testtime.methods import TestConfig, build_predictor
 from dglab.training.checkpoints import written_whole
 
@@ -31,6 +31,13 @@ class Folder:
 
     paths: list[Path]
     sizes: list[tuple[int, int]]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, None]:
+        """An image, uint8 3 x H x W, and no label."""
+        return torch.from_numpy(read_image(self.paths[index])).permute(2, 0, 1), None
 
 
 def list_images(folder: Path) -> Folder:
@@ -73,10 +80,9 @@ def predict_folder(model: nn.Module, images: Path, out: Path, test: TestConfig, 
     check_method(test)
     folder = list_images(images)
     size = test.batch_size or 1
-    at_a_time = 16 if len(set(folder.sizes)) == 1 else 1  # AdaBN sees every image at its own size
-    predictor = build_predictor(test, model, target_batches=lambda: _batches(folder, at_a_time, device), resize=True)
+    predictor = build_predictor(test, model, target_batches=lambda: image_batches(folder, 16, device), resize=True)
     with tqdm(total=len(folder.paths), desc=f"predicting ({test.method})", leave=False) as bar:
-        for start, batch in enumerate(_batches(folder, size, device)):
+        for start, batch in enumerate(image_batches(folder, size, device, resize=True)):
             with torch.no_grad():
                 logits = logits_of(predictor(batch))  # M x 19 x H x W
             for number, of_one in enumerate(logits.split(1), start * size):
@@ -93,12 +99,6 @@ def check_method(test: TestConfig) -> None:
             f"predict cannot use {test.method}; its methods are {', '.join(METHODS)}. bn-reestimated needs the source "
             "data, random and oracle are controls for a labelled stream: use dglab evaluate"
         )
-
-
-def _batches(folder: Folder, size: int, device: str) -> Iterator[Tensor]:
-    for start in range(0, len(folder.paths), size):
-        pictures = [read_image(path) for path in folder.paths[start : start + size]]
-        yield together([torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures], device)
 
 
 def _write(out: Path, path: Path, label: np.ndarray) -> None:

@@ -17,5 +17,7 @@ def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 def together(images: Sequence[Tensor], device: torch.device | str) -> Tensor:
     """uint8 images 3 x H x W as one batch of floats in [0, 1], those of another size brought to the first one's."""
-    floats = [image[None].to(device).float() / 255 for image in images]
-    return torch.cat([resized(image, floats[0].shape[-2:]) for image in floats])  # M x 3 x H x W
+    if all(image.shape == images[0].shape for image in images):
+        return torch.stack(tuple(images)).to(device).float() / 255  # M x 3 x H x W
+    floats = (image[None].to(device).float() / 255 for image in images)
+    return torch.cat([resized(image, images[0].shape[-2:]) for image in floats])  # M x 3 x H x W

@@ -24,7 +24,7 @@ from dglab.data.batches import MultiDomainBatches
 from dglab.data.prepared import PreparedDataset
 from dglab.errors import InputError
 from dglab.experiments.presets import PRESETS
-from dglab.training import agg_backward, cross_entropy, mldg_backward, split_backward, train, trainer
+from dglab.training import agg_backward, cross_entropy, distributed, mldg_backward, split_backward, train, trainer
 from dglab.training.distributed import messages, processes, sum_over_processes
 from dglab.training.methods import split_images
 
@@ -127,19 +127,18 @@ def test_processes_with_micro_batches_equal_as_many_micro_batches(found, method)
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-14)
 
 
-def test_a_group_holds_no_second_gradient():
-    """In a group of one, for memory that is counted; of 1 x 1 convolutions, whose parameters are most of it."""
+def test_a_group_holds_no_second_gradient(monkeypatch):
+    """In a group of one that sends nothing: what gloo still holds of a message depends on the moment."""
+    monkeypatch.setattr(distributed, "grouped", lambda: True)
+    monkeypatch.setattr(dist, "all_reduce", lambda message: None)
+    monkeypatch.setattr(distributed, "MESSAGE_BYTES", 2**18)  # the weights of one layer
     torch.manual_seed(0)
-    model = nn.Sequential(*(nn.Conv2d(512, 512, 1) for _ in range(100)))  # four messages
+    model = nn.Sequential(*(nn.Conv2d(256, 256, 1) for _ in range(100)))  # parameters are most of the memory
     copy_of_parameters = sum(p.nbytes for p in model.parameters())
-    ds, dg = ((torch.rand(1, 512, 1, 1), torch.randint(0, 19, (1, 1, 1))) for _ in range(2))
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    try:
-        for method, most in (("agg", 1.4), ("mldg 1", 2.4), ("mldg 2", 3.6)):
-            model.zero_grad()
-            assert peak_memory(lambda: METHODS[method](model, ds, dg, 1), "cpu") < most * copy_of_parameters  # noqa: B023
-    finally:
-        dist.destroy_process_group()
+    ds, dg = ((torch.rand(1, 256, 1, 1), torch.randint(0, 19, (1, 1, 1))) for _ in range(2))
+    for method, most in (("agg", 1.1), ("mldg 1", 2.1), ("mldg 2", 3.1)):
+        model.zero_grad()
+        assert peak_memory(lambda: METHODS[method](model, ds, dg, 1), "cpu") < most * copy_of_parameters  # noqa: B023
 
 
 def test_messages_are_of_one_type_and_bounded():

@@ -112,11 +112,12 @@ def _send(message: Sequence[Tensor]) -> None:
 def messages(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     """Successive tensors of one type, as many as fit into 25 MiB (as in torch's DistributedDataParallel), or one."""
     message: list[Tensor] = []
+    held = 0
     for tensor in tensors:
-        full = sum(part.nbytes for part in message) + tensor.nbytes > MESSAGE_BYTES
-        if message and (full or tensor.dtype != message[0].dtype):
+        if message and (held + tensor.nbytes > MESSAGE_BYTES or tensor.dtype != message[0].dtype):
             yield message
-            message = []
+            message, held = [], 0
         message.append(tensor)
+        held += tensor.nbytes
     if message:
         yield message

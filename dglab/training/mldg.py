@@ -106,7 +106,7 @@ def first_order(
     own = take_gradient(theta)
     with inner_step(theta, sum_over_processes(own), inner_lr), running_statistics(model, move=moves[1]):  # Eq. 4
         for parameter, g in zip(theta, own, strict=True):
-            parameter.grad = g.mul_(alpha)
+            parameter.grad = g if alpha == 1 else g.mul_(alpha)
         loss_dg = add_gradient(model, loss_fn, dg, theta)  # Eq. 5, which makes .grad that of Eq. 6
     return complete(theta, loss_ds, loss_dg)
 
