@@ -20,8 +20,8 @@ lab: .venv/ready
 # for those who change the lessons: execute them with quick, store the outputs in the notebooks, renew what ships along
 lessons: .venv/ready
 	$(BIN)/dglab reproduce --preset quick
-	$(BIN)/python -m dglab.experiments.lessons
-	$(BIN)/python -m dglab.experiments.ship
+	$(BIN)/python tools/store_lessons.py
+	$(BIN)/python tools/ship_results.py
 
 lint: .venv/ready
 	$(BIN)/ruff check .

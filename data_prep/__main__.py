@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data_prep import MODULES, report
 from data_prep.convert import convert
-from dglab.errors import InputError
+from dglab.utils.errors import InputError
 
 # Of the operating system's refusals these are the user's to mend; any other is a bug and keeps its traceback.
 _USERS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from data_prep.dataset import SPLITS, Dataset, Domain, LabelMapping, Pair, check_partners, files_by_key
 from dglab.classes import IGNORED, NUM_CLASSES
-from dglab.errors import InputError
+from dglab.utils.errors import InputError
 
 DOMAIN = Domain("bdd100k", "BDD100K", "B", num_train=7000, num_val=1000)
 

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, check_partners, files_by_key
 from dglab.classes import IGNORED
-from dglab.errors import InputError
+from dglab.utils.errors import InputError
 
 _PARTS = ("train", "val", "test")
 

@@ -41,8 +41,6 @@ import csv
 import io
 import json
 import os
-import struct
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -50,16 +48,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import simplejpeg
 from natsort import natsorted
 from PIL import Image
 from tqdm import tqdm
 
 from data_prep.dataset import SPLITS, Dataset, Domain, LabelMapping, Pair
 from dglab.classes import IGNORED, NUM_CLASSES
-from dglab.errors import InputError
-from dglab.files import brief, check_train_ids, image_header, read_image, read_label
-from dglab.machine import usable_cpus
+from dglab.utils.errors import InputError
+from dglab.utils.images import brief, check_train_ids, encode_jpeg, encode_label, image_header, read_image, read_label
+from dglab.utils.machine import usable_cpus
 
 CONVERTER_VERSION = 2  # raise it when a source and settings would give other files, or when a mapping changes
 
@@ -416,25 +413,6 @@ def _encoded(job: _Job, pair: Pair, image: np.ndarray, *, resized: bool) -> tupl
         Image.fromarray(image).save(buffer, "PNG", compress_level=1)
         return ".png", buffer.getvalue()
     return _SUFFIXES[source], pair.image.read_bytes()
-
-
-def encode_jpeg(image: np.ndarray) -> bytes:
-    """A photograph, H x W x 3 uint8, as a JPEG of quality 95 with full colour resolution."""
-    return simplejpeg.encode_jpeg(image, quality=95, colorsubsampling="444")
-
-
-def encode_label(label: np.ndarray) -> bytes:
-    """A label, H x W uint8, as a greyscale PNG whose rows are not filtered, which Pillow cannot be asked for.
-
-    Filters help compressing photographs; of a label's long runs they make steps, and cost time in reading.
-    """
-    height, width = label.shape
-    rows = np.pad(label, ((0, 0), (1, 0)))  # every row begins with the number of its filter: 0, none
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8 bits, greyscale, not interlaced
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 3)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
-    )
 
 
 def _write(path: Path, content: bytes) -> None:

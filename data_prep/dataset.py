@@ -9,8 +9,8 @@ import numpy as np
 from natsort import natsorted
 from PIL import Image
 
-from dglab.errors import InputError
-from dglab.files import VALID_TRAIN_IDS, brief, read_label
+from dglab.utils.errors import InputError
+from dglab.utils.images import VALID_TRAIN_IDS, brief, read_label
 
 SPLITS = ("train", "val")
 

@@ -30,10 +30,10 @@ import numpy as np
 from data_prep.cityscapes import LABEL_ID_TO_TRAIN_ID
 from data_prep.dataset import SPLITS, Dataset, Domain, LabelMapping, Pair, check_partners, files_by_key
 from dglab.classes import IGNORED, NUM_CLASSES, PALETTE
-from dglab.errors import InputError
-from dglab.files import brief, read_header, read_image
-from dglab.seeds import derive_seed
 from dglab.tasks import first_letter
+from dglab.utils.errors import InputError
+from dglab.utils.images import brief, read_header, read_image
+from dglab.utils.seeds import derive_seed
 
 VAL_SHARE = 5  # one image in so many
 

@@ -23,8 +23,8 @@ import numpy as np
 from data_prep.cityscapes import LABEL_ID_TO_TRAIN_ID
 from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, check_partners, files_by_key
 from dglab.classes import IGNORED
-from dglab.errors import InputError
-from dglab.files import brief, read_header, read_label
+from dglab.utils.errors import InputError
+from dglab.utils.images import brief, read_header, read_label
 
 DOMAIN = Domain("gta5", "GTA5", "G", num_train=12403, num_val=6382)
 
@@ -99,7 +99,7 @@ def read_indices(path: Path) -> np.ndarray:
     """The palette indices of a label, H x W uint8.
 
     Raises:
-        InputError: for a label in colours, or a file that :func:`dglab.files.read_label` refuses.
+        InputError: for a label in colours, or a file that :func:`dglab.utils.images.read_label` refuses.
     """
     header = read_header(path)
     if header.mode in ("RGB", "RGBA"):

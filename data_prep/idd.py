@@ -31,8 +31,8 @@ from PIL import Image, ImageDraw
 
 from data_prep.dataset import SPLITS, Dataset, Domain, LabelMapping, Pair, check_partners, files_by_key
 from dglab.classes import CLASS_NAMES, IGNORED
-from dglab.errors import InputError
-from dglab.files import brief
+from dglab.utils.errors import InputError
+from dglab.utils.images import brief
 
 PART_I = Domain("idd", "IDD", "I", num_train=6993, num_val=981)
 

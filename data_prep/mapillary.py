@@ -29,9 +29,9 @@ import numpy as np
 from PIL import Image
 
 from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, check_partners, files_by_key
-from dglab import files
 from dglab.classes import CLASS_NAMES, IGNORED, PALETTE
-from dglab.errors import InputError
+from dglab.utils import images as files
+from dglab.utils.errors import InputError
 
 DOMAIN = Domain("mapillary", "Mapillary", "M", num_train=18000, num_val=2000)
 _PARTS = {"train": "training", "val": "validation"}

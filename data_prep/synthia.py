@@ -5,7 +5,7 @@ keep the high byte of each sample, in which the classes are all 0 and what remai
 are read, and a label of 8 bits is refused, since nothing tells what its numbers were.
 
 **There is no official split, and this one is ours**: 500 images are val, as many as Cityscapes has, and 8,900 are
-train. Sorted by a hash of their number (:func:`dglab.seeds.derive_seed`), the first 500 of the numbers 0 to 9,399
+train. Sorted by a hash of their number (:func:`dglab.utils.seeds.derive_seed`), the first 500 of the numbers 0 to 9,399
 are val; so an image is on the same side in every copy, also in an incomplete one. The images are random views and
 not frames of a video, so that no neighbour in time is on the other side.
 
@@ -22,9 +22,9 @@ from PIL import Image
 
 from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, check_partners, files_by_key
 from dglab.classes import IGNORED
-from dglab.errors import InputError
-from dglab.files import brief, read_header
-from dglab.seeds import derive_seed
+from dglab.utils.errors import InputError
+from dglab.utils.images import brief, read_header
+from dglab.utils.seeds import derive_seed
 
 NUM_IMAGES, NUM_VAL = 9400, 500
 DOMAIN = Domain("synthia", "SYNTHIA", "S", num_train=NUM_IMAGES - NUM_VAL, num_val=NUM_VAL)

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from dglab.errors import InputError
-from dglab.machine import keep_freed_memory
+from dglab.utils.errors import InputError
+from dglab.utils.machine import keep_freed_memory
 
 app = typer.Typer(
     add_completion=False,
@@ -28,7 +28,7 @@ def _writable(*, folder: bool) -> Callable[[Path | None], Path | None]:
     """The callback of an option that names an output: what cannot be written is refused before work starts."""
 
     def check(path: Path | None) -> Path | None:
-        from dglab.training.checkpoints import check_writable
+        from dglab.utils.files import check_writable
 
         if path is not None:
             check_writable(path, folder=folder)
@@ -146,13 +146,13 @@ def train(
     from importlib.util import find_spec
 
     from dglab.experiments.lab import Lab, choose_device
-    from dglab.experiments.presets import find_preset
+    from dglab.models.weights import parse_weights
+    from dglab.presets import find_preset
     from dglab.tasks import parse_task
     from dglab.training.distributed import is_writer, processes, world_size
     from dglab.training.methods import OPTIONS
     from dglab.training.trainer import CHECKPOINT, LOG, STATE, check_fits
     from dglab.training.trainer import train as run
-    from dglab.weights import parse_weights
 
     of_methods = {"order": order, "inner_lr": inner_lr, "alpha": alpha, "split": split}
     recorded, weights_file = (None, None) if weights is None else parse_weights(weights)
@@ -207,7 +207,8 @@ def evaluate(
     from dglab.evaluation import find_view
     from dglab.experiments.lab import Job, Lab, choose_device, preset_of, run_test
     from dglab.tasks import parse_task
-    from dglab.training.checkpoints import load_checkpoint, written_whole
+    from dglab.training.checkpoints import load_checkpoint
+    from dglab.utils.files import written_whole
 
     device, view = choose_device(device), find_view(scores)
     test = _test_config(method, batch_size=batch_size, neighbors=neighbors, capacity=capacity,
@@ -259,7 +260,7 @@ def predict(
 ) -> None:
     """Predict a folder of images: label PNGs and colour overlays."""
     from dglab.experiments.lab import choose_device
-    from dglab.predict import check_method, predict_folder
+    from dglab.testtime.folder import check_method, predict_folder
     from dglab.training.checkpoints import load_checkpoint
 
     device = choose_device(device)
@@ -304,7 +305,7 @@ def bench(
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler reports its comings and goings, if not told so
     from dglab.bench import run_bench
     from dglab.experiments.lab import choose_device
-    from dglab.training.checkpoints import written_whole
+    from dglab.utils.files import written_whole
 
     if name is BenchName.data and (model is not None or device not in ("auto", "cpu")):
         raise InputError("bench data feeds no network: --model and --device do not belong to it; leave them out")
@@ -337,7 +338,7 @@ def _number(value: float | None, width: int, digits: int) -> str:
 @app.command()
 def presets() -> None:
     """Print every preset with all its settings, and where the paper's values stand."""
-    from dglab.experiments.presets import PRESETS
+    from dglab.presets import PRESETS
 
     for preset in PRESETS.values():
 

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from dglab import __version__
-from dglab.machine import usable_cpus
+from dglab.utils.machine import usable_cpus
 
 NEEDED = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "seaborn", "scipy", "PIL", "safetensors",
           "jupyterlab", "ipywidgets", "papermill", "pytest", "nbval")  # fmt: skip

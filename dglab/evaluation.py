@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dglab.classes import IGNORED, NUM_CLASSES
-from dglab.errors import InputError
 from dglab.models import logits_of
-from dglab.seeds import derive_seed
-from dglab.sizes import resized, together
+from dglab.utils.errors import InputError
+from dglab.utils.seeds import derive_seed
+from dglab.utils.sizes import resized, together
 
 
 class ConfusionMatrix:

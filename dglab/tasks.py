@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from dglab.errors import InputError
+from dglab.utils.errors import InputError
 
 DOMAIN_NAMES = {"G": "GTA5", "S": "SYNTHIA", "I": "IDD", "M": "Mapillary", "C": "Cityscapes"}  # of the paper
 

@@ -13,12 +13,12 @@ from PIL import Image
 from dglab import bench, cli, doctor
 from dglab.bench.measure import peak_memory
 from dglab.classes import CLASS_NAMES, PALETTE
-from dglab.errors import InputError
-from dglab.experiments.presets import PRESETS
-from dglab.files import read_image
+from dglab.presets import PRESETS
 from dglab.testtime import ImageBank, TargetNormalization
 from dglab.training import trainer
 from dglab.training.checkpoints import load_checkpoint
+from dglab.utils.errors import InputError
+from dglab.utils.images import read_image
 
 H, W = 32, 48
 METHODS = ("bn", "bn-reestimated", "tn", "adabn", "qib", "sib")

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from dglab.errors import InputError
 from dglab.evaluation import AuthorsView, ConfusionMatrix, arrival_order, evaluate, find_view
-from dglab.sizes import resized
+from dglab.utils.errors import InputError
+from dglab.utils.sizes import resized
 
 
 def test_miou_of_a_hand_worked_example():

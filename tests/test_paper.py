@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 import dglab.paper
-from dglab.errors import InputError
 from dglab.paper import CLAIMS, table
+from dglab.utils.errors import InputError
 
 NAMES = sorted(path.stem for path in (Path(dglab.paper.__file__).parent / "tables").glob("*.csv"))
 

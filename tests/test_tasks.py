@@ -2,8 +2,8 @@
 
 import pytest
 
-from dglab.errors import InputError
 from dglab.tasks import DOMAIN_NAMES, Task, parse_task
+from dglab.utils.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dglab.bench.data import bench_data
 from dglab.bench.measure import measure
 from dglab.bench.testtime import bench_testtime
 from dglab.bench.train import bench_train
-from dglab.errors import InputError
+from dglab.utils.errors import InputError
 
 __all__ = ["BENCHES", "bench_data", "bench_testtime", "bench_train", "measure", "run_bench"]
 

@@ -27,16 +27,15 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from data_prep.convert import encode_jpeg, encode_label
 from dglab.bench.measure import measure
 from dglab.classes import IGNORED
 from dglab.data.augmentation import augment, training_augmentation
 from dglab.data.batches import MultiDomainBatches
 from dglab.data.prepared import open_root
 from dglab.data.streets import STREETS, render
-from dglab.files import read_image, read_label
-from dglab.machine import usable_cpus
 from dglab.training.config import TrainingConfig
+from dglab.utils.images import encode_jpeg, encode_label, read_image, read_label
+from dglab.utils.machine import usable_cpus
 
 LETTERS = "GS"  # of realistic file sizes; the noise of the other three takes up to 16 bits a pixel
 PER_BATCH = 6

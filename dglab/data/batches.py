@@ -10,8 +10,8 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from dglab.data.augmentation import augment
-from dglab.errors import InputError
-from dglab.seeds import derive_seed
+from dglab.utils.errors import InputError
+from dglab.utils.seeds import derive_seed
 
 
 class MultiDomainBatches(Dataset):

@@ -30,9 +30,9 @@ from natsort import natsorted
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from dglab.errors import InputError
-from dglab.files import brief, check_train_ids, image_header, label_header, read_image, read_label
 from dglab.tasks import first_letter
+from dglab.utils.errors import InputError
+from dglab.utils.images import brief, check_train_ids, image_header, label_header, read_image, read_label
 
 SPLITS = ("train", "val")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")

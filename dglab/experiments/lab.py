@@ -18,18 +18,19 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from dglab.data import Domain, Joined, prepared_domains, streets_domains
-from dglab.errors import InputError
 from dglab.evaluation import ConfusionMatrix, View, arrival_order, evaluate, image_batches, whole_images
-from dglab.experiments.presets import PRESETS, QUICK, Preset, StreetsSize, find_preset
-from dglab.machine import keep_freed_memory, usable_cpus
 from dglab.models import logits_of
-from dglab.seeds import derive_seed
+from dglab.presets import PRESETS, QUICK, Preset, StreetsSize, find_preset
 from dglab.testtime import ImageBank, preserved_statistics
 from dglab.testtime.methods import TestConfig, build_predictor
-from dglab.training.checkpoints import load_checkpoint, written_whole
+from dglab.training.checkpoints import load_checkpoint
 from dglab.training.config import TrainingConfig
 from dglab.training.trainer import CHECKPOINT, check_fits, train, training_batches
 from dglab.training.watching import read_log
+from dglab.utils.errors import InputError
+from dglab.utils.files import written_whole
+from dglab.utils.machine import keep_freed_memory, usable_cpus
+from dglab.utils.seeds import derive_seed
 
 SHIPPED = Path(__file__).parents[1] / "shipped"  # checkpoints and figures of the quick preset
 REESTIMATION_BATCHES = 50
@@ -316,7 +317,7 @@ def open_lab(
     """The lab of a lesson or of the command line, everything about it checked before work begins.
 
     Args:
-        preset: a name, see :data:`dglab.experiments.presets.PRESETS`.
+        preset: a name, see :data:`dglab.presets.PRESETS`.
         data: ``"streets"``, or the path of a prepared root.
         seed: of the trained networks that a lesson shows; one of the preset's training seeds.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.

@@ -19,12 +19,12 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from dglab.errors import InputError
 from dglab.experiments.lab import Lab, open_lab, project_root
-from dglab.experiments.report import write_report
 from dglab.experiments.studies import STUDIES, mixed_task, run_study
-from dglab.machine import usable_cpus
-from dglab.training.checkpoints import written_whole
+from dglab.report.page import write_report
+from dglab.utils.errors import InputError
+from dglab.utils.files import written_whole
+from dglab.utils.machine import usable_cpus
 
 DONE = "executed.json"
 MIXED_LESSON = "05_sib"  # needs two targets beside two sources
@@ -130,8 +130,8 @@ def execute_all(lessons: list[Path], lab: Lab) -> None:
 def quiet_kernels(threads: int) -> Iterator[None]:
     """Inside, kernels start without progress bars, which would be frozen into their outputs, and with few threads.
 
-    Torch's profiler is told to keep quiet, too. The last two settings are :func:`dglab.machine.keep_freed_memory` for a
-    process that is not ours to start.
+    Torch's profiler is told to keep quiet, too. The last two settings are
+    :func:`dglab.utils.machine.keep_freed_memory` for a process that is not ours to start.
     """
     wanted = {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": str(threads),
               "KINETO_LOG_LEVEL": "99", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}  # fmt: skip

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from dglab.errors import InputError
+from dglab.utils.errors import InputError
 
 
 def table(name: str) -> pd.DataFrame:

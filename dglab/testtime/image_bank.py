@@ -11,10 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from dglab.batchnorm import batchnorm_layers
-from dglab.errors import InputError
-from dglab.seeds import derive_seed
-from dglab.sizes import resized
+from dglab.models.batchnorm import batchnorm_layers
 from dglab.testtime.normalization import (
     BatchStatistics,
     Moments,
@@ -31,6 +28,9 @@ from dglab.testtime.normalization import (
 )
 from dglab.testtime.style import Style, find_style_layer, styles_of
 from dglab.testtime.style_index import StyleIndex
+from dglab.utils.errors import InputError
+from dglab.utils.seeds import derive_seed
+from dglab.utils.sizes import resized
 
 
 class Query(NamedTuple):

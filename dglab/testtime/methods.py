@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dglab.errors import InputError
 from dglab.testtime.image_bank import ImageBank
 from dglab.testtime.normalization import AdaBN, SourceNormalization, TargetNormalization, reestimate_statistics
+from dglab.utils.errors import InputError
 
 BANK_POLICIES = {"qib": "queue", "sib": "style", "random": "random", "oracle": "oracle"}
 TEST_METHODS = ("bn", "bn-reestimated", "tn", "adabn", *BANK_POLICIES)

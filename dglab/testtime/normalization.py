@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dglab.batchnorm import batchnorm_layers, moments_dims
-from dglab.errors import InputError
+from dglab.models.batchnorm import batchnorm_layers, moments_dims
+from dglab.utils.errors import InputError
 
 CACHE = 2**20  # bytes that a core's cache is sure to hold
 Moments = tuple[Tensor, Tensor]  # mean and biased variance per channel, C each

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dglab.errors import InputError
-from dglab.weights import is_recorded
+from dglab.models.weights import is_recorded
+from dglab.utils.errors import InputError
 
 PRECISIONS = ("32", "bf16")
 BATCHNORMS = ("process", "synchronized")

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from dglab.errors import InputError
+from dglab.utils.errors import InputError
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 MESSAGE_BYTES = 25 * 2**20

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dglab.classes import IGNORED
-from dglab.errors import InputError
 from dglab.models import logits_of
 from dglab.training.distributed import sum_in_place, sum_over_processes
+from dglab.utils.errors import InputError
 
 Batch = tuple[Tensor, Tensor]  # images N x 3 x H x W, labels N x H x W
 Parts = Sequence[tuple[Batch, float]]  # of a batch, each with its share of the labelled pixels: from shares_of

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from dglab.data.batches import flatten
-from dglab.errors import InputError
 from dglab.training.agg import agg_backward, split_backward
 from dglab.training.config import TrainingConfig
 from dglab.training.distributed import rank
 from dglab.training.losses import Batch, Losses, LossFunction, trainable
 from dglab.training.mldg import mldg_backward
+from dglab.utils.errors import InputError
 
 Method = Callable[[nn.Module, LossFunction, Batch, TrainingConfig, torch.Generator], Losses]
 # (model, loss_fn, batch B x D x ..., settings, randomness of the split) -> losses; the gradient lands in .grad

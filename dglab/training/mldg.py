@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from dglab.batchnorm import batchnorm_layers
-from dglab.errors import InputError
+from dglab.models.batchnorm import batchnorm_layers
 from dglab.training.distributed import sum_in_place, sum_over_processes
 from dglab.training.losses import (
     Batch,
@@ -23,6 +22,7 @@ from dglab.training.losses import (
     take_gradient,
     trainable,
 )
+from dglab.utils.errors import InputError
 
 RUNNING_STATS = {
     "meta_train": (True, False),

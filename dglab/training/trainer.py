@@ -19,11 +19,9 @@ from tqdm.auto import tqdm
 from dglab.data import Domain
 from dglab.data.augmentation import training_augmentation
 from dglab.data.batches import MultiDomainBatches
-from dglab.errors import InputError
-from dglab.machine import usable_cpus
 from dglab.models import BACKBONES, build_model
-from dglab.seeds import derive_seed
-from dglab.training.checkpoints import read_config, save_checkpoint, writing, written_whole
+from dglab.models.weights import check_weights, starting_weights
+from dglab.training.checkpoints import read_config, save_checkpoint
 from dglab.training.config import TrainingConfig, differences
 from dglab.training.distributed import is_writer, rank, sum_over_processes, wait_for_all, world_size
 from dglab.training.execution import check_execution, prepare
@@ -31,7 +29,10 @@ from dglab.training.losses import Losses, cross_entropy, trainable
 from dglab.training.methods import METHODS, OPTIONS, split_sizes, to_device
 from dglab.training.mldg import check_variant
 from dglab.training.watching import LOG, Line, log_line, recording, show
-from dglab.weights import check_weights, starting_weights
+from dglab.utils.errors import InputError
+from dglab.utils.files import writing, written_whole
+from dglab.utils.machine import usable_cpus
+from dglab.utils.seeds import derive_seed
 
 CHECKPOINT, STATE = "last.safetensors", "trainer_state.pt"
 SANE = 1e10  # no weight or running statistic of a network that learns comes near

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from dglab.training.checkpoints import writing
 from dglab.training.distributed import is_writer
 from dglab.training.losses import Losses
+from dglab.utils.files import writing
 
 LOG, TENSORBOARD = "log.jsonl", "tensorboard"
 Line = dict[str, Any]  # step, lr, ds, dg, total; None where there is no value

@@ -20,8 +20,8 @@ from dglab.data.streets.geometry import draw_geometry
 from dglab.data.streets.layout import lay_out
 from dglab.data.streets.painter import Painter
 from dglab.data.streets.style import Style
-from dglab.errors import InputError
-from dglab.seeds import derive_seed
+from dglab.utils.errors import InputError
+from dglab.utils.seeds import derive_seed
 
 __all__ = ["SPLITS", "STREETS", "Content", "Scene", "StreetDomain", "StreetsDataset", "Style", "render"]
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from dglab.seeds import derive_seed
+from dglab.utils.seeds import derive_seed
 
 T = TypeVar("T")
 Range = tuple[float, float]  # (low, high); each image draws one value from it, uniformly

@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 
-from dglab.seeds import derive_seed
+from dglab.utils.seeds import derive_seed
 
 SIZE = 512  # pixels; a power of two, so that positions wrap with a bit mask
 

@@ -1,0 +1,57 @@
+"""Small things that every lesson uses: the library's own lines, and the paper's claims beside what came out."""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from IPython.display import Markdown
+
+from dglab.analysis.claims import judge
+from dglab.analysis.intervals import summarize
+
+
+def source(*objects: Any) -> Markdown:
+    """The lines of the library that implement something, with the file they stand in."""
+    blocks = []
+    for thing in objects:
+        place = inspect.getmodule(thing).__name__.replace(".", "/") + ".py"
+        blocks.append(f"`{place}`\n```python\n{inspect.getsource(thing).rstrip()}\n```")
+    return Markdown("\n\n".join(blocks))
+
+
+def claims(frame: pd.DataFrame, numbers: Sequence[int]) -> pd.DataFrame:
+    """The paper's claims of these numbers beside the table: each part with its 95 % interval over trainings.
+
+    Args:
+        frame: a tidy table.
+        numbers: of the claims, see :data:`dglab.paper.CLAIMS`.
+    """
+    rows = []
+    for verdict in judge(frame):
+        if verdict.claim.number in numbers:
+            for part, difference in verdict.parts or [("not run", "")]:
+                rows.append((
+                    f"{verdict.claim.number}. {verdict.claim.text}", verdict.claim.against, verdict.outcome,
+                    part, str(difference),
+                ))  # fmt: skip
+    columns = ["claim", "the paper itself against it", "here", "difference (points)", "ours [95 % interval]"]
+    return pd.DataFrame(rows, columns=columns).set_index(columns[:3])
+
+
+def pivot(frame: pd.DataFrame, index: Sequence[str], metric: str = "miou", digits: int = 1) -> pd.DataFrame:
+    """Means with both deviations, rounded for reading; empty where there is none.
+
+    Args:
+        frame: a tidy table.
+        index: the columns that make a row.
+        metric: which rows of the table.
+        digits: to round to.
+    """
+    table = summarize(frame, index, metric)
+    for column in index:  # an empty cell where a setting does not apply
+        table[column] = table[column].astype(object).where(table[column].notna(), "")
+    table = table.set_index(list(index)).rename(columns={
+        "mean": f"{metric} (%)", "train_sd": "± over trainings", "test_sd": "± over orders of arrival",
+    })  # fmt: skip
+    return table.dropna(axis=1, how="all").round(digits).astype(object).where(lambda cells: cells.notna(), "")

@@ -1,0 +1,113 @@
+"""Predict a folder of anybody's images: label PNGs and colour overlays."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from natsort import natsorted
+from PIL import Image
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from dglab.classes import colorize
+from dglab.evaluation import image_batches
+from dglab.models import logits_of
+from dglab.testtime.methods import TestConfig, build_predictor
+from dglab.utils.errors import InputError
+from dglab.utils.files import written_whole
+from dglab.utils.images import read_image
+from dglab.utils.sizes import resized
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+METHODS = ("bn", "tn", "adabn", "qib", "sib")  # those that need neither source data nor the images' domains
+OPACITY = 0.55  # of the classes over the image
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The images of a folder in natural order of their names, with the size of each (H, W)."""
+
+    paths: list[Path]
+    sizes: list[tuple[int, int]]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, None]:
+        """An image, uint8 3 x H x W, and no label."""
+        return torch.from_numpy(read_image(self.paths[index])).permute(2, 0, 1), None
+
+
+def list_images(folder: Path) -> Folder:
+    """Find the images and decode each once, so that what cannot be predicted is known before anything is written.
+
+    Raises:
+        InputError: for a missing folder, one without images, two of the same stem, or an unreadable file.
+    """
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}; pass a folder with {', '.join(SUFFIXES)} images")
+    paths = natsorted((p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES), key=lambda p: p.name)
+    if not paths:
+        raise InputError(f"{folder} holds no image; expected files ending in {', '.join(SUFFIXES)}")
+    stems = [path.stem for path in paths]
+    twice = next((path for path in paths if stems.count(path.stem) > 1), None)
+    if twice is not None:
+        raise InputError(f"{folder} holds two images called {twice.stem}; their predictions would overwrite each other")
+    return Folder(paths, [read_image(path).shape[:2] for path in paths])
+
+
+def predict_folder(model: nn.Module, images: Path, out: Path, test: TestConfig, device: str = "cpu") -> int:
+    """Predict every image of a folder in natural order of names.
+
+    Args:
+        model: the trained network.
+        images: folder of jpg and png files.
+        out: gets ``labels/<stem>.png`` (single-channel trainIds) and ``overlays/<stem>.png``.
+        test: the test-time method. TN takes M consecutive images at a time, brought to the size of the first; a bank
+            takes them as they come, and brings those it keeps to the size of the current one. Every prediction has the
+            size of its image.
+        device: where the model is.
+
+    Returns:
+        How many were predicted.
+
+    Raises:
+        InputError: before anything is written, for a method that a folder of images does not serve, and for images
+            that cannot be read.
+    """
+    check_method(test)
+    folder = list_images(images)
+    size = test.batch_size or 1
+    predictor = build_predictor(test, model, target_batches=lambda: image_batches(folder, 16, device), resize=True)
+    with tqdm(total=len(folder.paths), desc=f"predicting ({test.method})", leave=False) as bar:
+        for start, batch in enumerate(image_batches(folder, size, device, resize=True)):
+            with torch.no_grad():
+                logits = logits_of(predictor(batch))  # M x 19 x H x W
+            for number, of_one in enumerate(logits.split(1), start * size):
+                label = resized(of_one, folder.sizes[number]).argmax(1)[0]
+                _write(out, folder.paths[number], label.byte().cpu().numpy())
+                bar.update()
+    return len(folder.paths)
+
+
+def check_method(test: TestConfig) -> None:
+    """Refuse what needs more than images: the source data, or the domain of each image."""
+    if test.method not in METHODS:
+        raise InputError(
+            f"predict cannot use {test.method}; its methods are {', '.join(METHODS)}. bn-reestimated needs the source "
+            "data, random and oracle are controls for a labelled stream: use dglab evaluate"
+        )
+
+
+def _write(out: Path, path: Path, label: np.ndarray) -> None:
+    overlay = OPACITY * colorize(label) + (1 - OPACITY) * read_image(path)
+    for name, picture in (("labels", label), ("overlays", overlay.round().astype(np.uint8))):
+        with written_whole(out / name / f"{path.stem}.png") as beside:
+            save_png(picture, beside)
+
+
+def save_png(picture: np.ndarray, path: Any) -> None:
+    """H x W or H x W x 3 uint8 as PNG, whatever the file is called."""
+    Image.fromarray(picture).save(path, format="PNG")

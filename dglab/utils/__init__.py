@@ -1,0 +1,1 @@
+"""What every room uses: errors, seeds, strict images, whole files, the machine."""
