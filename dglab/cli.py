@@ -125,8 +125,9 @@ def train(
         int | None,
         typer.Option(help="parts of a batch that run one by one, to save memory; BatchNorm takes each by itself"),
     ] = None,
-    recompute: Annotated[
-        bool | None, typer.Option("--recompute", help="compute activations again instead of keeping them")
+    activation_checkpointing: Annotated[
+        bool | None,
+        typer.Option("--activation-checkpointing", help="compute activations again instead of keeping them"),
     ] = None,
     channels_last: Annotated[
         bool | None, typer.Option("--channels-last", help="lay images out pixel by pixel; faster on many GPUs")
@@ -158,8 +159,8 @@ def train(
     recorded, weights_file = (None, None) if weights is None else parse_weights(weights)
     options = {"backbone": backbone, "weights": recorded, "steps": steps, "batch_per_domain": batch_per_domain,
                "crop": crop, "lr": lr, "precision": precision, "micro_batches": micro_batches,
-               "recompute": recompute, "channels_last": channels_last, "compile": compiled, "batchnorm": batchnorm,
-               **of_methods}  # fmt: skip
+               "activation_checkpointing": activation_checkpointing, "channels_last": channels_last,
+               "compile": compiled, "batchnorm": batchnorm, **of_methods}  # fmt: skip
     changes = {name: value for name, value in options.items() if value is not None}
     if method in OPTIONS:  # an unknown one is named below
         _refuse_foreign(method, [name for name in of_methods if name in changes], OPTIONS[method])

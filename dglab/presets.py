@@ -8,23 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dglab.data.streets.size import StreetsSize
 from dglab.training.config import TrainingConfig
 from dglab.utils.errors import InputError
-
-
-@dataclass(frozen=True)
-class StreetsSize:
-    """How large the embedded data set is drawn: pixels, and images in each of the five domains."""
-
-    height: int
-    width: int
-    train_images: int
-    val_images: int
-
-    @property
-    def identity(self) -> str:
-        """What a run on these streets records as its data."""
-        return f"streets {self.height}x{self.width}, {self.train_images} training images a domain"
 
 
 @dataclass(frozen=True)

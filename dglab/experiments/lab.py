@@ -18,9 +18,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from dglab.data import Domain, Joined, prepared_domains, streets_domains
+from dglab.data.streets.size import StreetsSize
 from dglab.evaluation import ConfusionMatrix, View, arrival_order, evaluate, image_batches, whole_images
 from dglab.models import logits_of
-from dglab.presets import PRESETS, QUICK, Preset, StreetsSize, find_preset
+from dglab.presets import PRESETS, QUICK, Preset, find_preset
 from dglab.testtime import ImageBank, preserved_statistics
 from dglab.testtime.methods import TestConfig, build_predictor
 from dglab.training.checkpoints import load_checkpoint
@@ -81,9 +82,9 @@ class Lab:
         return "streets" if self.data == "streets" else Path(self.data).resolve().name
 
     @property
-    def identity(self) -> str:
+    def identity(self) -> str | StreetsSize:
         """What a run on these data records as its data."""
-        return self.preset.streets.identity if self.data == "streets" else fingerprint(self.data)
+        return self.preset.streets if self.data == "streets" else fingerprint(self.data)
 
     def training(self, sources: Sequence[str], seed: int, **changes: Any) -> TrainingConfig:
         """The settings of a run: the preset's, for these sources and this seed, with ``changes``."""
@@ -270,7 +271,7 @@ def source_batches(lab: Lab, training: TrainingConfig) -> Iterator[Tensor]:
     """
     if training.data != lab.identity:
         raise InputError(
-            f"the network was trained on {training.data!r}, and the data at hand are {lab.identity!r}; to re-estimate "
+            f"the network was trained on '{training.data}', and the data at hand are '{lab.identity}'; to re-estimate "
             "its statistics pass the data of its training as --data, or choose another test method"
         )
     seed = derive_seed("reestimation", training.seed)
@@ -281,7 +282,7 @@ def source_batches(lab: Lab, training: TrainingConfig) -> Iterator[Tensor]:
 
 def preset_of(training: TrainingConfig) -> Preset:
     """The preset whose streets a network was trained on; quick for a network trained on other data."""
-    return next((preset for preset in PRESETS.values() if preset.streets.identity == training.data), QUICK)
+    return next((preset for preset in PRESETS.values() if preset.streets == training.data), QUICK)
 
 
 @functools.lru_cache(maxsize=4)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from dglab.data.streets.size import StreetsSize
 from dglab.models.weights import is_recorded
 from dglab.utils.errors import InputError
 
@@ -21,7 +22,7 @@ class TrainingConfig:
 
     method: str = "agg"  # a key of dglab.training.methods.METHODS
     sources: tuple[str, ...] = ()  # letters of the source domains
-    data: str = "streets"  # which data, so that runs on other data have another address
+    data: str | StreetsSize = "streets"  # which data, so that runs on other data have another address
     backbone: str = "resnet50"
     weights: str = ""  # to start from: random, "imagenet" (its maker's), or the digest of a file's content
     seed: int = 0
@@ -44,7 +45,7 @@ class TrainingConfig:
     micro_batches: int = 1  # parts that each process cuts its share into; BatchNorm averages over the images of one
     batchnorm: str = "process"  # or "synchronized": over all processes; CUDA, order 1
     channels_last: bool = False  # memory layout, faster on GPUs
-    recompute: bool = False  # activations, stage by stage, instead of keeping them: less memory, more time
+    activation_checkpointing: bool = False  # stage by stage: less memory, more time
     compile: bool = False  # by torch.compile; order 1
     checkpoint_every: int = 500  # steps; what a kill may cost
 
@@ -71,7 +72,11 @@ class TrainingConfig:
             lambda batch: batch % parts == 0,
             f"a multiple of {parts}, for {self.processes} process(es) with {self.micro_batches} micro-batch(es) each",
         )
-        self._expect("compile", lambda chosen: not (chosen and self.recompute), "False together with recompute")
+        self._expect(
+            "compile",
+            lambda chosen: not (chosen and self.activation_checkpointing),
+            "False together with activation_checkpointing",
+        )
         self._expect("sources", lambda sources: len(set(sources)) == len(sources), "each domain once")
 
     def _expect(self, name: str, fits: Callable[[Any], bool], expected: str) -> None:
@@ -94,6 +99,8 @@ class TrainingConfig:
         values = json.loads(text)
         if not isinstance(values, dict):
             raise ValueError(f"the settings of a run are a JSON object, got {text!r}")
+        if isinstance(values.get("data"), dict):
+            values["data"] = StreetsSize(**values["data"])
         return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
 
     @property
@@ -104,7 +111,7 @@ class TrainingConfig:
         change, :func:`dglab.training.train` compares the settings themselves.)
         """
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
-        digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:10]
+        digest = hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:10]
         return f"{self.method}_{'+'.join(self.sources)}_seed{self.seed}_{digest}"
 
 

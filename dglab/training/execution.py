@@ -46,8 +46,8 @@ def prepare(model: nn.Module, config: TrainingConfig) -> nn.Module:
         model = model.to(memory_format=torch.channels_last)
     if config.batchnorm == "synchronized":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    if config.recompute:
-        recompute_stages(model)
+    if config.activation_checkpointing:
+        checkpoint_activations(model)
     if config.compile and second_order(config):
         warnings.warn("a compiled network cannot be differentiated twice; order 2 trains it uncompiled", stacklevel=3)
     elif config.compile:
@@ -55,7 +55,7 @@ def prepare(model: nn.Module, config: TrainingConfig) -> nn.Module:
     return model
 
 
-def recompute_stages(model: nn.Module) -> None:
+def checkpoint_activations(model: nn.Module) -> None:
     """Let each stage of a network forget its activations, and compute them again when the gradient needs them.
 
     Only the stages' inputs are kept. A stage runs forward twice then (three times for second order), so BatchNorm's
@@ -65,10 +65,12 @@ def recompute_stages(model: nn.Module) -> None:
         model: names its stages in ``stages``, as :class:`dglab.models.SegmentationModel` does.
     """
     for name in model.stages:
-        _recomputed(model.get_submodule(name.split(".")[0]))  # HRNet names the one of a stage's outputs that has style
+        _checkpointed(
+            model.get_submodule(name.split(".")[0])
+        )  # HRNet names the one of a stage's outputs that has style
 
 
-def _recomputed(stage: nn.Module) -> None:
+def _checkpointed(stage: nn.Module) -> None:
     plain = stage.forward
 
     def forward(*args: Any) -> Any:

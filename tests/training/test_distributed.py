@@ -321,7 +321,7 @@ def test_a_worker_dies_and_the_run_goes_on(tmp_path, monkeypatch):
 
     alone = dataclasses.replace(
         PRESETS["tiny"].training, method="mldg", order=2, sources=("G", "S"), steps=STEPS, checkpoint_every=2,
-        batch_per_domain=2, micro_batches=2, data=PRESETS["tiny"].streets.identity,
+        batch_per_domain=2, micro_batches=2, data=PRESETS["tiny"].streets,
     )  # fmt: skip
     streets = streets_domains(32, 64, 4, 4)
     with pytest.raises(InputError, match=r"processes \(2 and 1\), micro_batches \(1 and 2\)"):

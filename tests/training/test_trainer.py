@@ -410,7 +410,7 @@ def one_step(method, **change):
     ids=lambda change: " ".join(map(str, change.values())),
 )  # fmt: skip
 def test_recomputed_activations_change_nothing_but_memory(change):
-    plain, again = one_step(**change), one_step(**change, recompute=True)
+    plain, again = one_step(**change), one_step(**change, activation_checkpointing=True)
     assert again[0] == pytest.approx(plain[0], nan_ok=True)
     assert all(torch.equal(a, b) for a, b in zip(again[1], plain[1], strict=True))
     assert all(torch.equal(again[2][name], buffer) for name, buffer in plain[2].items())  # moved once
@@ -419,7 +419,7 @@ def test_recomputed_activations_change_nothing_but_memory(change):
 
 
 def test_a_run_with_recomputed_activations_ends_with_the_same_weights(finished, tmp_path):
-    run(tmp_path, dataclasses.replace(CONFIG, recompute=True))
+    run(tmp_path, dataclasses.replace(CONFIG, activation_checkpointing=True))
     tensors = [safetensors.torch.load_file(folder / CHECKPOINT) for folder in (tmp_path, finished)]
     assert all(torch.equal(tensors[0][name], tensor) for name, tensor in tensors[1].items())
 
@@ -478,7 +478,7 @@ def test_the_command_line_sets_how_a_step_is_executed(tmp_path, monkeypatch):
         "2",
         "--micro-batches",
         "2",
-        "--recompute",
+        "--activation-checkpointing",
         "--channels-last",
         "--workers",
         "1",
@@ -488,7 +488,12 @@ def test_the_command_line_sets_how_a_step_is_executed(tmp_path, monkeypatch):
         cli.main()
     assert caught.value.code == 0
     config = read_config(tmp_path / CHECKPOINT)
-    assert (config.micro_batches, config.recompute, config.channels_last, config.processes) == (2, True, True, 1)
+    assert (config.micro_batches, config.activation_checkpointing, config.channels_last, config.processes) == (
+        2,
+        True,
+        True,
+        1,
+    )
     assert not config.compile and config.batchnorm == "process"
 
 
@@ -568,7 +573,10 @@ def test_settings_survive_the_file_and_name_the_run(finished):
         ({"micro_batches": 0}, "micro_batches is 0; expected 1 or more"),
         ({"micro_batches": 2}, "batch_per_domain is 1; expected a multiple of 2"),
         ({"batchnorm": "global"}, "batchnorm is 'global'; expected one of process, synchronized"),
-        ({"compile": True, "recompute": True}, "compile is True; expected False together with recompute"),
+        (
+            {"compile": True, "activation_checkpointing": True},
+            "compile is True; expected False together with activation_check",
+        ),
         ({"sources": ("G", "G")}, "sources is ('G', 'G'); expected each domain once"),
     ],
 )
