@@ -151,8 +151,10 @@ def train(
     from dglab.presets import find_preset
     from dglab.tasks import parse_task
     from dglab.training.distributed import is_writer, processes, world_size
+    from dglab.training.guards import check_fits
+    from dglab.training.log import LOG
     from dglab.training.methods import OPTIONS
-    from dglab.training.trainer import CHECKPOINT, LOG, STATE, check_fits
+    from dglab.training.state import CHECKPOINT, STATE
     from dglab.training.trainer import train as run
 
     of_methods = {"order": order, "inner_lr": inner_lr, "alpha": alpha, "split": split}

@@ -15,7 +15,7 @@ from dglab.bench.measure import peak_memory
 from dglab.classes import CLASS_NAMES, PALETTE
 from dglab.presets import PRESETS
 from dglab.testtime import ImageBank, TargetNormalization
-from dglab.training import trainer
+from dglab.training import log, trainer
 from dglab.training.checkpoints import load_checkpoint
 from dglab.utils.errors import InputError
 from dglab.utils.images import read_image
@@ -286,7 +286,7 @@ def test_an_interrupted_run_goes_on_only_when_asked_to(tmp_path, dglab, refused,
 
 
 def test_a_run_that_stopped_before_its_first_step_was_kept_is_simply_started_again(tmp_path, dglab):
-    (tmp_path / trainer.LOG).touch()
+    (tmp_path / log.LOG).touch()
     dglab(*TRAIN, "--method", "agg", "--task", "G->C", "--out", tmp_path)
     assert (tmp_path / "last.safetensors").exists()
 

@@ -15,7 +15,7 @@ from dglab.experiments.lab import SHIPPED, Lab, open_lab
 from dglab.experiments.reproduce import find_lessons
 from dglab.experiments.studies import VARIANTS, main_tasks, mixed_task, read_tidy, run_study
 from dglab.training.config import TrainingConfig
-from dglab.training.trainer import CHECKPOINT
+from dglab.training.state import CHECKPOINT
 from dglab.utils.files import written_whole
 
 METRICS = ("miou", "selection_accuracy", "agreement", "absent_classes")

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from dglab.testtime import preserved_statistics
 from dglab.training import cross_entropy, mldg_backward
-from dglab.training.losses import Batch, trainable
+from dglab.training.losses import Batch
+from dglab.training.mean_loss import trainable
 
 
 def cosine_of_orders(model: nn.Module, meta_train: Batch, meta_test: Batch, inner_lrs: Sequence[float]) -> list[float]:

@@ -26,8 +26,10 @@ from dglab.testtime import ImageBank, preserved_statistics
 from dglab.testtime.methods import TestConfig, build_predictor
 from dglab.training.checkpoints import load_checkpoint
 from dglab.training.config import TrainingConfig
-from dglab.training.trainer import CHECKPOINT, check_fits, train, training_batches
-from dglab.training.watching import read_log
+from dglab.training.guards import check_fits
+from dglab.training.log import read_log
+from dglab.training.state import CHECKPOINT
+from dglab.training.trainer import train, training_batches
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
 from dglab.utils.machine import keep_freed_memory, usable_cpus

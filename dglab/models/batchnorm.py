@@ -1,4 +1,7 @@
-"""Where a network's BatchNorm layers are."""
+"""Where a network's BatchNorm layers are, and whether a pass moves their running statistics."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -22,3 +25,23 @@ def batchnorm_layers(model: nn.Module) -> dict[str, nn.Module]:
 def moments_dims(ndim: int) -> list[int]:
     """All dimensions of a feature map N x C x ... but the channels': the ones that BatchNorm averages over."""
     return [0, *range(2, ndim)]
+
+
+@contextmanager
+def running_statistics(module: nn.Module, *, move: bool) -> Iterator[None]:
+    """Inside, BatchNorm layers normalize as ever, but update their running statistics only if ``move``.
+
+    Otherwise they work on copies, which are dropped. To switch ``track_running_stats`` off would do as well for one
+    pass, but under activation checkpointing the repeated pass would differ from the one it repeats.
+    """
+    layers = [] if move else list(batchnorm_layers(module).values())
+    originals = [dict(layer.named_buffers(recurse=False)) for layer in layers]
+    try:
+        for layer, buffers in zip(layers, originals, strict=True):
+            for name, buffer in buffers.items():
+                setattr(layer, name, buffer.clone())
+        yield
+    finally:
+        for layer, buffers in zip(layers, originals, strict=True):
+            for name, buffer in buffers.items():
+                setattr(layer, name, buffer)

@@ -19,7 +19,7 @@ from dglab.evaluation import ConfusionMatrix, arrival_order, image_batches
 from dglab.models import logits_of
 from dglab.report import figures
 from dglab.testtime import ImageBank, SourceNormalization, TargetNormalization
-from dglab.training.watching import Line
+from dglab.training.log import Line
 from dglab.utils.sizes import together
 
 

@@ -1,19 +1,12 @@
-"""AGG, the plain baseline: one cross-entropy on the union of the sources (Eq. 1-2); and its two-pass control."""
+"""AGG, the plain baseline: one cross-entropy on the union of the sources (Eq. 1-2); and its controls."""
 
 import math
+from collections.abc import Sequence
 
 from torch import nn
 
-from dglab.training.losses import (
-    Batch,
-    Losses,
-    LossFunction,
-    add_gradient,
-    clear_gradient,
-    complete,
-    shares_of,
-    trainable,
-)
+from dglab.training.losses import Batch, Losses, LossFunction
+from dglab.training.mean_loss import MeanLoss, set_gradient
 
 
 def agg_backward(
@@ -30,17 +23,37 @@ def agg_backward(
         micro_batches: run the batch in that many successive parts, one at a time, to save memory. The loss is the mean
             over all labelled pixels as before; BatchNorm normalizes each part by itself.
 
-    In a process group (``torchrun``) ``batch`` is this process's part of the batch, and the loss and ``.grad`` are
-    those of the whole, in every process. BatchNorm normalizes each process's part by itself.
+    In a process group (``torchrun``) ``batch`` is this process's share of the batch, and the loss and ``.grad`` are
+    those of the whole, in every process. BatchNorm normalizes each process's share by itself.
 
     Returns:
         ``ds`` the loss, ``dg`` nan, ``total`` the weighted loss. A batch without a labelled pixel gives zeros.
     """
-    theta, parts = trainable(model), shares_of(batch, micro_batches)
-    clear_gradient(theta)
-    own_loss = add_gradient(model, loss_fn, parts, theta, weight)
-    (loss,) = complete(theta, own_loss)
-    return Losses(ds=loss, dg=math.nan, total=weight * loss)
+    ds = MeanLoss(model, loss_fn, [batch], micro_batches)
+    loss, grad = ds.value_and_grad()  # Eq. 2
+    set_gradient(ds.theta, [g.mul_(weight) for g in grad])
+    return Losses(ds=loss.item(), dg=math.nan, total=weight * loss.item())
+
+
+def by_domain_backward(
+    model: nn.Module, loss_fn: LossFunction, domains: Sequence[Batch], *, weight: float = 1.0, micro_batches: int = 1
+) -> Losses:
+    """The gradient of AGG's loss where each domain passes by itself: BatchNorm normalizes each by its own statistics.
+
+    The control for what MLDG's domain split alone does to BatchNorm. The loss is the mean over all labelled pixels, as
+    AGG's. The running statistics move in every pass.
+
+    Args:
+        model, loss_fn, weight, micro_batches: as in :func:`agg_backward`; process groups, too.
+        domains: a batch (images, labels) of each source domain.
+
+    Returns:
+        As :func:`agg_backward`.
+    """
+    ds = MeanLoss(model, loss_fn, domains, micro_batches)  # the batches run one by one
+    loss, grad = ds.value_and_grad()
+    set_gradient(ds.theta, [g.mul_(weight) for g in grad])
+    return Losses(ds=loss.item(), dg=math.nan, total=weight * loss.item())
 
 
 def split_backward(
@@ -59,7 +72,7 @@ def split_backward(
     Returns:
         ``ds`` the first loss, ``dg`` the second, ``total`` their sum.
     """
-    theta, parts = trainable(model), [shares_of(half, micro_batches) for half in (first, second)]
-    clear_gradient(theta)
-    loss_first, loss_second = complete(theta, *(add_gradient(model, loss_fn, half, theta) for half in parts))
-    return Losses(loss_first, loss_second, loss_first + loss_second)
+    halves = [MeanLoss(model, loss_fn, [half], micro_batches) for half in (first, second)]
+    (loss_1, grad_1), (loss_2, grad_2) = (half.value_and_grad() for half in halves)
+    set_gradient(halves[0].theta, [g.add_(h) for g, h in zip(grad_1, grad_2, strict=True)])
+    return Losses(loss_1.item(), loss_2.item(), loss_1.item() + loss_2.item())

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from dglab.models.batchnorm import running_statistics
 from dglab.training.config import TrainingConfig
 from dglab.training.distributed import grouped, world_size
 from dglab.training.methods import second_order
-from dglab.training.mldg import running_statistics
 from dglab.utils.errors import InputError
 
 

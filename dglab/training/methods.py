@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from dglab.data.batches import flatten
-from dglab.training.agg import agg_backward, split_backward
+from dglab.training.agg import agg_backward, by_domain_backward, split_backward
 from dglab.training.config import TrainingConfig
 from dglab.training.distributed import rank
-from dglab.training.losses import Batch, Losses, LossFunction, trainable
+from dglab.training.losses import Batch, Losses, LossFunction
+from dglab.training.mean_loss import trainable
 from dglab.training.mldg import mldg_backward
 from dglab.utils.errors import InputError
 
@@ -66,6 +67,12 @@ def split_images(batch: Batch, split: str, generator: torch.Generator) -> tuple[
     return tuple((images[part], labels[part]) for part in (order[:cut], order[cut:]))
 
 
+def domains_of(batch: Batch) -> list[Batch]:
+    """A batch B x D x ... as D batches of one domain each."""
+    images, labels = batch
+    return list(zip(images.unbind(1), labels.unbind(1), strict=True))
+
+
 def agg(model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, _: torch.Generator) -> Losses:
     """AGG (Eq. 1-2)."""
     return agg_backward(model, loss_fn, flatten(batch), micro_batches=config.micro_batches)
@@ -74,6 +81,20 @@ def agg(model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingC
 def agg2(model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, _: torch.Generator) -> Losses:
     """AGG with the loss doubled: a step as long as MLDG's."""
     return agg_backward(model, loss_fn, flatten(batch), weight=2.0, micro_batches=config.micro_batches)
+
+
+def by_domain(
+    model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, _: torch.Generator
+) -> Losses:
+    """AGG whose passes hold one domain each: what MLDG's domain split alone does to BatchNorm."""
+    return by_domain_backward(model, loss_fn, domains_of(batch), micro_batches=config.micro_batches)
+
+
+def by_domain2(
+    model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, _: torch.Generator
+) -> Losses:
+    """The same with the loss doubled: and a step as long as MLDG's."""
+    return by_domain_backward(model, loss_fn, domains_of(batch), weight=2.0, micro_batches=config.micro_batches)
 
 
 def split(
@@ -112,9 +133,17 @@ def mldg_mean(
     return losses._replace(total=losses.total / 2)
 
 
-METHODS: dict[str, Method] = {"agg": agg, "agg2": agg2, "split": split, "mldg": mldg, "mldg_mean": mldg_mean}
+METHODS: dict[str, Method] = {
+    "agg": agg,
+    "agg2": agg2,
+    "by_domain": by_domain,
+    "by_domain2": by_domain2,
+    "split": split,
+    "mldg": mldg,
+    "mldg_mean": mldg_mean,
+}
 _OF_MLDG = ("order", "inner_lr", "alpha", "split")
-OPTIONS = {"agg": (), "agg2": (), "split": ("split",), "mldg": _OF_MLDG, "mldg_mean": _OF_MLDG}
+OPTIONS = {name: () for name in METHODS} | {"split": ("split",), "mldg": _OF_MLDG, "mldg_mean": _OF_MLDG}
 # the settings of a training that only some methods read
 
 

@@ -23,7 +23,17 @@ from dglab.data.augmentation import training_augmentation
 from dglab.data.batches import MultiDomainBatches
 from dglab.data.prepared import PreparedDataset
 from dglab.presets import PRESETS
-from dglab.training import agg_backward, cross_entropy, distributed, mldg_backward, split_backward, train, trainer
+from dglab.training import (
+    agg_backward,
+    by_domain_backward,
+    cross_entropy,
+    distributed,
+    log,
+    mldg_backward,
+    split_backward,
+    state,
+    train,
+)
 from dglab.training.distributed import messages, processes, sum_over_processes
 from dglab.training.methods import split_images
 from dglab.utils.errors import InputError
@@ -46,10 +56,12 @@ class Net(nn.Module):
 METHODS = {
     "agg": lambda net, ds, dg, m: agg_backward(net, cross_entropy, ds, micro_batches=m),
     "agg2": lambda net, ds, dg, m: agg_backward(net, cross_entropy, dg, weight=2.0, micro_batches=m),
+    "by domain": lambda net, ds, dg, m: by_domain_backward(net, cross_entropy, [ds, dg], micro_batches=m),
     "split": lambda net, ds, dg, m: split_backward(net, cross_entropy, ds, dg, micro_batches=m),
     "mldg 1": lambda net, ds, dg, m: mldg_backward(net, cross_entropy, ds, dg, 0.3, 0.7, 1, micro_batches=m),
     "mldg 2": lambda net, ds, dg, m: mldg_backward(net, cross_entropy, ds, dg, 0.3, 0.7, 2, micro_batches=m),
 }
+ONE_LOSS = ("agg", "agg2", "by domain")
 UNLABELLED = {  # per case, the rows of (meta-train, meta-test) without labels; others have unequal numbers of them
     "unequal": ([], []),
     "one process without": ([2, 3], [4, 5]),
@@ -110,7 +122,7 @@ def test_processes_equal_micro_batches(found, method, case):
     losses, grads, _ = outcome(method, case, micro_batches=WORLD)
     for of_one in found:  # every process has the losses and the gradient of all
         its_losses, its_grads, _ = of_one[method, case]
-        assert its_losses == pytest.approx(losses, rel=1e-12, nan_ok=method.startswith("agg"))
+        assert its_losses == pytest.approx(losses, rel=1e-12, nan_ok=method in ONE_LOSS)
         assert all(torch.equal(a, b) for a, b in zip(its_grads, found[0][method, case][1], strict=True))
     for a, b in zip(found[0][method, case][1], grads, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-14)
@@ -122,7 +134,7 @@ def test_processes_with_micro_batches_equal_as_many_micro_batches(found, method)
     losses, grads, _ = outcome(method, "unequal", micro_batches=WORLD * ROWS)
     for of_one in found:
         its_losses, its_grads, _ = of_one[method, "in parts"]
-        assert its_losses == pytest.approx(losses, rel=1e-12, nan_ok=method.startswith("agg"))
+        assert its_losses == pytest.approx(losses, rel=1e-12, nan_ok=method in ONE_LOSS)
         for a, b in zip(its_grads, grads, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-14)
 
@@ -136,7 +148,7 @@ def test_a_group_holds_no_second_gradient(monkeypatch):
     model = nn.Sequential(*(nn.Conv2d(256, 256, 1) for _ in range(100)))  # parameters are most of the memory
     copy_of_parameters = sum(p.nbytes for p in model.parameters())
     ds, dg = ((torch.rand(1, 256, 1, 1), torch.randint(0, 19, (1, 1, 1))) for _ in range(2))
-    for method, most in (("agg", 1.1), ("mldg 1", 2.1), ("mldg 2", 3.1)):
+    for method, most in (("agg", 1.1), ("mldg 1", 3.1), ("mldg 2", 4.1)):
         model.zero_grad()
         assert peak_memory(lambda: METHODS[method](model, ds, dg, 1), "cpu") < most * copy_of_parameters  # noqa: B023
 
@@ -304,10 +316,10 @@ def test_ctrl_c_ends_all_processes_and_the_run_goes_on(tmp_path):
     stopped = torchrun(folder, script, marks=marks)
     assert stopped.returncode != 0 and len(list(marks.iterdir())) == 2
     assert stopped.stderr.count("interrupted; --resume goes on from the last saved state") == 1  # one process speaks
-    assert {path.name for path in folder.iterdir()} - {"tensorboard"} == {trainer.STATE, trainer.LOG}
+    assert {path.name for path in folder.iterdir()} - {"tensorboard"} == {state.STATE, log.LOG}
     assert torchrun(folder, script, "--resume").returncode == 0
     assert torchrun(tmp_path / "whole", script).returncode == 0
-    for name in (trainer.CHECKPOINT, trainer.LOG):
+    for name in (state.CHECKPOINT, log.LOG):
         assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
@@ -317,7 +329,7 @@ def test_a_worker_dies_and_the_run_goes_on(tmp_path, monkeypatch):
     script.write_text(SCRIPT)
     done = torchrun(folder, script, dies_at="3")
     assert done.returncode != 0 and "SIGKILL" in done.stderr
-    assert (folder / trainer.STATE).exists() and not (folder / trainer.CHECKPOINT).exists()
+    assert (folder / state.STATE).exists() and not (folder / state.CHECKPOINT).exists()
 
     alone = dataclasses.replace(
         PRESETS["tiny"].training, method="mldg", order=2, sources=("G", "S"), steps=STEPS, checkpoint_every=2,
@@ -332,11 +344,11 @@ def test_a_worker_dies_and_the_run_goes_on(tmp_path, monkeypatch):
     done = torchrun(folder, script, "--resume")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("trained: ") == 1  # one process speaks
-    assert not (folder / trainer.STATE).exists()
+    assert not (folder / state.STATE).exists()
 
     monkeypatch.setattr(nn.Dropout, "forward", lambda self, x: x)
     train(alone, streets, tmp_path / "alone", progress=False)
-    logs = [[json.loads(line) for line in (path / trainer.LOG).read_text().splitlines()]
+    logs = [[json.loads(line) for line in (path / log.LOG).read_text().splitlines()]
             for path in (folder, tmp_path / "alone")]  # fmt: skip
     assert [line["step"] for line in logs[0]] == list(range(STEPS))
     for one, other in zip(*logs, strict=True):

@@ -61,7 +61,7 @@ def test_first_order_equals_that_of_higher_with_a_constant_inner_gradient(net):
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_second_order_holds_no_more_memory_than(library):
+def test_second_order_holds_one_copy_of_the_parameters_more_than(library):
     if library == "torchopt":
         pytest.importorskip("torchopt")
     model = build_model("thin", seed=0).train()
@@ -71,7 +71,8 @@ def test_second_order_holds_no_more_memory_than(library):
     for backward in (functools.partial(mldg_backward, order=2), LIBRARIES[library]):
         model.zero_grad()
         peaks.append(peak_memory(functools.partial(backward, model, cross_entropy, *halves, 0.1), "cpu"))
-    assert peaks[0] < 1.005 * peaks[1]  # the libraries do not keep running statistics from moving, ours does
+    one_copy = sum(p.nbytes for p in model.parameters())
+    assert peaks[0] < 1.005 * peaks[1] + one_copy  # the libraries do not keep running statistics from moving, ours does
 
 
 def test_the_bench_compares_in_one_run(monkeypatch):

@@ -11,8 +11,8 @@ from torch.func import functional_call
 
 from dglab.bench.measure import peak_memory, random_images
 from dglab.models import build_model
-from dglab.training import agg_backward, cross_entropy, mldg_backward, split_backward
-from dglab.training.mldg import remember_randomness
+from dglab.training import agg_backward, by_domain_backward, cross_entropy, mldg_backward, split_backward
+from dglab.training.mean_loss import remember_randomness
 from dglab.utils.errors import InputError
 
 
@@ -179,6 +179,41 @@ def test_agg_and_split_in_parts_are_means_over_all_labelled_pixels(net, parts):
     torch.testing.assert_close(net.a.weight.grad, 2 * gradient)
 
 
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_by_domain_normalizes_each_domain_by_itself(net, weight, parts):
+    """One mean over the labelled pixels of all domains, though each passes, and is normalized, by itself."""
+    domains = [batch(1), batch(2, n=2), batch(3)]
+    domains[1][1][:] = 255  # a domain without a labelled pixel
+    domains[2][1][:, :5] = 255
+    twin = copy.deepcopy(net)
+    torch.manual_seed(1)
+    logits = [torch.cat([twin(part) for part in images.tensor_split(parts)]) for images, _ in domains]
+    labels = torch.cat([labels for _, labels in domains])
+    loss = nn.functional.cross_entropy(torch.cat(logits), labels, ignore_index=255)
+    (weight * loss).backward()
+    torch.manual_seed(1)
+    losses = by_domain_backward(net, cross_entropy, domains, weight=weight, micro_batches=parts)
+    assert losses.ds == pytest.approx(loss.item(), rel=1e-12) and math.isnan(losses.dg)
+    assert losses.total == pytest.approx(weight * loss.item(), rel=1e-12)
+    for p, q in zip(net.parameters(), twin.parameters(), strict=True):
+        if q.grad is not None:
+            torch.testing.assert_close(p.grad, q.grad, rtol=1e-10, atol=1e-12)
+    for p, q in zip(net.buffers(), twin.buffers(), strict=True):  # moved in every pass
+        torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-12)
+
+
+def test_by_domain_with_one_domain_is_agg(net):
+    twin = copy.deepcopy(net)
+    for model, step in ((net, lambda m: agg_backward(m, cross_entropy, batch(1))),
+                        (twin, lambda m: by_domain_backward(m, cross_entropy, [batch(1)]))):  # fmt: skip
+        torch.manual_seed(2)
+        step(model)
+    assert all(
+        torch.equal(p.grad, q.grad) for p, q in zip(net.parameters(), twin.parameters(), strict=True) if p.requires_grad
+    )
+
+
 @pytest.mark.parametrize(
     ("order", "micro_batches", "expected"), [(1, 1, 2), (2, 1, 2), (1, 2, 4), (2, 2, 6)]
 )  # order 2 keeps the graph of a single part, and runs several once more
@@ -241,7 +276,8 @@ def test_memory():
 
 
 def test_how_often_the_parameters_are_held():
-    """Where they are most of the memory: the gradient, and one copy more; order 2 in parts, two."""
+    """Where they are most of the memory: one gradient for AGG, two for split; MLDG holds theta' besides, and order 2 in
+    parts the gradient of each."""
     torch.manual_seed(0)
     model = nn.Sequential(*(nn.Conv2d(256, 256, 1) for _ in range(16)))
     copy_of_parameters = sum(p.nbytes for p in model.parameters())
@@ -253,13 +289,14 @@ def test_how_often_the_parameters_are_held():
 
     one = 1.2  # and the gradient of one layer, and activations
     assert copies(lambda: agg_backward(model, cross_entropy, batches[0])) < one
-    assert copies(lambda: split_backward(model, cross_entropy, *batches)) < one
+    assert copies(lambda: by_domain_backward(model, cross_entropy, batches)) < one
+    assert copies(lambda: split_backward(model, cross_entropy, *batches)) < 1 + one
     for options, most in (
-        ({"order": 1}, 1 + one),
-        ({"order": 1, "alpha": 0.5}, 1 + one),
-        ({"order": 1, "micro_batches": 2}, 1 + one),
-        ({"order": 2}, 1 + one),
-        ({"order": 2, "micro_batches": 2}, 2 + one),
+        ({"order": 1}, 2 + one),
+        ({"order": 1, "alpha": 0.5}, 2 + one),
+        ({"order": 1, "micro_batches": 2}, 2 + one),
+        ({"order": 2}, 2 + one),
+        ({"order": 2, "micro_batches": 2}, 3 + one),
     ):
         assert 2 <= copies(functools.partial(mldg_backward, model, cross_entropy, *batches, 0.1, **options)) < most
 
@@ -282,6 +319,7 @@ def test_a_frozen_network_is_refused(net):
     net.requires_grad_(False)
     for step in (
         lambda: agg_backward(net, cross_entropy, batch(1)),
+        lambda: by_domain_backward(net, cross_entropy, [batch(1), batch(2)]),
         lambda: split_backward(net, cross_entropy, batch(1), batch(2)),
         lambda: mldg_backward(net, cross_entropy, batch(1), batch(2), 0.1),
     ):

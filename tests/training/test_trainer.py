@@ -29,9 +29,9 @@ from dglab.presets import PRESETS
 from dglab.training import TrainingConfig, cross_entropy, train, trainer
 from dglab.training.checkpoints import load_checkpoint, read_config, save_checkpoint
 from dglab.training.execution import prepare
+from dglab.training.log import LOG, TENSORBOARD, read_log, show
 from dglab.training.methods import METHODS, to_device
-from dglab.training.trainer import CHECKPOINT, LOG, STATE
-from dglab.training.watching import TENSORBOARD, read_log, show
+from dglab.training.state import CHECKPOINT, STATE
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
 
@@ -589,7 +589,10 @@ def test_settings_out_of_range_are_refused(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"method": "adam"}, "unknown training method 'adam'.*agg, agg2, split, mldg, mldg_mean"),
+        (
+            {"method": "adam"},
+            "unknown training method 'adam'.*agg, agg2, by_domain, by_domain2, split, mldg, mldg_mean",
+        ),
         ({"sources": ("G", "X")}, "unknown source domain 'X'.*G, S, I, M, C"),
         ({"sources": ()}, "no source domain"),
         ({"sources": ("G",)}, "need two or more, got 1"),
@@ -855,12 +858,12 @@ def test_every_method_trains(tmp_path, change):
     config = dataclasses.replace(CONFIG, steps=2, **change)
     model, found = load_checkpoint(run(tmp_path, config))
     assert found == config and all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
-    two_terms = config.method not in ("agg", "agg2")
+    two_terms = config.method in ("split", "mldg", "mldg_mean")
     for line in log(tmp_path):
         ds, dg, total = line["ds"], line["dg"], line["total"]
         assert 0 < ds < 20 and (dg is not None) == two_terms
-        expected = {"agg": ds, "agg2": 2 * ds, "mldg_mean": ((dg or 0) + ds) / 2}.get(config.method, (dg or 0) + ds)
-        assert total == pytest.approx(expected)
+        weight = {"agg2": 2, "by_domain2": 2, "mldg_mean": 0.5}.get(config.method, 1)
+        assert total == pytest.approx(weight * (ds + (dg or 0)))
 
 
 def test_one_source_is_enough_for_agg(tmp_path):

@@ -32,7 +32,7 @@ def training_curve(log: pd.DataFrame, window: int = 20, steps: int | None = None
     """The losses of one run, raw and averaged over a moving window, with the learning rate.
 
     Args:
-        log: columns step, lr, ds, dg, total, as :func:`dglab.training.watching.read_log` gives them.
+        log: columns step, lr, ds, dg, total, as :func:`dglab.training.log.read_log` gives them.
         window: steps to average over.
         steps: of the whole run, for one that is still training; None ends the axis at the last step.
     """

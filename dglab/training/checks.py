@@ -1,0 +1,25 @@
+"""What a variant of MLDG may be."""
+
+from torch import nn
+
+from dglab.utils.errors import InputError
+
+RUNNING_STATS = ("meta_train", "both", "none")  # the passes that move BatchNorm's running statistics
+
+
+def check_variant(order: int, running_stats: str) -> None:
+    """Refuse a variant of MLDG that does not exist."""
+    if order not in (1, 2):
+        raise InputError(f"order is {order!r}; expected 1 (first order) or 2 (second order)")
+    if running_stats not in RUNNING_STATS:
+        raise InputError(f"running_stats is {running_stats!r}; expected one of {', '.join(RUNNING_STATS)}")
+
+
+def check_uncompiled(model: nn.Module) -> None:
+    """Refuse a model that cannot be differentiated twice because torch has compiled it or a part of it."""
+    for name, module in model.named_modules():
+        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+            raise InputError(
+                f"order 2 differentiates twice, which compiled modules cannot, and {name or 'the model'} is compiled; "
+                "pass the model as it was before torch.compile, or order=1"
+            )

@@ -1,0 +1,102 @@
+"""What guards a training: what cannot be trained is refused before it begins, and a run that diverges ends."""
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.utils import get_total_norm
+
+from dglab.data import Domain
+from dglab.data.batches import MultiDomainBatches
+from dglab.models import BACKBONES
+from dglab.models.weights import check_weights
+from dglab.training.checks import check_variant
+from dglab.training.config import TrainingConfig
+from dglab.training.distributed import sum_over_processes
+from dglab.training.losses import Losses
+from dglab.training.mean_loss import trainable
+from dglab.training.methods import METHODS, OPTIONS, split_sizes
+from dglab.training.state import STATE
+from dglab.utils.errors import InputError
+
+SANE = 1e10  # no weight or running statistic of a network that learns comes near
+
+
+def check_fits(config: TrainingConfig, domains: Mapping[str, Domain]) -> None:
+    """Refuse, before anything is written, a method, a network, sources or a split that cannot be trained."""
+    if config.method not in METHODS:
+        raise InputError(f"unknown training method {config.method!r}; the methods are {', '.join(METHODS)}")
+    if config.backbone not in BACKBONES:
+        raise InputError(f"unknown backbone {config.backbone!r}; the backbones are {', '.join(BACKBONES)}")
+    check_weights(config.backbone, config.weights)
+    check_variant(config.order, config.running_stats)
+    for letter in config.sources:
+        if letter not in domains:
+            raise InputError(f"unknown source domain {letter!r}; the domains at hand are {', '.join(domains)}")
+    if not config.sources:
+        raise InputError("no source domain is given; name at least one")
+    if "split" in OPTIONS[config.method]:
+        split_sizes(config.split, len(config.sources), torch.Generator())
+
+
+def refuse_divergence(
+    model: nn.Module, losses: Losses, config: TrainingConfig, folder: Path, step: int, batches: MultiDomainBatches
+) -> None:
+    """Stop before a loss or gradient that is no number gets into the log or the weights; warn if there is none."""
+    if losses.total == 0:  # which no logits give
+        warnings.warn(
+            f"there are batches without a labelled pixel, from which nothing is learned: look at the labels of "
+            f"{', '.join(config.sources)} (trainIds 0-18; 255 is unlabelled)",
+            stacklevel=2,
+        )
+    norm = get_total_norm([parameter.grad for parameter in trainable(model)])
+    if not math.isfinite(losses.total):
+        what = f"the loss is {losses.total}"
+    elif not math.isfinite(norm):
+        what = f"the gradient is {norm.item()}"
+    else:
+        return
+    drawn = "".join(f"\n  {name}" for name in batches.images_of(step))
+    raise InputError(f"{_diverged(f'{what} at step {step}', config, folder)} The batch of this step:{drawn}")
+
+
+def refuse_insane(model: nn.Module, config: TrainingConfig, folder: Path, step: int) -> None:
+    """Stop before weights that have left all bounds become a state or a result. All processes stop together."""
+    [insane] = sum_over_processes([torch.tensor(float(not _sane(model)), device=next(model.parameters()).device)])
+    if insane:
+        raise InputError(_diverged(f"the weights are beyond all bounds after step {step}", config, folder))
+
+
+def _sane(model: nn.Module) -> bool:
+    """Whether all weights and running statistics are finite and of a size that a network can compute with."""
+    tensors = (tensor for tensor in model.state_dict().values() if tensor.is_floating_point())
+    return all(bool((tensor.abs() < SANE).all()) for tensor in tensors)
+
+
+def _diverged(what: str, config: TrainingConfig, folder: Path) -> str:
+    rates = f"lr = {config.lr}" + (f" or inner_lr = {config.inner_lr}" if "inner_lr" in OPTIONS[config.method] else "")
+    state = folder / STATE
+    return (
+        f"{config.address} diverged: {what}; a learning rate is likely too high: train with less than {rates}, in "
+        f"another folder. {f'The last saved state is {state}' if state.exists() else 'No state was saved'}."
+    )
+
+
+@contextmanager
+def naming_loader_failures() -> Iterator[None]:
+    """Inside, what happens to a process that loads data is told as if it had happened in this one."""
+    try:
+        yield
+    except InputError as error:  # torch puts the traceback of that process into the message
+        raise InputError(str(error).rsplit(f"{InputError.__name__}: ", 1)[-1].rstrip()) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise InputError(
+            f"a process that loads data has died ({str(error).splitlines()[0].rstrip(' .')}), likely for want of "
+            "memory; go on from the last saved state with fewer such processes: 0 loads in the training process itself"
+        ) from error
