@@ -1,19 +1,15 @@
 """Test time: whose statistics normalize an image of a domain that training never saw."""
 
-from dglab.testtime.image_bank import ImageBank
-from dglab.testtime.normalization import (
-    AdaBN,
-    SourceNormalization,
-    TargetNormalization,
-    preserved_statistics,
-    reestimate_statistics,
-    shift_by_layer,
-)
+from dglab.testtime.adabn import AdaBN, preserved_statistics, reestimate_statistics
+from dglab.testtime.bank import ImageBank
+from dglab.testtime.normalization import SourceNormalization, TargetNormalization, shift_by_layer
+from dglab.testtime.plain import PlainBank, target_normalization
 from dglab.testtime.style import Style, style_distance, styles_of
 
 __all__ = [
     "AdaBN",
     "ImageBank",
+    "PlainBank",
     "SourceNormalization",
     "Style",
     "TargetNormalization",
@@ -22,4 +18,5 @@ __all__ = [
     "shift_by_layer",
     "style_distance",
     "styles_of",
+    "target_normalization",
 ]

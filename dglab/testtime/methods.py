@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dglab.testtime.image_bank import ImageBank
-from dglab.testtime.normalization import AdaBN, SourceNormalization, TargetNormalization, reestimate_statistics
+from dglab.testtime.adabn import AdaBN, reestimate_statistics
+from dglab.testtime.bank import ImageBank
+from dglab.testtime.normalization import SourceNormalization, TargetNormalization
 from dglab.utils.errors import InputError
 
 BANK_POLICIES = {"qib": "queue", "sib": "style", "random": "random", "oracle": "oracle"}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dglab.models.batchnorm import batchnorm_layers
-from dglab.testtime.normalization import normalizing_with
+from dglab.testtime.override import normalizing_with
 from dglab.utils.errors import InputError
 
 DEVIATION_FLOOR = 1e-5  # a dead channel has sigma = 0, which would make Eq. 10 infinite

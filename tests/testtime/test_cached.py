@@ -159,7 +159,7 @@ def test_cached_is_joint_where_the_first_batchnorm_is_the_only_one():
         a, b = (bank(batch) for bank in banks)
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
         assert banks[0].selected == banks[1].selected and banks[0].distances == banks[1].distances
-    assert not banks[1]._images
+    assert all(kept.ndim == 2 for kept in banks[1].memory.kept)  # moments, no images
 
 
 def test_own_moments_come_from_the_features_of_the_cached_pass(net):
@@ -173,10 +173,10 @@ def test_own_moments_come_from_the_features_of_the_cached_pass(net):
         pooled = torch.cat([first, second])  # of one size: pooling is exact
         hidden = F.batch_norm(second, pooled.mean((0, 2, 3)), pooled.var((0, 2, 3), correction=0), bn1.weight, bn1.bias)
         own = net.layer2[0](hidden.relu())
-        torch.testing.assert_close(bank._moments[1, 0, 6:], own.mean((0, 2, 3)))
-        torch.testing.assert_close(bank._moments[1, 1, 6:], own.var((0, 2, 3), correction=0))
+        torch.testing.assert_close(bank.memory.kept[1][0, 6:], own.mean((0, 2, 3)))
+        torch.testing.assert_close(bank.memory.kept[1][1, 6:], own.var((0, 2, 3), correction=0))
         source = net.layer2[0](net.layer1(stream[:1]))
-    torch.testing.assert_close(bank._moments[0, 0, 6:], source.mean((0, 2, 3)))
+    torch.testing.assert_close(bank.memory.kept[0][0, 6:], source.mean((0, 2, 3)))
 
 
 # ---------------------------------------------------------------------------------------------- filling and state
@@ -283,10 +283,10 @@ def test_cached_moments_of_a_resnet50_take_little_and_no_images_are_kept():
     channels = sum(m.num_features for m in net.modules() if isinstance(m, nn.BatchNorm2d))
     bank = ImageBank(net, capacity=128, statistics="cached")
     bank(torch.rand(1, 3, 32, 32))
-    assert bank.nbytes == 128 * 2 * channels * 4 + StyleIndex(128, 256).nbytes < 40e6
-    assert not bank._images
+    assert bank.nbytes == 2 * channels * 4 + StyleIndex(128, 256).nbytes
+    assert bank.nbytes_when_full == 128 * 2 * channels * 4 + StyleIndex(128, 256).nbytes < 40e6
     bank(torch.rand(1, 3, 64, 48))
-    assert bank.nbytes < 40e6
+    assert bank.nbytes_when_full < 40e6 and all(kept.shape == (2, channels) for kept in bank.memory.kept)
 
 
 def test_bytes_are_stored_as_bytes(net):
@@ -327,7 +327,7 @@ def test_resize_brings_neighbours_to_the_current_size(net):
     of_bytes = ImageBank(net, resize=True, preprocess=lambda images: images / 255)
     of_bytes((255 * images(2).clamp(0, 1)).byte())
     assert of_bytes(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)).shape[0] == 1
-    assert of_bytes._images[0].dtype == torch.uint8 and of_bytes._images[0].shape == (3, 16, 24)
+    assert of_bytes.memory.kept[0].dtype == torch.uint8 and of_bytes.memory.kept[0].shape == (3, 16, 24)
 
 
 def test_other_sizes_without_resize_are_refused_with_the_ways_out(net):

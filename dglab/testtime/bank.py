@@ -1,0 +1,305 @@
+"""The Image Bank (section 3.4): an image that arrives is normalized together with like ones from the past.
+
+QIB takes the most recent ones, SIB the most similar in style (Eq. 10). :class:`dglab.testtime.plain.PlainBank` is the
+same on plain lists. This one takes any model, searches fast, and keeps its state: ``memory`` holds the last Q arrivals,
+``policies`` choose among them, ``joint`` and ``cached`` say what is kept of an image and how one is predicted with it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from dglab.models.batchnorm import batchnorm_layers
+from dglab.testtime.cached import CachedStatistics
+from dglab.testtime.joint import JointStatistics
+from dglab.testtime.memory import Memory
+from dglab.testtime.moments import check_finite
+from dglab.testtime.normalization import BatchStatistics, source_statistics
+from dglab.testtime.outputs import is_rows
+from dglab.testtime.policies import POLICIES
+from dglab.testtime.predictor import Predictor, check_prior
+from dglab.testtime.style import Style, find_style_layer, styles_of
+from dglab.utils.errors import InputError
+from dglab.utils.seeds import derive_seed
+
+AT_A_TIME = 32  # images whose styles are computed together; a whole bank may not fit a memory
+REMOVALS = ("fifo", "random")
+STATISTICS = ("joint", "cached")
+COLD_STARTS = ("self", "source")
+
+
+class Arrival(NamedTuple):
+    """An image that arrives."""
+
+    image: Tensor  # 1 x 3 x H x W, as the model takes it
+    given: Tensor  # 3 x H x W, as it was given
+    style: Style  # C
+    domain: Any
+
+
+class ImageBank(Predictor):
+    """Predict images as they arrive, each normalized together with M images from a bank of the last Q.
+
+    For each image in turn: compare its style with those in the bank, choose M of them, normalize the M + 1 images
+    together (every BatchNorm layer by their joint statistics), return the current image's prediction, and only then
+    store it. The first image has an empty bank and later ones take as many as there are.
+
+    Expect harm, as of any target statistics, where the target looks like the sources, and no gain over
+    :class:`TargetNormalization` where all images of a stream look alike: there is nothing to select.
+
+    Args:
+        model: any ``nn.Module`` with BatchNorm; it comes back from each call as it was. Of a model under
+            ``torch.compile`` the module that it wraps is run.
+        style_layer: module path, stage number, or None for the first stage; see :func:`find_style_layer`.
+        neighbors: M, 1 or more.
+        capacity: Q, 1 or more.
+        policy: ``"style"`` (SIB), ``"queue"`` (QIB); as controls ``"random"``, and ``"oracle"``, which is given the
+            domain of each image and chooses by style within it.
+        removal: which image leaves a full bank: ``"fifo"`` the oldest, ``"random"`` any.
+        statistics: ``"joint"``, the statistics of all M + 1 images in one pass of M + 1 images, as in the paper;
+            ``"cached"``, ours: each image's own moments are kept from when it was seen and pooled, one pass of one
+            image. It approximates joint, for the neighbours' features were normalized by what *their* neighbours
+            were, and it keeps no images.
+        cold_start: how an image without any neighbour is normalized: ``"self"`` alone, ``"source"`` by source BN.
+        prior: share of source statistics, 0 to 1, as in :class:`TargetNormalization`.
+        min_gap: images that arrived within the last ``min_gap`` are not chosen (neighbours in a video are copies).
+        seed: of the random policy and the random removal.
+        resize: joint only: bring neighbours of another size to the current image's.
+        preprocess: ``images -> float images as the model wants them``, for example scaling of uint8 ones to [0, 1];
+            images, uint8 too, are then stored as they were given.
+
+    Attributes:
+        selected: arrival numbers (from 0) of the last image's neighbours, nearest in style first.
+        distances: their distances (Eq. 10).
+
+    Raises:
+        InputError: for a value out of its range; the message lists what is allowed.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        style_layer: str | int | None = None,
+        neighbors: int = 4,
+        capacity: int = 128,
+        policy: str = "style",
+        removal: str = "fifo",
+        statistics: str = "joint",
+        cold_start: str = "self",
+        prior: float = 0.0,
+        min_gap: int = 0,
+        seed: int = 0,
+        resize: bool = False,
+        preprocess: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__(model)
+        _check_names(policy=policy, removal=removal, statistics=statistics, cold_start=cold_start)
+        _check_numbers(neighbors=(neighbors, 1), capacity=(capacity, 1), min_gap=(min_gap, 0))
+        self.options = dict(
+            style_layer=style_layer, neighbors=neighbors, capacity=capacity, policy=policy, removal=removal,
+            statistics=statistics, cold_start=cold_start, prior=check_prior(prior), min_gap=min_gap, seed=seed,
+            resize=resize, preprocess=preprocess,
+        )  # fmt: skip
+        self.style_layer = find_style_layer(self.model, style_layer)
+        self.neighbors, self.capacity, self.min_gap = neighbors, capacity, min_gap
+        self.policy = POLICIES[policy]
+        # where a layer has no running statistics it takes the batch's, which must then be one image, not many arrivals
+        single = any(layer.running_mean is None for layer in batchnorm_layers(self.model).values())
+        self._at_a_time = 1 if single else AT_A_TIME
+        self._streams: dict[str, ImageBank] = {}
+        self.reset()
+
+    def __call__(self, images: Tensor, domain: Any = None) -> Any:
+        """Predict images that arrive in the order of the batch.
+
+        Args:
+            images: N x 3 x H x W.
+            domain: for the oracle, the domain of each image: N values, or one for all.
+
+        Returns:
+            What the model returns, for these N images.
+
+        Raises:
+            InputError: before anything is predicted or stored, for images that :meth:`check` refuses, of another
+                size than the bank's (joint, without ``resize``), or without the domains that the oracle needs.
+        """
+        outputs = []
+        with _writable():
+            for arrival in self._arrivals(images, domain):  # one at a time
+                candidates = self.memory.candidates(self.min_gap)
+                near = self.policy(self.memory, arrival.style, arrival.domain, candidates, self.neighbors)  # Eq. 10
+                kept = [self.memory.kept[slot] for slot in near.slots]
+                output, keep = self.statistics.predict(arrival.image, arrival.given, kept)  # Eq. 8-9, of M + 1 images
+                self.selected, self.distances = self.memory.arrived[near.slots].tolist(), near.distances
+                self.memory.store(arrival.style, arrival.domain, keep)  # only now: else it would choose itself
+                outputs.append(output)
+        return tree_map(lambda *rows: torch.cat(rows) if is_rows(rows[0], 1) else rows[-1], *outputs)
+
+    def observe(self, images: Tensor, domain: Any = None) -> None:
+        """Let images arrive without predicting them: to fill a bank from a past stream. Arguments as for a call."""
+        if isinstance(self.statistics, CachedStatistics):  # what it keeps comes out of a prediction
+            self(images, domain)
+            return
+        with _writable():
+            for arrival in self._arrivals(images, domain):
+                self.memory.store(arrival.style, arrival.domain, self.statistics.keep(arrival.given))
+
+    def reset(self) -> None:
+        """Empty the bank and start counting arrivals from 0 again; its named streams are banks of their own."""
+        options = self.options
+        prior, ready = options["prior"], self._ready
+        alone = source_statistics if options["cold_start"] == "source" else BatchStatistics(prior)
+        self.statistics: JointStatistics | CachedStatistics = (
+            JointStatistics(self.model, alone, prior, ready, options["resize"])
+            if options["statistics"] == "joint"
+            else CachedStatistics(self.model, alone, prior)
+        )
+        self.memory = Memory(self.capacity, options["removal"], options["seed"])
+        self.selected: list[int] = []
+        self.distances: list[float] = []
+
+    def _arrivals(self, images: Tensor, domain: Any) -> Iterator[Arrival]:
+        """The images one by one, each with its style; the styles of some are computed together."""
+        self._check_given(images)
+        domains = self._domains_of(domain, len(images))
+        for start in range(0, len(images), self._at_a_time):
+            given = images[start : start + self._at_a_time]
+            ready = self._ready(given)
+            with self.naming_channels(ready):
+                styles = styles_of(self.model, ready, self.style_layer)  # N x C means, N x C deviations
+            check_finite({self.style_layer: styles})
+            for i, (mean, deviation) in enumerate(zip(*styles, strict=True)):
+                yield Arrival(ready[i : i + 1], given[i], Style(mean, deviation), domains[start + i])
+
+    def _ready(self, images: Tensor) -> Tensor:
+        """Images as the model takes them."""
+        preprocess = self.options["preprocess"]
+        return images if preprocess is None else preprocess(images)
+
+    def __len__(self) -> int:
+        """The number of images in the bank."""
+        return len(self.memory)
+
+    @property
+    def arrivals(self) -> int:
+        """How many images have arrived."""
+        return self.memory.arrivals
+
+    @property
+    def stored(self) -> list[int]:
+        """The arrival numbers of the images in the bank, oldest first."""
+        return sorted(self.memory.arrived.tolist())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the images (or their moments) take, and the styles, which lie in buffers for all Q."""
+        return sum(t.nbytes for t in self.memory.kept) + (self.memory.styles.nbytes if self.memory.styles else 0)
+
+    @property
+    def nbytes_when_full(self) -> int:
+        """Bytes of a bank of Q images like those that are in it."""
+        kept = sum(t.nbytes for t in self.memory.kept)
+        return self.nbytes + (kept * (self.capacity - len(self)) // len(self) if kept else 0)
+
+    def _check_given(self, images: Tensor) -> None:
+        """Refuse what :meth:`check` refuses, and what does not go with the stored images."""
+        if self.options["preprocess"] is None:
+            if isinstance(images, Tensor) and images.dtype == torch.uint8:
+                raise InputError(
+                    "images are uint8; pass floats as the model wants them, or give the bank a preprocess callable "
+                    "that makes them, for example preprocess=lambda images: images / 255"
+                )
+            self.check(images)
+        else:
+            if not isinstance(images, Tensor) or images.ndim != 4 or len(images) == 0:
+                got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+                raise InputError(f"images are {got}; expected a tensor N x C x H x W with at least one image")
+            for start in range(0, len(images), AT_A_TIME):
+                self.check(self._ready(images[start : start + AT_A_TIME]))
+        self.statistics.check(images, self.memory.kept)
+
+    def _domains_of(self, domain: Any, count: int) -> list[Any]:
+        domains = list(domain) if isinstance(domain, (list, tuple)) else [domain] * count
+        if len(domains) != count:
+            raise InputError(f"got {len(domains)} domains for {count} images; pass one for each, or one for all")
+        if self.options["policy"] == "oracle" and None in domains:
+            raise InputError("the oracle policy needs the domain of each image: bank(images, domain=[...])")
+        return domains
+
+    def stream(self, name: str) -> "ImageBank":
+        """An independent bank on the same model with the same settings; the same one for the same name."""
+        if name not in self._streams:
+            seed = derive_seed("stream", self.options["seed"], name)
+            self._streams[name] = ImageBank(self.model, **{**self.options, "seed": seed})
+        return self._streams[name]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a restarted service needs to go on with the same predictions: tensors, numbers, plain values."""
+        memory, used = self.memory, len(self)
+        cached = isinstance(self.statistics, CachedStatistics)
+        return {
+            "arrivals": memory.arrivals,
+            "arrival": memory.arrived.clone(),
+            "domains": list(memory.domains),
+            "styles": [ring[:used].clone() for ring in memory.styles.styles] if memory.styles else [],
+            "center": memory.styles.center if memory.styles else None,
+            "images": [] if cached else list(memory.kept),
+            "moments": torch.stack(memory.kept) if cached and used else None,  # used x 2 x K
+            "calls": self.statistics.calls if cached else None,
+            "generator": memory.generator.get_state(),
+            "streams": {name: bank.state_dict() for name, bank in self._streams.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state_dict` of a bank with the same model and settings.
+
+        Raises:
+            InputError: if the state holds more images than this bank's capacity, values that are not finite, or
+                what the other kind of statistics keeps.
+        """
+        used = len(state["domains"])
+        if used > self.capacity:
+            raise InputError(f"the state holds {used} images, this bank's capacity is {self.capacity}")
+        cached = isinstance(self.statistics, CachedStatistics)
+        if used and cached != (state["moments"] is not None):
+            kind = self.options["statistics"]
+            raise InputError(f"the state is of a bank with other statistics than this one's, {kind!r}")
+        kept = list(state["moments"]) if cached and used else state["images"]
+        if not all(torch.isfinite(tensor).all() for tensor in (*state["styles"], *kept)):
+            raise InputError("the state holds values that are not finite; start with an empty bank")
+        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        self.reset()
+        memory = self.memory
+        memory.arrivals, memory.arrived = state["arrivals"], state["arrival"].cpu().clone()
+        memory.domains, memory.kept = list(state["domains"]), [tensor.to(device) for tensor in kept]
+        memory.generator.set_state(state["generator"].cpu())
+        if cached:
+            self.statistics.calls = state["calls"]
+        if used:
+            memory.restore_styles(Style(*(part.to(device) for part in state["styles"])), state["center"].to(device))
+        for name, nested in state["streams"].items():
+            self.stream(name).load_state_dict(nested)
+
+
+@contextmanager
+def _writable() -> Iterator[None]:
+    """Inside, no gradients; and what is made can be written to later, also if the caller is in inference mode."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def _check_names(**options: str) -> None:
+    allowed = {"policy": tuple(POLICIES), "removal": REMOVALS, "statistics": STATISTICS, "cold_start": COLD_STARTS}
+    for what, value in options.items():
+        if value not in allowed[what]:
+            raise InputError(f"{what} is {value!r}; expected one of {', '.join(allowed[what])}")
+
+
+def _check_numbers(**options: tuple[Any, int]) -> None:
+    for what, (value, least) in options.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InputError(f"{what} is {value!r}; expected an integer of {least} or more")

@@ -1,0 +1,78 @@
+"""Joint statistics, the paper's: an image and its neighbours pass through the network together."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dglab.testtime.normalization import BatchStatistics
+from dglab.testtime.outputs import first_row
+from dglab.testtime.override import Statistics, normalizing_with
+from dglab.testtime.tail import find_tail, first_only_after
+from dglab.utils.errors import InputError
+from dglab.utils.sizes import resized
+
+
+class JointStatistics:
+    """Every BatchNorm layer normalizes by the statistics of all M + 1 images (Eq. 8-9). Keeps images.
+
+    Args:
+        model: the network.
+        alone: the statistics of an image without neighbours.
+        prior: share of source statistics.
+        ready: images as they were given -> images as the model takes them.
+        resize: bring neighbours of another size to the current image's.
+    """
+
+    def __init__(
+        self, model: nn.Module, alone: Statistics, prior: float, ready: Callable[[Tensor], Tensor], resize: bool
+    ) -> None:
+        self.model, self.alone, self.ready, self.resize = model, alone, ready, resize
+        self.together = BatchStatistics(prior)
+        self._tail: str | None = None  # not looked for yet
+
+    def predict(self, image: Tensor, given: Tensor, neighbors: list[Tensor]) -> tuple[Any, Tensor]:
+        """The current image's output, and what to keep of it.
+
+        Args:
+            image: 1 x 3 x H x W, as the model takes it.
+            given: 3 x H x W, as it was given.
+            neighbors: what was kept of them: images as they were given.
+        """
+        size = image.shape[-2:]
+        batch = torch.cat([image, *(resized(self.ready(n[None]), size) for n in neighbors)])  # (M + 1) x 3 x H x W
+        statistics = self.together if neighbors else self.alone
+        with normalizing_with(self.model, statistics), first_only_after(self.model, self.tail(batch)):
+            output = self.model(batch)
+        return first_row(output, len(batch)), self.keep(given)
+
+    def keep(self, given: Tensor) -> Tensor:
+        """What to keep of an image: itself."""
+        return given.detach().clone()
+
+    def tail(self, batch: Tensor) -> str:
+        """The layer behind which the first image can go on alone; looked for with the first neighbours that come."""
+        if len(batch) == 1:
+            return ""
+        if self._tail is None:
+            self._tail = find_tail(self.model, batch, self.together)
+        return self._tail
+
+    def check(self, images: Tensor, kept: list[Tensor]) -> None:
+        """Refuse images that cannot be normalized together with those that were kept."""
+        if not kept:
+            return
+        stored = kept[0]
+        if stored.shape[0] != images.shape[1]:
+            raise InputError(
+                f"the images have {images.shape[1]} channels, those in the bank {stored.shape[0]}; pass one kind"
+            )
+        if stored.dtype != images.dtype:
+            raise InputError(f"the images are {images.dtype}, those in the bank {stored.dtype}; pass one kind")
+        if stored.shape != images.shape[1:] and not self.resize:
+            raise InputError(
+                f"the images are {tuple(images.shape[1:])}, those in the bank {tuple(stored.shape)}; joint statistics "
+                "need one size: pass resize=True, use statistics='cached', or keep a bank for each size with "
+                "stream(name)"
+            )

@@ -1,0 +1,84 @@
+"""What all predictors share: a model with BatchNorm, and a look at what comes in."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dglab.models.batchnorm import batchnorm_layers
+from dglab.testtime.override import Statistics, normalizing_with
+from dglab.utils.errors import InputError
+
+
+class Predictor:
+    """What all predictors share: a model with BatchNorm, and a look at what comes in."""
+
+    def __init__(self, model: nn.Module) -> None:
+        for name, module in model.named_modules():
+            scripted = isinstance(module, torch.jit.ScriptModule)
+            if scripted and (module is model or "BatchNorm" in module.original_name):
+                raise InputError(
+                    f"{name or type(model).__name__} is a scripted module, whose layers' statistics cannot be "
+                    "overridden; pass the nn.Module that it was made from"
+                )
+        self.model = getattr(model, "_orig_mod", model)  # what torch.compile wraps: its paths are the user's own
+        if not batchnorm_layers(self.model):
+            norms = sorted({type(m).__name__ for m in model.modules() if "Norm" in type(m).__name__})
+            raise InputError(
+                f"{type(self.model).__name__} has no BatchNorm layer (found {', '.join(norms) or 'no normalization'}); "
+                "test-time statistics need BatchNorm"
+            )
+
+    def check(self, images: Tensor) -> None:
+        """Refuse what would poison statistics: not N x C x H x W floats, no image, NaN, infinity, another device."""
+        if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
+            got = (
+                f"{images.dtype} of shape {tuple(images.shape)}"
+                if isinstance(images, Tensor)
+                else type(images).__name__
+            )
+            raise InputError(f"images are {got}; expected a float tensor N x C x H x W")
+        if len(images) == 0:
+            raise InputError("the batch of images is empty; pass at least one image")
+        device = next((p.device for p in self.model.parameters()), images.device)
+        if images.device != device:
+            raise InputError(f"the images are on {images.device}, the model on {device}; move one to the other")
+        if not torch.isfinite(images).all():
+            raise InputError("the images hold NaN or infinite values; clean them before prediction")
+
+    def predict(self, images: Tensor, statistics: Statistics) -> Any:
+        """What the model returns for these images when ``statistics`` normalize."""
+        self.check(images)
+        with self.naming_channels(images), normalizing_with(self.model, statistics):
+            return self.model(images)
+
+    def run(self, batches: Iterable[Tensor], statistics: Statistics) -> int:
+        """Pass batches through the model, normalized by ``statistics``, which collects on the way; their number."""
+        count = 0
+        for images in batches:
+            self.predict(images, statistics)
+            count += 1
+        return count
+
+    @contextmanager
+    def naming_channels(self, images: Tensor) -> Iterator[None]:
+        """Inside, a failure of the network over the number of channels says so."""
+        try:
+            yield
+        except RuntimeError as error:
+            first = next((m for m in self.model.modules() if isinstance(m, nn.Conv2d)), None)
+            if first is None or first.in_channels == images.shape[1]:
+                raise
+            raise InputError(
+                f"the images have {images.shape[1]} channels, the network takes {first.in_channels}; pass images "
+                "N x C x H x W as it was trained on"
+            ) from error
+
+
+def check_prior(prior: float) -> float:
+    """``prior`` itself if it lies in [0, 1]."""
+    if not 0 <= prior <= 1:
+        raise InputError(f"prior is {prior}; expected 0 (the target's statistics) to 1 (the source's)")
+    return prior
