@@ -6,8 +6,8 @@ them. The sources' parameters stay at their defaults; only outputs and execution
 
 import nbformat
 
-from dglab.experiments.lab import results_root
-from dglab.experiments.reproduce import find_lessons
+from dglab.experiments.lessons import find_lessons
+from dglab.experiments.runner import results_root
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
 
