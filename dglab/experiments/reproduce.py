@@ -73,7 +73,7 @@ def _reproduce_one(lab: Lab, name: str) -> Path:
     lessons = {path.stem: path for path in find_lessons()}
     if name not in lessons:
         raise InputError(
-            f"there is no lesson and no study {name!r}; the lessons are {', '.join(lessons)}, "
+            f"there is no lesson {name!r} and no study; the lessons are {', '.join(lessons)}, "
             f"the studies {', '.join(studies)}"
         )
     if name == MIXED_LESSON and mixed_task(lab) is None:
