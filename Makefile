@@ -17,11 +17,11 @@ test: .venv/ready
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks
 
-# for those who change the lessons: execute them with quick, store the outputs in the notebooks, renew what ships along
+# for those who change the lessons: renew what ships along, and store the outputs that it gives in the notebooks
 lessons: .venv/ready
 	$(BIN)/dglab reproduce --preset quick
-	$(BIN)/python tools/store_lessons.py
 	$(BIN)/python tools/ship_results.py
+	$(BIN)/python tools/store_lessons.py
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -3,8 +3,8 @@
 Beside them, for comparison with the paper's printed numbers alone, what the authors' code scores: :class:`AuthorsView`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dglab.classes import IGNORED, NUM_CLASSES
+from dglab.data.streams import Batch, arrival_order, arrivals, in_batches
 from dglab.models import logits_of
+from dglab.testtime.bank import ImageBank
 from dglab.utils.errors import InputError
-from dglab.utils.seeds import derive_seed
-from dglab.utils.sizes import resized, together
+from dglab.utils.sizes import resized
 
 
 class ConfusionMatrix:
@@ -84,73 +85,11 @@ class ConfusionMatrix:
         return int(np.isnan(self.iou()).sum())
 
 
-def arrival_order(length: int, test_seed: int | None) -> list[int]:
-    """The order in which a test set arrives: as it lies (None), or shuffled by a seed of its own."""
-    if test_seed is None:
-        return list(range(length))
-    return np.random.default_rng(derive_seed("arrival", test_seed)).permutation(length).tolist()
+class Predicted(NamedTuple):
+    """A test batch and what came out of it: what :func:`evaluate` hands out after each one."""
 
-
-def batches_in_order(
-    dataset: Dataset,
-    order: Sequence[int],
-    batch_size: int,
-    device: torch.device | str = "cpu",
-    *,
-    resize: bool = False,
-) -> Iterator[tuple[Tensor, list[Tensor], list[int]]]:
-    """Test batches of M images: floats in [0, 1], each one's label, indices. The last one may be smaller.
-
-    Args:
-        dataset, batch_size, device, resize: as in :func:`evaluate`.
-        order: of the indices.
-
-    Raises:
-        InputError: if a label differs in size from its image, or, without ``resize``, the images of one batch do.
-    """
-    for start in range(0, len(order), batch_size):
-        indices = list(order[start : start + batch_size])
-        images, labels = zip(*(dataset[i] for i in indices), strict=True)
-        for index, image, label in zip(indices, images, labels, strict=True):
-            if image.shape[-2:] != label.shape:
-                raise InputError(
-                    f"image {index} is {tuple(image.shape)} and its label {tuple(label.shape)}; expected 3 x H x W and "
-                    "H x W of one size"
-                )
-        if len({image.shape for image in images}) > 1 and not resize:
-            raise InputError(
-                f"a test batch holds images of sizes {sorted({tuple(i.shape[-2:]) for i in images})}; "
-                "normalizing images together needs one size: pass resize=True, or use batch size 1"
-            )
-        yield together(images, device), list(labels), indices
-
-
-def image_batches(
-    dataset: Dataset,
-    most: int,
-    device: torch.device | str,
-    order: Sequence[int] | None = None,
-    *,
-    resize: bool = False,
-) -> Iterator[Tensor]:
-    """A data set's images, N x 3 x H x W in [0, 1]: up to ``most`` successive ones of one size at a time.
-
-    Args:
-        dataset: of (image uint8 3 x H x W, label).
-        most: images in a batch.
-        device: where they go.
-        order: of the indices; None takes the data set's own.
-        resize: bring those of another size to the first one's, rather than begin another batch.
-    """
-    batch: list[Tensor] = []
-    for index in order if order is not None else range(len(dataset)):
-        image = dataset[index][0]
-        if batch and (len(batch) == most or (image.shape != batch[0].shape and not resize)):
-            yield together(batch, device)
-            batch = []
-        batch.append(image)
-    if batch:
-        yield together(batch, device)
+    batch: Batch
+    logits: Tensor  # M x 19 x H x W
 
 
 def evaluate(
@@ -161,19 +100,20 @@ def evaluate(
     test_seed: int | None = None,
     device: torch.device | str = "cpu",
     resize: bool = False,
-    after_batch: Callable[[list[int]], None] | None = None,
+    after_batch: Callable[[Predicted], None] | None = None,
 ) -> ConfusionMatrix:
     """Score a predictor over whole images, in one confusion matrix.
 
     Args:
-        predictor: images M x 3 x H x W in [0, 1] -> logits (or what :func:`dglab.models.logits_of` reads).
+        predictor: images M x 3 x H x W in [0, 1] -> logits (or what :func:`dglab.models.logits_of` reads). A bank is
+            told the domain of each image, too, which its control ``oracle`` alone looks at.
         dataset: of (image uint8 3 x H x W, label uint8 H x W).
         batch_size: M, how many images the predictor sees at a time.
         test_seed: of the order of arrival; None takes the data set's own order.
         device: where the images go.
         resize: bring images of unlike sizes in a batch to the first one's, and their logits back: every label is scored
             at its own size, pixel by pixel.
-        after_batch: called with the indices of each batch once it is predicted, to look at the predictor's state.
+        after_batch: called with each batch once it is predicted, to look at it and at the predictor's state.
 
     Raises:
         InputError: for an empty data set, one without a labelled pixel, a label or logits of another size than the
@@ -184,25 +124,32 @@ def evaluate(
     if len(dataset) == 0:
         raise InputError("the data set has no image; nothing can be scored")
     matrix = ConfusionMatrix()
-    order = arrival_order(len(dataset), test_seed)
-    for images, labels, indices in batches_in_order(dataset, order, batch_size, device, resize=resize):
-        with torch.no_grad():
-            logits = logits_of(predictor(images))
-        if logits.shape[-2:] != images.shape[-2:]:
-            raise InputError(
-                f"the logits are {tuple(logits.shape)} for images of {tuple(images.shape)}; the predictor must return "
-                "them at the size of its images: upsample them in it"
-            )
-        for of_one, label in zip(logits.split(1), labels, strict=True):  # 1 x 19 x H x W, H x W
+    stream = arrivals(dataset, arrival_order(len(dataset), test_seed))
+    for batch in in_batches(stream, batch_size, device, resize=resize):
+        logits = _predict(predictor, batch)
+        for of_one, label in zip(logits.split(1), batch.labels, strict=True):  # 1 x 19 x H x W, H x W
             matrix.update(resized(of_one, label.shape).argmax(1), label[None])
         if after_batch is not None:
-            after_batch(indices)
+            after_batch(Predicted(batch, logits))
     if not matrix.counts.any():
         raise InputError(
             f"none of the {len(dataset)} images has a labelled pixel, so nothing can be scored; labels are trainIds "
             "0-18, and 255 counts as unlabelled"
         )
     return matrix
+
+
+def _predict(predictor: Callable[..., Any], batch: Batch) -> Tensor:
+    """The logits of a batch, M x 19 x H x W."""
+    options = {"domain": batch.domains} if isinstance(predictor, ImageBank) else {}
+    with torch.no_grad():
+        logits = logits_of(predictor(batch.images, **options))
+    if logits.shape[-2:] != batch.images.shape[-2:]:
+        raise InputError(
+            f"the logits are {tuple(logits.shape)} for images of {tuple(batch.images.shape)}; the predictor must "
+            "return them at the size of its images: upsample them in it"
+        )
+    return logits
 
 
 View = Callable[[Dataset], Dataset]  # how a domain's validation images are looked at: a data set of the same kind

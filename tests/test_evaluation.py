@@ -5,7 +5,8 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from dglab.evaluation import AuthorsView, ConfusionMatrix, arrival_order, evaluate, find_view
+from dglab.data.streams import arrival_order
+from dglab.evaluation import AuthorsView, ConfusionMatrix, evaluate, find_view
 from dglab.utils.errors import InputError
 from dglab.utils.sizes import resized
 

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from dglab.experiments.lab import SHIPPED, Lab, open_lab
-from dglab.experiments.reproduce import find_lessons
-from dglab.experiments.studies import VARIANTS, main_tasks, mixed_task, read_tidy, run_study
+from dglab.experiments.lessons import find_lessons
+from dglab.experiments.methods import AGG, MLDG
+from dglab.experiments.runner import SHIPPED, Lab, open_lab, run
+from dglab.experiments.table import read_table, write_table
+from dglab.experiments.trials import EXTRA_STUDIES, main_tasks, mixed_task
 from dglab.training.config import TrainingConfig
+from dglab.training.log import LOG
 from dglab.training.state import CHECKPOINT
 from dglab.utils.files import written_whole
 
@@ -25,18 +28,17 @@ def shipped_trainings(lab: Lab) -> list[TrainingConfig]:
     """The networks that the lessons show: AGG and MLDG on the main task, MLDG on the mixed one, first seed each."""
     seed = lab.preset.train_seeds[0]
     main, mixed = main_tasks(lab)[0], mixed_task(lab)
-    return [lab.training(task.sources, seed, **VARIANTS[name])
-            for task, name in ((main, "AGG"), (main, "MLDG"), (mixed, "MLDG"))]  # fmt: skip
+    pairs = ((main, AGG), (main, MLDG), (mixed, MLDG))
+    return [lab.training(task.sources, seed, **method.settings) for task, method in pairs]
 
 
 def main(data: str = "streets") -> None:
     """Copy networks and figures; what an extra study needs is computed now."""
     lab = open_lab("quick", data, use_shipped=False)
-    extra = "order" if data == "streets" else "imagenet"
-    frame = pd.concat([read_tidy(lab.out / "tables.csv"), run_study(lab, extra)], ignore_index=True)
+    extra = EXTRA_STUDIES["order" if data == "streets" else "imagenet"]
+    frame = pd.concat([read_table(lab.out / "tables.csv"), run(lab, extra(lab))], ignore_index=True)
     folder = SHIPPED / lab.preset.name
-    with written_whole(folder / f"{lab.data_name}.csv") as beside:
-        frame[frame["metric"].isin(METRICS)].to_csv(beside, index=False, float_format="%.4f")
+    write_table(frame[frame["metric"].isin(METRICS)], folder / f"{lab.data_name}.csv")
     if data == "streets":
         _copy_networks(lab, folder)
     for path in sorted(folder.iterdir()):
@@ -44,11 +46,12 @@ def main(data: str = "streets") -> None:
 
 
 def _copy_networks(lab: Lab, folder: Path) -> None:
-    for old in folder.glob("*.safetensors"):  # of other settings
+    for old in (*folder.glob("*.safetensors"), *folder.glob("*.jsonl")):  # of other settings
         old.unlink()
     for training in shipped_trainings(lab):
-        with written_whole(folder / f"{training.address}.safetensors") as beside:
-            shutil.copyfile(lab.out / "runs" / training.address / CHECKPOINT, beside)
+        for name, ending in ((CHECKPOINT, "safetensors"), (LOG, "jsonl")):
+            with written_whole(folder / f"{training.address}.{ending}") as beside:
+                shutil.copyfile(lab.out / "runs" / training.address / name, beside)
     with written_whole(find_lessons()[0].parents[1] / "docs" / "overview.png") as beside:
         shutil.copyfile(lab.out / "figures" / "figure4_predictions.png", beside)
 

@@ -1,15 +1,21 @@
-"""Store the outputs of executed lessons in the notebooks, so that they can be read without running them.
+"""Store the outputs of the lessons in the notebooks, so that they can be read without running them.
 
-``python -m tools.store_lessons`` takes them from ``results/quick/notebooks``, where ``dglab reproduce`` has left
-them. The sources' parameters stay at their defaults; only outputs and execution counts are copied.
+``python tools/store_lessons.py [LESSON ...]`` runs each lesson as a reader's "Run all" does, with its own settings and
+the results that ship with the package, and stores what comes out.
 """
 
-import nbformat
+import sys
+import tempfile
+from contextlib import chdir
+from pathlib import Path
 
-from dglab.experiments.lab import results_root
-from dglab.experiments.reproduce import find_lessons
+import nbformat
+import papermill
+
+from dglab.experiments.lessons import find_lessons, quiet_kernels
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
+from dglab.utils.machine import usable_cpus
 
 
 def store_outputs(source: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -20,7 +26,7 @@ def store_outputs(source: nbformat.NotebookNode, executed: nbformat.NotebookNode
     """
     ran = [cell for cell in executed.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     if [cell.source for cell in ran] != [cell.source for cell in source.cells]:
-        raise InputError("the executed lesson has other cells than its source; run dglab reproduce again")
+        raise InputError("the executed lesson has other cells than its source; run this again")
     for count, (cell, twin) in enumerate(zip(source.cells, ran, strict=True), 1):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = twin.outputs, count
@@ -33,17 +39,23 @@ def store_outputs(source: nbformat.NotebookNode, executed: nbformat.NotebookNode
     return source
 
 
-def main() -> None:
-    """Store the outputs of all lessons."""
+def execute(path: Path) -> nbformat.NotebookNode:
+    """A lesson, run where nobody has computed anything yet."""
+    with tempfile.TemporaryDirectory() as empty, quiet_kernels(usable_cpus()), chdir(path.parent):
+        target = Path(empty) / path.name
+        papermill.execute_notebook(path, target, parameters={"results": empty}, progress_bar=False)
+        return nbformat.read(target, 4)
+
+
+def main(*names: str) -> None:
+    """Store the outputs of all lessons, or of those of these names (``04_tn``)."""
     for path in find_lessons():
-        executed = results_root() / "quick" / "notebooks" / path.name
-        if not executed.exists():
-            raise InputError(f"{executed} is missing; run dglab reproduce --preset quick first")
-        notebook = store_outputs(nbformat.read(path, 4), nbformat.read(executed, 4))
-        with written_whole(path) as beside:
-            nbformat.write(notebook, beside)
-        print(f"{path.name}: {path.stat().st_size / 2**20:.2f} MiB")
+        if not names or path.stem in names:
+            notebook = store_outputs(nbformat.read(path, 4), execute(path))
+            with written_whole(path) as beside:
+                nbformat.write(notebook, beside)
+            print(f"{path.name}: {path.stat().st_size / 2**20:.2f} MiB")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -6,6 +6,19 @@ from typing import NamedTuple
 import pandas as pd
 
 from dglab.analysis.intervals import Difference, paired_difference, per_training
+from dglab.experiments.methods import (
+    ADABN,
+    AGG,
+    MLDG,
+    QIB,
+    SIB,
+    SOURCE_BN,
+    TN_1,
+    TN_4,
+    TN_5,
+    Normalization,
+    Shown,
+)
 from dglab.paper import CLAIMS, Claim
 
 PART_TESTED = (1, 5)  # the parts on three against four sources, and on the shape of the curve, are left to the eye
@@ -36,13 +49,17 @@ def judge(frame: pd.DataFrame) -> list[Verdict]:
 
 
 Parts = list[tuple[str, Difference]]
+Side = tuple[tuple[Shown, ...], dict[str, object]]  # records and fields that select the rows of one side
 
 
 def _gap(
-    frame: pd.DataFrame, study: str, better: dict, worse: dict, metric: str = "miou", statistic: str = "mean"
+    frame: pd.DataFrame, study: str, better: Side, worse: Side, metric: str = "miou", aggregate: str = "mean"
 ) -> Difference | None:
+    """The paired difference of two sides, each of records and fields; None where no training is common to both."""
     rows = frame[frame["study"] == study]
-    first, second = (per_training(rows, metric, statistic, **side) for side in (better, worse))
+    first, second = (
+        per_training(rows, *shown, metric=metric, aggregate=aggregate, **fields) for shown, fields in (better, worse)
+    )
     return paired_difference(first, second) if (first - second).notna().any() else None
 
 
@@ -50,49 +67,54 @@ def _parts(*named: tuple[str, Difference | None]) -> Parts:
     return [(name, gap) for name, gap in named if gap is not None]
 
 
+def _of(*shown: Shown, **fields: object) -> Side:
+    return shown, fields
+
+
 def _claim_1(frame: pd.DataFrame) -> Parts:
-    return _parts(("MLDG - AGG", _gap(frame, "ablation", {"method": "MLDG"}, {"method": "AGG"})))
+    return _parts(("MLDG - AGG", _gap(frame, "ablation", _of(MLDG, SOURCE_BN), _of(AGG, SOURCE_BN))))
 
 
 def _claim_2(frame: pd.DataFrame) -> Parts:
-    tn = {"batch_size": 4}
     return _parts(
-        ("AGG - AGG+TN (M = 4)", _gap(frame, "ablation", {"method": "AGG"}, {"method": "AGG+TN", **tn})),
-        ("MLDG+TN (M = 4) - MLDG", _gap(frame, "ablation", {"method": "MLDG+TN", **tn}, {"method": "MLDG"})),
+        ("AGG - AGG+TN (M = 4)", _gap(frame, "ablation", _of(AGG, SOURCE_BN), _of(AGG, TN_4))),
+        ("MLDG+TN (M = 4) - MLDG", _gap(frame, "ablation", _of(MLDG, TN_4), _of(MLDG, SOURCE_BN))),
     )
 
 
 def _claim_3(frame: pd.DataFrame) -> Parts:
-    sib, tn = {"method": "MLDG+SIB"}, {"method": "MLDG+TN"}
-    gaps = [(f"MLDG+SIB - MLDG+TN (M = {m})", _gap(frame, "ablation", sib, {**tn, "batch_size": m})) for m in (1, 4, 5)]
-    spread = _gap(frame, "ablation", {**tn, "batch_size": 4}, sib, statistic="std")
+    sib = _of(MLDG, SIB)
+    sizes = {1: TN_1, 4: TN_4, 5: TN_5}
+    gaps = [(f"MLDG+SIB - MLDG+TN (M = {m})", _gap(frame, "ablation", sib, _of(MLDG, tn))) for m, tn in sizes.items()]
+    spread = _gap(frame, "ablation", _of(MLDG, TN_4), sib, aggregate="std")
     return _parts(*gaps, ("deviation over orders: TN (M = 4) - SIB", spread))
 
 
 def _claim_5(frame: pd.DataFrame) -> Parts:
-    one = {"batch_size": 1}
-    parts = [("MLDG+TN (M = 1) - MLDG", _gap(frame, "batch_size", {"method": "MLDG+TN", **one}, {"method": "MLDG"}))]
-    rows = frame[(frame["study"] == "batch_size") & (frame["method"] == "AGG+TN")]
-    for m in sorted(rows["batch_size"].dropna().unique()):
-        best = {"method": "AGG+TN", "batch_size": m}
-        parts.append((f"AGG - AGG+TN (M = {m})", _gap(frame, "batch_size", {"method": "AGG"}, best)))
+    parts = [("MLDG+TN (M = 1) - MLDG", _gap(frame, "batch_size", _of(MLDG, TN_1), _of(MLDG, SOURCE_BN)))]
+    sizes = frame[frame["study"] == "batch_size"]["batch_size"].dropna().unique()
+    for m in sorted(sizes):
+        tn = Normalization(f"TN, M = {m}", "tn", m, prior=0.0)
+        parts.append((f"AGG - AGG+TN (M = {m})", _gap(frame, "batch_size", _of(AGG, SOURCE_BN), _of(AGG, tn))))
     return _parts(*parts)
 
 
 def _claim_6(frame: pd.DataFrame) -> Parts:
-    tn = {"method": "MLDG+TN", "batch_size": 4}
     return _parts(
-        ("TN (M = 4) - QIB", _gap(frame, "selection_policy", tn, {"method": "MLDG+QIB"})),
-        ("SIB - TN (M = 4)", _gap(frame, "selection_policy", {"method": "MLDG+SIB"}, tn)),
+        ("TN (M = 4) - QIB", _gap(frame, "selection_policy", _of(MLDG, TN_4), _of(MLDG, QIB))),
+        ("SIB - TN (M = 4)", _gap(frame, "selection_policy", _of(MLDG, SIB), _of(MLDG, TN_4))),
     )
 
 
 def _claim_7(frame: pd.DataFrame) -> Parts:
     rows = frame[frame["study"] == "style_layer"]
-    first, others = {"style_layer": "1"}, sorted(set(rows["style_layer"].dropna()) - {"1"})
+    others = sorted(set(rows["style_layer"].dropna()) - {"1"})
     return _parts(
         *(
-            (f"layer 1 - layer {layer}, {what}", _gap(frame, "style_layer", first, {"style_layer": layer}, metric))
+            (
+                f"layer 1 - layer {layer}, {what}",
+                _gap(frame, "style_layer", _of(style_layer="1"), _of(style_layer=layer), metric),
+            )
             for metric, what in (("miou", "mIoU"), ("selection_accuracy", "selection accuracy"))
             for layer in others
         )
@@ -103,20 +125,20 @@ def _claim_8(frame: pd.DataFrame) -> Parts:
     rows = frame[frame["study"] == "queue_size"]
     others = [q for q in sorted(rows["capacity"].dropna().unique()) if q != 128]
     return _parts(
-        *((f"Q = 128 - Q = {q}", _gap(frame, "queue_size", {"capacity": 128}, {"capacity": q})) for q in others)
+        *((f"Q = 128 - Q = {q}", _gap(frame, "queue_size", _of(capacity=128), _of(capacity=q))) for q in others)
     )
 
 
 def _claim_10(frame: pd.DataFrame) -> Parts:
-    rows = frame[(frame["study"] == "source_and_target") & (frame["domain_evaluated"] != frame["target"])]
+    rows = frame[frame["domain_evaluated"] != frame["target"]]
     return _parts(
-        ("MLDG+SIB - MLDG on the sources", _gap(rows, "source_and_target", {"method": "MLDG+SIB"}, {"method": "MLDG"})),
-        ("AGG - AGG+SIB on the sources", _gap(rows, "source_and_target", {"method": "AGG"}, {"method": "AGG+SIB"})),
+        ("MLDG+SIB - MLDG on the sources", _gap(rows, "source_and_target", _of(MLDG, SIB), _of(MLDG, SOURCE_BN))),
+        ("AGG - AGG+SIB on the sources", _gap(rows, "source_and_target", _of(AGG, SOURCE_BN), _of(AGG, SIB))),
     )
 
 
 def _claim_12(frame: pd.DataFrame) -> Parts:
-    return _parts(("MLDG+SIB - MLDG+AdaBN", _gap(frame, "adabn", {"method": "MLDG+SIB"}, {"method": "MLDG+AdaBN"})))
+    return _parts(("MLDG+SIB - MLDG+AdaBN", _gap(frame, "adabn", _of(MLDG, SIB), _of(MLDG, ADABN))))
 
 
 _PARTS: dict[int, Callable[[pd.DataFrame], Parts]] = {

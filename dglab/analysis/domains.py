@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 
 from dglab.classes import CLASS_NAMES, IGNORED, NUM_CLASSES
 from dglab.data import Domain
+from dglab.data.streams import image_batches
 from dglab.data.streets import STREETS, render
-from dglab.evaluation import image_batches
 from dglab.testtime.style import Style, style_distance, styles_of
 from dglab.utils.errors import InputError
 

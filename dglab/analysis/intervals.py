@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from dglab.experiments.methods import SIB, SIB_CACHED, TRAINING_METHODS, Shown, select
+
 
 def summarize(frame: pd.DataFrame, by: Sequence[str], metric: str = "miou") -> pd.DataFrame:
     """Mean and deviations of a metric for each combination of ``by``.
@@ -63,30 +65,40 @@ def paired_difference(better: pd.Series, worse: pd.Series) -> Difference:
     return Difference(mean, mean - half, mean + half, len(gaps))
 
 
-def per_training(frame: pd.DataFrame, metric: str = "miou", statistic: str = "mean", **conditions: object) -> pd.Series:
-    """Values by (task, training seed) of the rows that meet the conditions: their mean over orders of arrival, or
-    their deviation (``statistic="std"``)."""
-    rows = frame[frame["metric"] == metric]
-    for column, value in conditions.items():
-        rows = rows[rows[column] == value]
-    return rows.groupby(["task", "train_seed"])["value"].agg(statistic)
+def per_training(
+    frame: pd.DataFrame, *shown: Shown, metric: str = "miou", aggregate: str = "mean", **fields: object
+) -> pd.Series:
+    """Values by (task, training seed): their mean over orders of arrival.
+
+    Args:
+        frame: a tidy table.
+        shown: training methods and normalizations whose rows are meant: ``per_training(frame, MLDG, TN_4)``.
+        metric: which rows.
+        aggregate: ``"std"`` gives the deviation over orders of arrival instead.
+        fields: further columns and their values.
+    """
+    rows = select(frame, *shown, metric=metric, **fields)
+    return rows.groupby(["task", "train_seed"])["value"].agg(aggregate)
 
 
 def cached_against_joint(frame: pd.DataFrame) -> pd.DataFrame:
     """What one pass by kept moments costs in accuracy: a row for each task and training method.
 
     Returns:
-        ``task``, ``method``; ``joint`` and ``cached``, mean mIoU; ``difference``, cached - joint with its interval over
-        trainings; ``agreement``, percent of pixels that both predict alike.
+        ``task``, ``trained with``; ``joint`` and ``cached``, mean mIoU; ``difference``, cached - joint with its
+        interval over trainings; ``agreement``, percent of pixels that both predict alike.
     """
     rows = frame[frame["study"] == "cached_statistics"]
     found = []
-    for (task, variant), part in rows.groupby(["task", rows["method"].str.split("+").str[0]], sort=False):
-        joint = per_training(part, method=f"{variant}+SIB")
-        cached = per_training(part, method=f"{variant}+SIB cached")
-        agreement = per_training(part, "agreement", method=f"{variant}+SIB cached")
-        found.append({
-            "task": task, "method": variant, "joint": joint.mean(), "cached": cached.mean(),
-            "difference": str(paired_difference(cached, joint)), "agreement": agreement.mean(),
-        })  # fmt: skip
+    for task in rows["task"].unique():
+        for method in TRAINING_METHODS:
+            part = method.rows(rows[rows["task"] == task])
+            if part.empty:
+                continue
+            joint, cached = per_training(part, SIB), per_training(part, SIB_CACHED)
+            found.append({
+                "task": task, "trained with": method.label, "joint": joint.mean(), "cached": cached.mean(),
+                "difference": str(paired_difference(cached, joint)),
+                "agreement": per_training(part, SIB_CACHED, metric="agreement").mean(),
+            })  # fmt: skip
     return pd.DataFrame(found)

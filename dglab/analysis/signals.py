@@ -1,6 +1,6 @@
 """When do target statistics help? Signals that need no labels, beside the gain that they ought to foretell."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,14 +9,14 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from dglab.evaluation import ConfusionMatrix, image_batches
-from dglab.experiments.lab import Lab
-from dglab.experiments.studies import M, run_study
+from dglab.data import Domain
+from dglab.data.streams import image_batches
+from dglab.evaluation import ConfusionMatrix
+from dglab.experiments.methods import M
 from dglab.models import logits_of
 from dglab.testtime import SourceNormalization, Style, TargetNormalization, styles_of
 from dglab.testtime.style import find_style_layer
 from dglab.testtime.style_index import StyleIndex
-from dglab.training.config import TrainingConfig
 
 SIGNALS = {
     "style_distance": "style distance to the sources (Eq. 10)",
@@ -27,25 +27,28 @@ NEAREST = 4  # source images that a style's distance is averaged over
 PER_SOURCE = 50  # training images of each source whose styles are known
 
 
-def image_signals(lab: Lab, training: TrainingConfig) -> pd.DataFrame:
+def image_signals(
+    model: nn.Module, domains: Mapping[str, Domain], sources: Sequence[str], device: str = "cpu"
+) -> pd.DataFrame:
     """For each validation image of every domain, three signals that need no label, and what TN gains on it.
 
     Args:
-        lab: where the network and the domains are.
-        training: the network.
+        model: a trained network.
+        domains: by letter.
+        sources: the letters of those that it was trained on.
+        device: where the network is.
 
     Returns:
         One row an image: ``domain``; ``seen``, whether it is a source; ``gain``, mIoU of TN (M = 1) minus that of
         source BN on this image alone, in points; ``style_distance``, ``entropy``, ``agreement`` (:data:`SIGNALS`).
     """
-    model = lab.trained(training)
-    sources = [lab.domains[letter].train for letter in training.sources]
     layer = find_style_layer(model, 1)
-    index = style_index(model, layer, (batch for source in sources for batch in _some_images(source, lab.device)))
+    known = [domains[letter].train for letter in sources]
+    index = style_index(model, layer, (batch for images in known for batch in _some_images(images, device)))
     rows = []
-    for letter, domain in lab.domains.items():
-        for record in _signals_of(model, layer, domain.val, index, lab.device):
-            rows.append({"domain": letter, "seen": letter in training.sources, **record})
+    for letter, domain in domains.items():
+        for record in _signals_of(model, layer, domain.val, index, device):
+            rows.append({"domain": letter, "seen": letter in sources, **record})
     return pd.DataFrame(rows)
 
 
@@ -131,17 +134,18 @@ def _centred_ranks(values: np.ndarray) -> np.ndarray:
     return rankdata(values) - (len(values) + 1) / 2
 
 
-def prior_grid(lab: Lab) -> pd.DataFrame:
+def prior_grid(frame: pd.DataFrame) -> pd.DataFrame:
     """mIoU over the share of source statistics, for each unseen target and training.
 
+    Args:
+        frame: the tidy table of the study ``prior``.
+
     Returns:
-        ``domain``, ``method`` (AGG, MLDG), ``train_seed``, ``batch_size`` (M), ``prior``, ``miou`` in percent. Source
-        BN is the prior of 1, whatever M.
+        ``domain``, ``train_method`` and ``inner_lr`` (which tell the training methods apart), ``batch_size`` (M),
+        ``prior``, ``train_seed``, ``miou`` in percent. Source BN is the prior of 1, whatever M.
     """
-    frame = run_study(lab, "prior")
-    frame = frame[frame["metric"] == "miou"].rename(columns={"domain_evaluated": "domain", "value": "miou"})
-    parts = frame["method"].str.partition("+TN prior ")  # AGG+TN prior 0.25; AGG alone is source BN
-    frame = frame.assign(method=parts[0], prior=parts[2].replace("", "1").astype(float))
-    source = [frame[frame["prior"] == 1].assign(batch_size=m) for m in (1, M)]
-    columns = ["domain", "method", "batch_size", "prior", "train_seed", "miou"]
-    return pd.concat([frame[frame["prior"] < 1], *source])[columns].sort_values(columns, ignore_index=True)
+    rows = frame[frame["metric"] == "miou"].rename(columns={"domain_evaluated": "domain", "value": "miou"})
+    source = rows[rows["test_method"] == "bn"]
+    rows = pd.concat([rows[rows["test_method"] == "tn"], *(source.assign(prior=1.0, batch_size=m) for m in (1, M))])
+    columns = ["domain", "train_method", "inner_lr", "batch_size", "prior", "train_seed", "miou"]
+    return rows[columns].sort_values(columns, ignore_index=True)

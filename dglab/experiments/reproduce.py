@@ -1,32 +1,26 @@
 """One command for the whole story: every study, every lesson, one table, one report."""
 
-import base64
-import hashlib
-import io
+import dataclasses
 import json
-import os
 import platform
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import chdir, contextmanager
 from pathlib import Path
+from typing import Any
 
-import nbformat
-import pandas as pd
-import papermill
 import torch
-from PIL import Image
-from tqdm.auto import tqdm
 
-from dglab.experiments.lab import Lab, open_lab, project_root
-from dglab.experiments.studies import STUDIES, mixed_task, run_study
+from dglab import __version__
+from dglab.experiments.lessons import execute_all, execute_alone, extract_figures, find_lessons
+from dglab.experiments.methods import AGG, MLDG
+from dglab.experiments.runner import Lab, open_lab, run
+from dglab.experiments.table import write_table
+from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, Study, main_tasks, mixed_task
+from dglab.report.examples import example_predictions
 from dglab.report.page import write_report
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
 from dglab.utils.machine import usable_cpus
 
-DONE = "executed.json"
 MIXED_LESSON = "05_sib"  # needs two targets beside two sources
 
 
@@ -41,155 +35,95 @@ def reproduce(
         preset: a name.
         data: ``"streets"`` or a prepared root.
         out: the results folder; None takes ``results/<preset>[-<name>]``.
-        only: the name of one lesson (``04_tn``): execute that one alone, and compute only what it needs.
+        only: the name of one lesson (``04_tn``) or study (``batch_size``): compute what it needs, and no more.
         device: where to train and test.
 
     Returns:
-        The path of ``report.html``, or of the executed notebook if ``only`` names one.
+        The path of ``report.html``; of the executed notebook, or of the study's table, if ``only`` names one.
 
     Raises:
         InputError: for bad input, or a lesson that failed, named with its error.
     """
+    start = time.monotonic()
     lab = open_lab(preset, data, device=device, results=out, use_shipped=False)
-    lessons = find_lessons(only)
+    if only is not None:
+        return _reproduce_one(lab, only)
+    lessons = find_lessons()
     if mixed_task(lab) is None:  # fewer than four domains: nothing to mix
         lessons = [lesson for lesson in lessons if lesson.stem != MIXED_LESSON]
     lab.out.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
-    if only is None:
-        lab.results(job for study in STUDIES.values() for job in study(lab))
-    if only is not None:
-        return execute_alone(lessons, only, lab)
+    trials = [trial for study in STUDIES.values() for trial in study(lab)]
+    lab.results(trials)  # of all studies at once, for they share networks and tests
     execute_all(lessons, lab)
-    frame = pd.concat([run_study(lab, study) for study in STUDIES], ignore_index=True)
-    with written_whole(lab.out / "tables.csv") as beside:
-        frame.to_csv(beside, index=False, float_format="%.4f")
     extract_figures(lab.out)
-    return write_report(lab, frame, machine=describe_machine(lab), minutes=(time.monotonic() - start) / 60)
+    draw_examples(lab)
+    write_table(run(lab, trials), lab.out / "tables.csv")
+    with written_whole(lab.out / "run.json") as beside:
+        beside.write_text(json.dumps(describe_run(lab, (time.monotonic() - start) / 60), indent=1), encoding="utf-8")
+    return write_report(lab.out)
 
 
-def find_lessons(only: str | None = None) -> list[Path]:
-    """The lessons in order, or the one that is asked for.
-
-    Raises:
-        InputError: if there is no folder of lessons here, or none of that name.
-    """
-    root = project_root() or Path(__file__).parents[2]
-    if not (root / "notebooks").is_dir():
-        raise InputError("there is no notebooks folder here; run this in a clone of the project")
-    lessons = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-    if only is None:
-        return lessons
-    chosen = [path for path in lessons if path.stem == only]
-    if not chosen:
-        raise InputError(f"there is no lesson {only!r}; the lessons are {', '.join(path.stem for path in lessons)}")
-    return chosen
-
-
-def execute_alone(lessons: list[Path], only: str, lab: Lab) -> Path:
-    """Execute one lesson, which computes what it needs; a later full run executes it again."""
-    if not lessons:
-        raise InputError(f"lesson {only} mixes two target domains; {lab.data} has too few domains for that")
-    target = lab.out / "notebooks" / lessons[0].name
-    target.parent.mkdir(exist_ok=True)
-    with quiet_kernels(usable_cpus()), chdir(lessons[0].parent):
-        execute(lessons[0], target, lab)
-    return target
-
-
-def execute_all(lessons: list[Path], lab: Lab) -> None:
-    """Execute lessons into the results folder, as many at a time as there are cores.
-
-    A lesson that has been executed with the same library and settings is left as it is.
-
-    Raises:
-        InputError: naming the lesson whose cell failed.
-    """
-    folder = lab.out / "notebooks"
-    folder.mkdir(exist_ok=True)
-    record = folder / DONE
-    done = json.loads(record.read_text()) if record.exists() else {}
-    digests = {lesson: fingerprint(lesson, lab) for lesson in lessons}
-    missing = [le for le in lessons if done.get(le.stem) != digests[le] or not (folder / le.name).exists()]
-    workers = usable_cpus() if lab.device == "cpu" else 1
-    threads = max(1, usable_cpus() // workers)
-    with quiet_kernels(threads), chdir(lessons[0].parent), ThreadPoolExecutor(workers) as pool:
-        futures = {pool.submit(execute, lesson, folder / lesson.name, lab): lesson for lesson in missing}
-        try:
-            for future in tqdm(as_completed(futures), total=len(futures), desc="lessons", unit="lesson", leave=False):
-                future.result()
-                done[futures[future].stem] = digests[futures[future]]
-                with written_whole(record) as beside:
-                    beside.write_text(json.dumps(done, indent=1))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-@contextmanager
-def quiet_kernels(threads: int) -> Iterator[None]:
-    """Inside, kernels start without progress bars, which would be frozen into their outputs, and with few threads.
-
-    Torch's profiler is told to keep quiet, too. The last two settings are
-    :func:`dglab.utils.machine.keep_freed_memory` for a process that is not ours to start.
-    """
-    wanted = {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": str(threads),
-              "KINETO_LOG_LEVEL": "99", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}  # fmt: skip
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-def execute(lesson: Path, target: Path, lab: Lab) -> None:
-    """Execute one lesson with the lab's settings.
-
-    Raises:
-        InputError: if a cell fails, with the cell's error; the partly executed notebook stays for inspection.
-    """
-    parameters = {"preset": lab.preset.name, "data": lab.data, "device": lab.device, "results": str(lab.out)}
-    try:
-        papermill.execute_notebook(lesson, target, parameters=parameters, progress_bar=False)
-    except papermill.PapermillExecutionError as error:
+def _reproduce_one(lab: Lab, name: str) -> Path:
+    """One lesson, executed; or one study, its table written beside the others' results."""
+    studies: dict[str, Study] = STUDIES | EXTRA_STUDIES
+    if name in studies:
+        path = lab.out / f"{name}.csv"
+        write_table(run(lab, studies[name](lab)), path)
+        return path
+    lessons = {path.stem: path for path in find_lessons()}
+    if name not in lessons:
         raise InputError(
-            f"lesson {lesson.stem} failed in cell {error.exec_count}: {error.ename}: {error.evalue}; see {target}"
-        ) from error
+            f"there is no lesson {name!r} and no study; the lessons are {', '.join(lessons)}, "
+            f"the studies {', '.join(studies)}"
+        )
+    if name == MIXED_LESSON and mixed_task(lab) is None:
+        raise InputError(f"lesson {name} mixes two target domains; {lab.data} has too few domains for that")
+    return execute_alone(lessons[name], lab)
 
 
-def fingerprint(lesson: Path, lab: Lab) -> str:
-    """Changes when the lesson, the library or the settings do."""
-    digest = hashlib.sha256(lesson.read_bytes())
-    package = Path(__file__).parents[1]
-    for path in sorted((*package.rglob("*.py"), *package.rglob("*.csv"))):
-        digest.update(path.read_bytes())
-    digest.update(repr((lab.preset, lab.data, lab.identity, lab.device)).encode())
-    return digest.hexdigest()
+def draw_examples(lab: Lab) -> None:
+    """Figure 4 as ``figures/figure4_predictions.png``; on data of one's own one picture a target.
+
+    The networks are those of the preset's first training seed; which images are shown depends on nothing else.
+    """
+    seed = lab.preset.train_seeds[0]
+    for task in main_tasks(lab):
+        suffix = "" if lab.data == "streets" else f"_{task.target}"
+        agg, mldg = (lab.trained(lab.training(task.sources, seed, **method.settings)) for method in (AGG, MLDG))
+        stream = lab.target_set(task.targets)
+        figure = example_predictions(agg, mldg, stream, lab.preset.test_seeds[0], lab.device)
+        with written_whole(lab.out / "figures" / f"figure4_predictions{suffix}.png") as beside:
+            figure.savefig(beside, format="png", dpi=110)
 
 
-def extract_figures(out: Path) -> None:
-    """Every picture in the executed lessons as ``figures/<lesson>_<number>.png``."""
-    for path in sorted((out / "notebooks").glob("*.ipynb")):
-        outputs = [o for cell in nbformat.read(path, as_version=4).cells for o in cell.get("outputs", [])]
-        bundles = [o.data for o in outputs if {"image/png", "image/jpeg"} & o.get("data", {}).keys()]
-        for old in (out / "figures").glob(f"{path.stem}_*.png"):
-            old.unlink()
-        for number, data in enumerate(bundles, 1):
-            encoded = data.get("image/png") or data["image/jpeg"]
-            with written_whole(out / "figures" / f"{path.stem}_{number}.png") as beside:
-                Image.open(io.BytesIO(base64.b64decode(encoded))).save(beside, format="PNG")
+def describe_run(lab: Lab, minutes: float) -> dict[str, Any]:
+    """What stands in ``run.json``: what the table beside it was made on, and of what.
+
+    Args:
+        lab: where it was made.
+        minutes: how long this call took, training reused or not.
+    """
+    identity = lab.identity
+    return {
+        "machine": describe_machine(lab.device),
+        "versions": {"dglab": __version__, "python": platform.python_version(), "torch": torch.__version__},
+        "minutes": round(minutes, 2),
+        "preset": {"name": lab.preset.name, "about": lab.preset.about},
+        "data": {
+            "name": lab.data_name,
+            "identity": identity if isinstance(identity, str) else dataclasses.asdict(identity),
+        },
+        "domains": lab.names,
+        "train_seeds": lab.preset.train_seeds,
+        "test_seeds": lab.preset.test_seeds,
+    }
 
 
-def describe_machine(lab: Lab) -> str:
+def describe_machine(device: str) -> str:
     """What the numbers were made on."""
-    device = (
-        torch.cuda.get_device_name(lab.device)
-        if torch.device(lab.device).type == "cuda"
-        else f"{usable_cpus()} CPU cores ({_processor()})"
-    )
-    return f"{device}, Python {platform.python_version()}, torch {torch.__version__}"
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{usable_cpus()} CPU cores ({_processor()})"
 
 
 def _processor() -> str:

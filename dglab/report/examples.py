@@ -1,33 +1,43 @@
 """Figure 4: what the networks see, side by side."""
 
 from matplotlib.figure import Figure
+from torch import nn
 
-from dglab.evaluation import arrival_order, batches_in_order
-from dglab.experiments.lab import Lab
-from dglab.experiments.studies import VARIANTS
+from dglab.data import Joined
+from dglab.data.streams import arrival_order, arrivals, image_batches
+from dglab.experiments.methods import AGG, MLDG, SIB
 from dglab.models import logits_of
 from dglab.report import figures
-from dglab.tasks import Task
 from dglab.testtime import ImageBank, SourceNormalization
+from dglab.utils.sizes import together
 
 
-def example_predictions(lab: Lab, task: Task, count: int = 3) -> Figure:
-    """Image, AGG, MLDG, MLDG+SIB and ground truth for the last ``count`` arrivals of a task's target stream.
+def example_predictions(
+    agg: nn.Module, mldg: nn.Module, stream: Joined, test_seed: int, device: str = "cpu", count: int = 3
+) -> Figure:
+    """Image, AGG, MLDG, MLDG+SIB and ground truth for the last arrivals of a target: nothing is picked.
 
-    The networks are those of the preset's first training seed; which images are shown depends on nothing else.
+    Args:
+        agg, mldg: the trained networks.
+        stream: the target's images.
+        test_seed: of the order of arrival.
+        device: where the networks are.
+        count: how many of the last arrivals are shown; those before them fill the bank.
     """
-    stream = lab.target_set(task.targets)
-    order = arrival_order(len(stream), lab.preset.test_seeds[0])
-    seed = lab.preset.train_seeds[0]
-    agg, mldg = (lab.trained(lab.training(task.sources, seed, **VARIANTS[name])) for name in ("AGG", "MLDG"))
+    order = arrival_order(len(stream), test_seed)
     bank = ImageBank(mldg, resize=True)
-    for images, _, _ in batches_in_order(stream, order[:-count], 1, lab.device):
+    for images in image_batches(stream, 1, device, order[:-count]):
         bank.observe(images)
-    predictors = {"AGG": SourceNormalization(agg), "MLDG": SourceNormalization(mldg), "MLDG + SIB": bank}
+    predictors = {
+        AGG.label: SourceNormalization(agg),
+        MLDG.label: SourceNormalization(mldg),
+        f"{MLDG.label} + {SIB.label}": bank,
+    }
     columns = {name: [] for name in ("image", *predictors, "ground truth")}
-    for images, labels, _ in batches_in_order(stream, order[-count:], 1, lab.device):
-        columns["image"].append(images[0].cpu())
-        columns["ground truth"].append(labels[0])
+    for image, label, _ in arrivals(stream, order[-count:]):
+        columns["image"].append(image)
+        columns["ground truth"].append(label)
         for name, predictor in predictors.items():
-            columns[name].append(logits_of(predictor(images)).argmax(1)[0].cpu())
+            logits = logits_of(predictor(together([image], device)))  # 1 x 19 x H x W
+            columns[name].append(logits.argmax(1)[0].cpu())
     return figures.predictions(columns)

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from dglab.data import Joined
-from dglab.evaluation import ConfusionMatrix, arrival_order, image_batches
+from dglab.data.streams import arrival_order, image_batches
+from dglab.evaluation import ConfusionMatrix
 from dglab.models import logits_of
 from dglab.report import figures
 from dglab.testtime import ImageBank, SourceNormalization, TargetNormalization

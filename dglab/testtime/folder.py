@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from dglab.classes import colorize
-from dglab.evaluation import image_batches
+from dglab.data.streams import image_batches
 from dglab.models import logits_of
 from dglab.testtime.methods import TestConfig, build_predictor
 from dglab.utils.errors import InputError

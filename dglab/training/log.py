@@ -64,12 +64,16 @@ def _append(folder: Path, line: Line) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def read_log(folder: Path | str) -> pd.DataFrame:
+def read_log(run: Path | str) -> pd.DataFrame:
     """The log of a run, finished or not: one row a step with columns step, lr, ds, dg, total (nan: no value).
+
+    Args:
+        run: its folder, or its log alone.
 
     A last line that is half written, as in a run that is training or was killed, is left out.
     """
-    lines = (Path(folder) / LOG).read_text().splitlines(keepends=True)
+    path = Path(run) / LOG if Path(run).is_dir() else Path(run)
+    lines = path.read_text().splitlines(keepends=True)
     values = [json.loads(line) for line in lines if line.endswith("\n")]
     return pd.DataFrame(values, columns=["step", "lr", "ds", "dg", "total"]).astype(float).astype({"step": int})
 

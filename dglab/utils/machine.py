@@ -3,6 +3,8 @@
 import ctypes
 import os
 
+from dglab.utils.errors import InputError
+
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of mallopt, from glibc's malloc.h
 
 
@@ -25,3 +27,25 @@ def keep_freed_memory() -> None:
         return
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def choose_device(name: str) -> str:
+    """``auto`` -> the best at hand; a device by name if it is there.
+
+    Raises:
+        InputError: for an unknown device or one that this machine lacks.
+    """
+    import torch  # here, for the command line reads this file before it knows whether it needs torch
+
+    at_hand = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    if name == "auto":
+        return next(kind for kind, count in at_hand.items() if count)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in at_hand:
+        raise InputError(f"unknown device {name!r}; expected auto, cpu, cuda or mps")
+    if (device.index or 0) >= at_hand[device.type]:
+        raise InputError(f"the device {name!r} is not available here; use --device cpu, or run dglab doctor to see why")
+    return name

@@ -8,19 +8,13 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from dglab.analysis.intervals import cached_against_joint, per_training
 from dglab.analysis.signals import SIGNALS, image_signals, prior_grid, rank_correlations
 from dglab.evaluation import ConfusionMatrix, evaluate
-from dglab.experiments.lab import open_lab
-from dglab.experiments.studies import VARIANTS, mixed_task, run_study
+from dglab.experiments.methods import AGG, MLDG
+from dglab.experiments.trials import mixed_task
 from dglab.report import figures
 from dglab.testtime import SourceNormalization, TargetNormalization
 from dglab.utils.machine import keep_freed_memory
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    return open_lab("tiny", device="cpu", results=tmp_path_factory.mktemp("when"), use_shipped=False)
 
 
 def invented(gains, signal, domains):
@@ -54,8 +48,8 @@ def test_a_constant_signal_has_no_correlation():
 
 def test_signals_of_an_image_by_hand(lab):
     task = mixed_task(lab)
-    training = lab.training(task.sources, 0, **VARIANTS["AGG"])
-    frame = image_signals(lab, training)
+    training = lab.training(task.sources, 0, **AGG.settings)
+    frame = image_signals(lab.trained(training), lab.domains, task.sources)
     assert len(frame) == sum(len(domain.val) for domain in lab.domains.values())
     assert set(frame.loc[frame["seen"], "domain"]) == set(task.sources)
     assert frame["entropy"].between(0, math.log(19)).all() and frame["agreement"].between(0, 100).all()
@@ -80,7 +74,7 @@ def test_the_nearest_style_of_a_training_image_is_its_own(lab):
     from dglab.analysis.signals import style_index
     from dglab.testtime import Style, styles_of
 
-    training = lab.training(mixed_task(lab).sources, 0, **VARIANTS["AGG"])
+    training = lab.training(mixed_task(lab).sources, 0, **AGG.settings)
     model = lab.trained(training)
     images = torch.stack([lab.domains["G"].train[i][0] for i in range(4)]) / 255
     index = style_index(model, "layer1", [images[:2], images[2:]])
@@ -89,30 +83,19 @@ def test_the_nearest_style_of_a_training_image_is_its_own(lab):
     assert slots[0] == 2 and distances[0] == pytest.approx(0, abs=1e-9) and distances == sorted(distances)
 
 
-def test_the_grid_ends_at_tn_and_at_source_bn(lab):
-    grid = prior_grid(lab)
+def test_the_grid_ends_at_tn_and_at_source_bn(lab, frames):
+    grid = prior_grid(frames["prior"])
     task = mixed_task(lab)
-    assert set(grid["domain"]) == set(task.targets) and set(grid["method"]) == {"AGG", "MLDG"}
+    assert set(grid["domain"]) == set(task.targets) and set(grid["train_method"]) == {"agg", "mldg"}
     assert sorted(grid["prior"].unique()) == [0, 0.25, 0.5, 0.75, 1] and set(grid["batch_size"]) == {1, 4}
-    model = lab.trained(lab.training(task.sources, 0, **VARIANTS["MLDG"]))
-    rows = grid[(grid["domain"] == "C") & (grid["method"] == "MLDG") & (grid["batch_size"] == 1)]
+    model = lab.trained(lab.training(task.sources, 0, **MLDG.settings))
+    rows = grid[(grid["domain"] == "C") & (grid["train_method"] == "mldg") & (grid["batch_size"] == 1)]
     for prior, predictor in ((0.0, TargetNormalization(model)), (1.0, SourceNormalization(model))):
         expected = 100 * evaluate(predictor, lab.target_set(("C",))).miou()
         assert rows.loc[rows["prior"] == prior, "miou"].item() == pytest.approx(expected, abs=1e-6)
     figures.prior_curves(grid, {"C": "C", "M": "M"})
-    frame = image_signals(lab, lab.training(task.sources, 0, **VARIANTS["MLDG"]))
+    frame = image_signals(model, lab.domains, task.sources)
     figures.signals_and_gain(frame, rank_correlations(frame, draws=20), SIGNALS)
-
-
-def test_cached_against_joint_reads_the_table(lab):
-    frame = run_study(lab, "cached_statistics")
-    table = cached_against_joint(frame).set_index(["task", "method"])
-    assert len(table) == 4
-    rows = frame[frame["task"] == "G+S+I->C+M"]
-    joint, cached = (per_training(rows, method=m).mean() for m in ("AGG+SIB", "AGG+SIB cached"))
-    row = table.loc[("G+S+I->C+M", "AGG")]
-    assert row["joint"] == pytest.approx(joint) and row["cached"] == pytest.approx(cached)
-    assert row["difference"] == f"{cached - joint:+.2f}" and 0 < row["agreement"] <= 100
 
 
 def test_kept_memory_changes_no_result():

@@ -33,10 +33,27 @@ def test_lessons_show_the_methods():
     shown = "".join(stored for path in LESSONS for _, _, stored in shown_sources(path))
     for name in (
         "agg_backward",
-        "first_order",
-        "second_order",
-        "TargetNormalization",
-        "_predict_joint",
+        "mldg_backward",
+        "inner_step",
+        "__call__",
+        "most_similar",
         "style_distance",
+        "predict",
     ):
-        assert f" {name}(" in shown
+        assert f"def {name}(" in shown
+    assert "class TargetNormalization" in shown
+
+
+def test_the_first_lesson_lists_every_lesson():
+    table = nbformat.read(LESSONS[0], 4).cells[1].source
+    assert all(path.stem == "00_start_here" or f"({path.name})" in table for path in LESSONS)
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_opens_with_recorded_results_and_short_cells(path):
+    cells = nbformat.read(path, 4).cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    (parameters,) = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    assert parameters.source.startswith('preset = "quick"') and cells.index(parameters) <= 3
+    assert all(len(cell.source.splitlines()) <= 20 for cell in code)
+    assert all(output.output_type != "error" for cell in code for output in cell.outputs)

@@ -17,21 +17,17 @@ from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from dglab.classes import CLASS_NAMES, PALETTE, colorize
+from dglab.experiments.methods import TRAINING_METHODS, TrainingMethod
 
 # Okabe & Ito, "Color universal design", 2008
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
 )  # fmt: skip
 GREY = "#777777"
-VARIANT_COLORS = {
-    "AGG": BLUE,
-    "AGG2": SKY,
-    "split": GREEN,
-    "MLDG inner 0": PURPLE,
-    "MLDG": VERMILION,
-    "MLDG mean": ORANGE,
-}
-MARKERS = {"AGG": "o", "AGG2": "s", "split": "D", "MLDG inner 0": "v", "MLDG": "^", "MLDG mean": "P"}
+# of the training methods, by what selects their rows and not by what they are called
+COLORS = dict(zip(TRAINING_METHODS, (BLUE, SKY, GREEN, PURPLE, VERMILION, ORANGE), strict=True))
+MARKERS = dict(zip(TRAINING_METHODS, "osDv^P", strict=True))
+DOMAIN_COLORS = (BLUE, SKY, GREEN, PURPLE, VERMILION, ORANGE)
 DOMAIN_MARKERS = "os^Dv<>P*X"
 MIOU = "mIoU (%)"
 
@@ -76,10 +72,14 @@ def class_legend(fig: Figure, present: Sequence[int] | None = None, columns: int
     fig.legend(handles=patches, loc="outside lower center", ncols=columns, fontsize=10, handlelength=1)
 
 
+def method_look(method: TrainingMethod) -> dict[str, str]:
+    """Colour and marker of a training method, the same in all figures."""
+    return {"color": COLORS[method], "marker": MARKERS[method]}
+
+
 def domain_look(number: int) -> dict[str, str]:
     """Colour and marker of the first, second, ... domain of a figure."""
-    colors = list(VARIANT_COLORS.values())
-    return {"color": colors[number % len(colors)], "marker": DOMAIN_MARKERS[number % len(DOMAIN_MARKERS)]}
+    return {"color": DOMAIN_COLORS[number % len(DOMAIN_COLORS)], "marker": DOMAIN_MARKERS[number % len(DOMAIN_MARKERS)]}
 
 
 def plain_log(axis: Any) -> None:

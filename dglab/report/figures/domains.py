@@ -8,7 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from dglab.report.figures.base import BLACK, BLUE, GREEN, VARIANT_COLORS, VERMILION, domain_look, figure, plain_log
+from dglab.report.figures.base import BLACK, BLUE, DOMAIN_COLORS, GREEN, VERMILION, domain_look, figure, plain_log
 
 
 def class_frequencies(shares: pd.DataFrame) -> Figure:
@@ -20,7 +20,7 @@ def class_frequencies(shares: pd.DataFrame) -> Figure:
     fig, axis = figure(size=(12, 4.5))
     marks = "os^Dv<>P*X"
     for i, (name, column) in enumerate(shares.items()):
-        color = list(VARIANT_COLORS.values())[i % 6]
+        color = DOMAIN_COLORS[i % 6]
         axis.plot(column.to_numpy(), np.arange(len(column)), marks[i % len(marks)], color=color, label=name, alpha=0.85)
     axis.set_yticks(range(len(shares)), shares.index, fontsize=9)
     axis.invert_yaxis()

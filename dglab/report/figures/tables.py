@@ -1,70 +1,86 @@
 """Figures of the paper's tables and of Figure 5, drawn from the tidy table."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from dglab.analysis.intervals import summarize
-from dglab.report.figures.base import BLACK, BLUE, GREY, MARKERS, MIOU, VARIANT_COLORS, VERMILION, figure
+from dglab.experiments.methods import (
+    ADABN,
+    AGG,
+    BN_REESTIMATED,
+    MLDG,
+    ORACLE,
+    QIB,
+    RANDOM,
+    SIB,
+    SOURCE_BN,
+    TN_1,
+    TN_4,
+    TN_5,
+    TRAINING_METHODS,
+    Normalization,
+    Shown,
+    TrainingMethod,
+    select,
+)
+from dglab.report.figures.base import BLACK, BLUE, GREY, MIOU, VERMILION, figure, method_look
 
 
-def ablation(frame: pd.DataFrame, tests: Sequence[tuple[str, str, int | None]]) -> Figure:
+def ablation(frame: pd.DataFrame, normalizations: Sequence[Normalization]) -> Figure:
     """Table 3 with its controls: mIoU of every training method under several normalizations.
 
     Small marks are single trainings (each the mean over orders of arrival), large ones their mean.
 
     Args:
         frame: the tidy table of the study ``ablation``, one task.
-        tests: (title, suffix of the method, batch size or None) of each panel.
+        normalizations: a panel each.
     """
-    fig, axes = figure(1, len(tests), (3.1 * len(tests) + 1, 3.6), sharey=True, sharex=True, squeeze=False)
-    for axis, (title, suffix, size) in zip(axes[0], tests, strict=True):
-        for y, variant in enumerate(VARIANT_COLORS):
-            rows = frame[(frame["metric"] == "miou") & (frame["method"] == variant + suffix)]
-            rows = rows if size is None else rows[rows["batch_size"] == size]
-            values = rows.groupby("train_seed")["value"].mean()
-            axis.plot(
-                values, [y] * len(values), MARKERS[variant], color=VARIANT_COLORS[variant], alpha=0.4, markersize=5
-            )
-            axis.plot(values.mean(), y, MARKERS[variant], color=VARIANT_COLORS[variant], markersize=11)
-        axis.set(title=title, xlabel=MIOU)
-        axis.set_yticks(range(len(VARIANT_COLORS)), VARIANT_COLORS)
+    count = len(normalizations)
+    fig, axes = figure(1, count, (3.1 * count + 1, 3.6), sharey=True, sharex=True, squeeze=False)
+    for axis, normalization in zip(axes[0], normalizations, strict=True):
+        for y, method in enumerate(TRAINING_METHODS):
+            values = _trainings(frame, method, normalization)
+            _marks(axis, values, [y] * len(values), method)
+            _marks(axis, [values.mean()], [y], method, large=True)
+        axis.set(title=normalization.label, xlabel=MIOU)
+        _methods_on(axis)
     axes[0][0].invert_yaxis()
     return fig
 
 
-def normalizations(
-    frame: pd.DataFrame, tests: Sequence[tuple[str, str, int | None]], titles: Mapping[str, str]
-) -> Figure:
+def normalizations(frame: pd.DataFrame, shown: Sequence[Normalization], titles: Mapping[str, str]) -> Figure:
     """mIoU of every training method under several normalizations, a panel for each task.
 
     Args:
         frame: tidy rows of these tasks.
-        tests: (name on the axis, suffix of the method, batch size or None), from left to right.
+        shown: the normalizations, from left to right.
         titles: of the panels, by task.
     """
     columns = min(2, len(titles))
     lines = -(-len(titles) // columns)
     fig, axes = figure(lines, columns, (7 * columns, 3.8 * lines), sharex=True, squeeze=False)
-    rows = frame[frame["metric"] == "miou"]
     for axis, (task, title) in zip(axes.flat, titles.items(), strict=False):
-        for number, variant in enumerate(VARIANT_COLORS):
-            means, deviations = [], []
-            for _, suffix, size in tests:
-                found = rows[(rows["task"] == task) & (rows["method"] == variant + suffix)]
-                found = found if size is None else found[found["batch_size"] == size]
-                values = found.groupby("train_seed")["value"].mean()
-                means.append(values.mean())
-                deviations.append(values.std())
-            x = np.arange(len(tests)) + 0.12 * (number - (len(VARIANT_COLORS) - 1) / 2)
-            look = {"color": VARIANT_COLORS[variant], "marker": MARKERS[variant]}
-            axis.errorbar(x, means, np.nan_to_num(deviations), linestyle="", elinewidth=1.2, label=variant, **look)
+        rows = frame[frame["task"] == task]
+        for number, method in enumerate(TRAINING_METHODS):
+            values = [_trainings(rows, method, normalization) for normalization in shown]
+            x = np.arange(len(shown)) + 0.12 * (number - (len(TRAINING_METHODS) - 1) / 2)
+            axis.errorbar(
+                x,
+                [v.mean() for v in values],
+                np.nan_to_num([v.std() for v in values]),
+                linestyle="",
+                elinewidth=1.2,
+                label=method.label,
+                **method_look(method),
+            )
         axis.set_title(title)
-        axis.set_xticks(range(len(tests)), [name for name, _, _ in tests], rotation=30, ha="right")
+        axis.set_xticks(range(len(shown)), [one.label for one in shown], rotation=30, ha="right")
         axis.set_ylabel(MIOU)
-        for edge in np.arange(len(tests) - 1) + 0.5:
+        for edge in np.arange(len(shown) - 1) + 0.5:
             axis.axvline(edge, color=GREY, linewidth=0.5, alpha=0.5)
     for axis in axes.flat[len(titles) :]:
         axis.set_visible(False)
@@ -73,27 +89,25 @@ def normalizations(
     return fig
 
 
-def batch_size(frame: pd.DataFrame, variants: Sequence[str] = ("AGG", "MLDG")) -> Figure:
+def batch_size(frame: pd.DataFrame, methods: Sequence[TrainingMethod] = (AGG, MLDG)) -> Figure:
     """Figure 5: mIoU of TN over the test batch size M; source BN as a flat line of the same colour.
 
     Bands show the deviation over trainings, for two methods at most: more would cover each other.
 
     Args:
         frame: the tidy table of the study ``batch_size``, one task.
-        variants: which training methods to draw.
+        methods: which training methods to draw.
     """
     fig, axis = figure(size=(8, 4.5))
-    means = summarize(frame, ["method", "batch_size"])
-    for variant in variants:
-        color, marker = VARIANT_COLORS[variant], MARKERS[variant]
-        curve = means[means["method"] == f"{variant}+TN"].sort_values("batch_size")
+    for method in methods:
+        look = method_look(method)
+        curve = summarize(select(frame, method, test_method="tn"), ["batch_size"]).sort_values("batch_size")
         m, mean = curve["batch_size"].to_numpy(float), curve["mean"].to_numpy()
-        axis.plot(m, mean, color=color, marker=marker, label=f"{variant} + TN")
-        if len(variants) <= 2:
+        axis.plot(m, mean, label=f"{method.label} + TN", **look)
+        if len(methods) <= 2:
             deviation = curve["train_sd"].fillna(0).to_numpy()
-            axis.fill_between(m, mean - deviation, mean + deviation, color=color, alpha=0.12)
-        for value in means[means["method"] == variant]["mean"]:
-            axis.axhline(value, color=color, linestyle=(0, (5, 3)))
+            axis.fill_between(m, mean - deviation, mean + deviation, color=look["color"], alpha=0.12)
+        axis.axhline(_trainings(frame, method, SOURCE_BN).mean(), color=look["color"], linestyle=(0, (5, 3)))
     axis.plot([], [], color=GREY, linestyle=(0, (5, 3)), label="source BN")
     axis.set_xscale("log", base=2)
     ticks = sorted(frame["batch_size"].dropna().unique())
@@ -104,28 +118,21 @@ def batch_size(frame: pd.DataFrame, variants: Sequence[str] = ("AGG", "MLDG")) -
 
 
 def gain_explained(frame: pd.DataFrame) -> Figure:
-    """What each control already explains: the gain over AGG under source BN, and TN's benefit, by training method."""
+    """What each control already explains: the gain over AGG under source BN, and TN's benefit, by training method.
+
+    Args:
+        frame: the tidy table of the study ``ablation``, one task.
+    """
     fig, axes = figure(1, 2, (11, 3.6), sharey=True)
-    value = (
-        frame[frame["metric"] == "miou"].groupby(["method", "batch_size", "train_seed"], dropna=False)["value"].mean()
-    )
-    value = value.reset_index()
-
-    def of(method: str, size: int | None = None) -> pd.Series:
-        rows = value[value["method"] == method]
-        rows = rows if size is None else rows[rows["batch_size"] == size]
-        return rows.set_index("train_seed")["value"]
-
-    for y, variant in enumerate(VARIANT_COLORS):
-        for axis, gaps in (
-            (axes[0], of(variant) - of("AGG")),
-            (axes[1], of(f"{variant}+TN", 4) - of(f"{variant}+BN re-estimated")),
-        ):
-            axis.plot(gaps, [y] * len(gaps), MARKERS[variant], color=VARIANT_COLORS[variant], alpha=0.4, markersize=5)
-            axis.plot(gaps.mean(), y, MARKERS[variant], color=VARIANT_COLORS[variant], markersize=11)
-    axes[0].set(title="gain over AGG, source BN", xlabel="difference in mIoU (points)")
+    for y, method in enumerate(TRAINING_METHODS):
+        over_agg = _trainings(frame, method, SOURCE_BN) - _trainings(frame, AGG, SOURCE_BN)
+        of_tn = _trainings(frame, method, TN_4) - _trainings(frame, method, BN_REESTIMATED)
+        for axis, gaps in zip(axes, (over_agg, of_tn), strict=True):
+            _marks(axis, gaps, [y] * len(gaps), method)
+            _marks(axis, [gaps.mean()], [y], method, large=True)
+    axes[0].set(title=f"gain over {AGG.label}, source BN", xlabel="difference in mIoU (points)")
     axes[1].set(title="TN (M = 4) over re-estimated BN", xlabel="difference in mIoU (points)")
-    axes[0].set_yticks(range(len(VARIANT_COLORS)), VARIANT_COLORS)
+    _methods_on(axes[0])
     axes[0].invert_yaxis()
     for axis in axes:
         axis.axvline(0, color=BLACK, linewidth=1)
@@ -133,51 +140,41 @@ def gain_explained(frame: pd.DataFrame) -> Figure:
 
 
 def source_and_target(frame: pd.DataFrame) -> Figure:
-    """Table 9: mIoU on each domain, the unseen target marked, with source BN and with SIB."""
+    """Table 9: mIoU on each domain, the unseen target marked, with source BN and with SIB.
+
+    Args:
+        frame: the tidy table of the study ``source_and_target``, one task.
+    """
     fig, axes = figure(1, 2, (11, 3.8), sharey=True)
-    means = summarize(frame, ["method", "domain_evaluated", "target"])
-    for axis, variant in zip(axes, ("AGG", "MLDG"), strict=True):
-        for offset, (suffix, marker, color) in enumerate((("", "o", BLUE), ("+SIB", "^", VERMILION))):
-            rows = means[means["method"] == variant + suffix]
-            x = np.arange(len(rows)) + 0.14 * (offset - 0.5)
-            axis.errorbar(
-                x,
-                rows["mean"],
-                rows["train_sd"],
-                fmt=marker,
-                color=color,
-                capsize=3,
-                label=(suffix or "source BN").lstrip("+"),
-            )
-        ticks = [
-            d + ("\n(target)" if d == t else "\n(source)")
-            for d, t in zip(rows["domain_evaluated"], rows["target"], strict=True)
-        ]
-        axis.set_xticks(range(len(rows)), ticks)
-        axis.set(title=f"trained with {variant}", xlabel="domain evaluated")
+    looks = {SOURCE_BN: {"fmt": "o", "color": BLUE}, SIB: {"fmt": "^", "color": VERMILION}}
+    for axis, method in zip(axes, (AGG, MLDG), strict=True):
+        for offset, (normalization, look) in enumerate(looks.items()):
+            means = summarize(select(frame, method, normalization), ["domain_evaluated", "target"])
+            x = np.arange(len(means)) + 0.14 * (offset - 0.5)
+            axis.errorbar(x, means["mean"], means["train_sd"], capsize=3, label=normalization.label, **look)
+        pairs = zip(means["domain_evaluated"], means["target"], strict=True)
+        axis.set_xticks(range(len(means)), [f"{d}\n({'target' if d == t else 'source'})" for d, t in pairs])
+        axis.set(title=f"trained with {method.label}", xlabel="domain evaluated")
         axis.legend()
     axes[0].set_ylabel(MIOU)
     return fig
 
 
 def selection_policy(frame: pd.DataFrame) -> Figure:
-    """Table 5: mIoU on the mixed stream by the rule that chooses whom an image is normalized with."""
-    rules = [("source BN", "", None), ("AdaBN", "+AdaBN", None), ("TN, M = 1", "+TN", 1), ("TN, M = 4", "+TN", 4),
-             ("TN, M = 5", "+TN", 5), ("random 4", "+random", None), ("QIB", "+QIB", None), ("SIB", "+SIB", None),
-             ("oracle", "+oracle", None)]  # fmt: skip
+    """Table 5: mIoU on the mixed stream by the rule that chooses whom an image is normalized with.
+
+    Args:
+        frame: the tidy table of the study ``selection_policy``.
+    """
+    rules = (SOURCE_BN, ADABN, TN_1, TN_4, TN_5, RANDOM, QIB, SIB, ORACLE)
     fig, axis = figure(size=(9, 4.2))
-    rows = frame[frame["metric"] == "miou"]
-    for offset, variant in enumerate(("AGG", "MLDG")):
-        for x, (_, suffix, size) in enumerate(rules):
-            chosen = rows[rows["method"] == variant + suffix]
-            chosen = chosen if size is None else chosen[chosen["batch_size"] == size]
-            values = chosen.groupby("train_seed")["value"].mean()
-            place, color = x + 0.2 * (offset - 0.5), VARIANT_COLORS[variant]
-            axis.plot([place] * len(values), values, MARKERS[variant], color=color, alpha=0.4, markersize=5)
-            axis.plot(
-                place, values.mean(), MARKERS[variant], color=color, markersize=11, label=variant if x == 0 else None
-            )
-    axis.set_xticks(range(len(rules)), [name for name, _, _ in rules], rotation=20)
+    for offset, method in enumerate((AGG, MLDG)):
+        for x, rule in enumerate(rules):
+            values = _trainings(frame, method, rule)
+            place = x + 0.2 * (offset - 0.5)
+            _marks(axis, [place] * len(values), values, method)
+            _marks(axis, [place], [values.mean()], method, large=True, label=method.label if x == 0 else None)
+    axis.set_xticks(range(len(rules)), [rule.label for rule in rules], rotation=20)
     axis.set(ylabel=MIOU, title=_task_title(frame))
     axis.legend(title="trained with")
     return fig
@@ -216,6 +213,23 @@ def sweep(
         ticks = sorted(set(axis.lines[-1].get_xdata()))
         axis.set_xticks(ticks, [str(int(t)) for t in ticks])
     return fig
+
+
+def _trainings(frame: pd.DataFrame, *shown: Shown) -> pd.Series:
+    """mIoU by training seed, each the mean over orders of arrival."""
+    return select(frame, *shown, metric="miou").groupby("train_seed")["value"].mean()
+
+
+def _marks(
+    axis: Any, x: Sequence, y: Sequence, method: TrainingMethod, *, large: bool = False, label: str | None = None
+) -> None:
+    """Single trainings, small and pale, or their mean."""
+    look = {"markersize": 11} if large else {"markersize": 5, "alpha": 0.4}
+    axis.plot(x, y, linestyle="", label=label, **method_look(method), **look)
+
+
+def _methods_on(axis: Any) -> None:
+    axis.set_yticks(range(len(TRAINING_METHODS)), [method.label for method in TRAINING_METHODS])
 
 
 def _task_title(frame: pd.DataFrame) -> str:

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from dglab.classes import CLASS_NAMES
 from dglab.evaluation import ConfusionMatrix
-from dglab.report.figures.base import GREY, MARKERS, MIOU, VARIANT_COLORS, domain_look, figure, plain_log
+from dglab.experiments.methods import TRAINING_METHODS
+from dglab.report.figures.base import GREY, MIOU, domain_look, figure, method_look, plain_log
 
 
 def shift_by_depth(shifts: Mapping[str, Mapping[str, float]], title: str) -> Figure:
@@ -40,13 +41,14 @@ def prior_curves(grid: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     fig, axes = figure(1, len(domains), (4.6 * len(domains), 4.2), squeeze=False)
     for axis, domain in zip(axes[0], domains, strict=True):
         rows = grid[grid["domain"] == domain]
-        for (method, m), part in rows.groupby(["method", "batch_size"]):
-            curve = part.groupby("prior")["miou"].agg(["mean", "std"])
-            look = {"color": VARIANT_COLORS[method], "marker": MARKERS[method], "linestyle": "-" if m == 1 else "--"}
-            axis.plot(curve.index, curve["mean"], label=f"{method}, M = {m}", **look)
-            if m == 1:
-                low, high = curve["mean"] - curve["std"], curve["mean"] + curve["std"]
-                axis.fill_between(curve.index, low, high, color=look["color"], alpha=0.12, linewidth=0)
+        for method in TRAINING_METHODS:
+            for m, part in method.rows(rows).groupby("batch_size"):
+                curve = part.groupby("prior")["miou"].agg(["mean", "std"])
+                look = {**method_look(method), "linestyle": "-" if m == 1 else "--"}
+                axis.plot(curve.index, curve["mean"], label=f"{method.label}, M = {m}", **look)
+                if m == 1:
+                    low, high = curve["mean"] - curve["std"], curve["mean"] + curve["std"]
+                    axis.fill_between(curve.index, low, high, color=look["color"], alpha=0.12, linewidth=0)
         axis.set(title=titles[domain], xlabel="prior: share of source statistics\n(0 = TN, 1 = source BN)")
     axes[0, 0].set_ylabel(MIOU)
     handles, labels = axes[0, 0].get_legend_handles_labels()

@@ -1,0 +1,76 @@
+"""Options that several commands share, and what refuses the wrong ones."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dglab.utils.errors import InputError
+
+
+def writable(*, folder: bool) -> Callable[[Path | None], Path | None]:
+    """The callback of an option that names an output: what cannot be written is refused before work starts."""
+
+    def check(path: Path | None) -> Path | None:
+        from dglab.utils.files import check_writable
+
+        if path is not None:
+            check_writable(path, folder=folder)
+        return path
+
+    return check
+
+
+def height_and_width(text: str) -> tuple[int, int]:
+    """``600x600`` -> (600, 600)."""
+    from dglab.bench import height_and_width as read
+
+    return read(text, least=3)
+
+
+TaskOption = Annotated[str, typer.Option(help="sources->targets, for example 'G+S+I+M->C'")]
+DataOption = Annotated[
+    Path | None, typer.Option(help="prepared root; without it, the embedded streets", resolve_path=True)
+]  # resolved, so that a folder called streets is not taken for the embedded ones
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
+CheckpointOption = Annotated[Path, typer.Option(help="last.safetensors of a finished run")]
+PresetOption = Annotated[str, typer.Option(help="tiny, quick, standard or paper; see dglab presets")]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", help="write the record to this file", callback=writable(folder=False))
+]
+CropOption = Annotated[
+    Any, typer.Option(help="HxW in pixels, of the training crops", parser=height_and_width, metavar="HxW")
+]
+BatchSizeOption = Annotated[int | None, typer.Option(help="M of tn: images normalized together")]
+NeighborsOption = Annotated[int | None, typer.Option(help="M of qib and sib: images chosen from the bank")]
+CapacityOption = Annotated[int | None, typer.Option(help="Q of qib and sib: images that the bank keeps")]
+StyleLayerOption = Annotated[str | None, typer.Option(help="stage 1-4 or a module path, of sib")]
+StatisticsOption = Annotated[
+    str | None, typer.Option(help="of qib and sib: joint (the paper's), or cached (ours: one pass)")
+]
+
+
+def refuse_foreign(method: str, given: Iterable[str], allowed: Iterable[str]) -> None:
+    """An option that the method does not read is wrong use, for its user believes that it does something."""
+    foreign = [name for name in given if name not in allowed]
+    if foreign:
+        flags = ", ".join("--" + name.replace("_", "-") for name in foreign)
+        raise InputError(f"{flags} does not belong to --method {method}; leave it out, or choose another method")
+
+
+def test_config(method: str, **options: Any) -> Any:
+    """The test's settings, with the paper's defaults where an option is not given (None)."""
+    from dglab.testtime.methods import BANK_POLICIES, TestConfig, bank
+
+    bank_only = ("neighbors", "capacity", "style_layer", "statistics")
+    given = {name: value for name, value in options.items() if value is not None}
+    allowed = {"tn": ("batch_size",), **dict.fromkeys(BANK_POLICIES, bank_only)}
+    TestConfig(method)  # an unknown method is named first
+    refuse_foreign(method, given, (*allowed.get(method, ()), "test_seed"))
+    if method not in BANK_POLICIES:
+        return TestConfig(method, **given)
+    layer = given.pop("style_layer", "1")
+    config = dataclasses.replace(bank(method, (), None), style_layer=int(layer) if layer.isdecimal() else layer)
+    return dataclasses.replace(config, **given)

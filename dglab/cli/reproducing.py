@@ -1,0 +1,26 @@
+"""``dglab reproduce``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dglab.cli.options import DataOption, DeviceOption, PresetOption, writable
+from dglab.utils.machine import choose_device
+
+
+def reproduce(
+    preset: PresetOption = "quick",
+    data: DataOption = None,
+    only: Annotated[str | None, typer.Option(help="one lesson or study, for example 04_tn or batch_size")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="results folder; default results/<preset>[-<name>]", callback=writable(folder=True)),
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Run every study and lesson; leaves notebooks, tables.csv, run.json, figures and report.html."""
+    from dglab.experiments.reproduce import reproduce as run
+
+    made = run(preset, str(data or "streets"), out, only, choose_device(device))
+    typer.echo(f"{'report' if only is None else only}: {made}")

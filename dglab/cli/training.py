@@ -1,0 +1,136 @@
+"""``dglab train``."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+from typer.core import TyperCommand
+
+from dglab.cli.options import CropOption, DataOption, DeviceOption, PresetOption, TaskOption, refuse_foreign, writable
+from dglab.utils.errors import InputError
+from dglab.utils.machine import choose_device
+
+if TYPE_CHECKING:
+    from dglab.training.config import TrainingConfig
+
+
+class TrainCommand(TyperCommand):
+    """Names the training methods in its help, and loads them, and torch with them, for that alone."""
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from dglab.training.methods import METHODS
+
+        next(option for option in self.params if option.name == "method").help = ", ".join(METHODS)
+        super().format_help(ctx, formatter)
+
+
+def train(
+    method: Annotated[str, typer.Option(help="the training method")],
+    task: TaskOption,
+    out: Annotated[Path, typer.Option(help="folder of the run", callback=writable(folder=True))],
+    data: DataOption = None,
+    preset: PresetOption = "quick",
+    backbone: Annotated[str | None, typer.Option(help="of dglab.models.BACKBONES: thin, resnet50, hrnet, ...")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="to start from: imagenet, random, or a .pth or .safetensors file")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="training steps")] = None,
+    batch_per_domain: Annotated[int | None, typer.Option(help="B: images of each source in a step")] = None,
+    crop: CropOption = None,
+    seed: Annotated[int, typer.Option(help="of weights, batches and splits")] = 0,
+    lr: Annotated[float | None, typer.Option(help="gamma, the learning rate at the start")] = None,
+    order: Annotated[int | None, typer.Option(help="of MLDG: 1 or 2")] = None,
+    inner_lr: Annotated[float | None, typer.Option(help="of MLDG: eta, the inner step; 0 is a control")] = None,
+    alpha: Annotated[float | None, typer.Option(help="of MLDG: weight of L_ds, Eq. 6")] = None,
+    split: Annotated[str | None, typer.Option(help="of MLDG and split: half, random, or n:m")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run in --out")] = False,
+    device: DeviceOption = "auto",
+    precision: Annotated[str | None, typer.Option(help="32 or bf16")] = None,
+    micro_batches: Annotated[
+        int | None,
+        typer.Option(help="parts of a batch that run one by one, to save memory; BatchNorm takes each by itself"),
+    ] = None,
+    activation_checkpointing: Annotated[
+        bool | None,
+        typer.Option("--activation-checkpointing", help="compute activations again instead of keeping them"),
+    ] = None,
+    channels_last: Annotated[
+        bool | None, typer.Option("--channels-last", help="lay images out pixel by pixel; faster on many GPUs")
+    ] = None,
+    compiled: Annotated[bool | None, typer.Option("--compile", help="by torch.compile; not for --order 2")] = None,
+    batchnorm: Annotated[
+        str | None, typer.Option(help="under torchrun: process or synchronized (CUDA, not for --order 2)")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="processes that load data; default a few beside a GPU, 0 else")
+    ] = None,
+) -> None:
+    """Train one network on the sources of a task; the last checkpoint is the result.
+
+    On several GPUs of one machine: torchrun --nproc-per-node=4 -m dglab train ...
+    """
+    from dglab.data import identity, open_domains
+    from dglab.models.weights import parse_weights
+    from dglab.presets import find_preset
+    from dglab.tasks import parse_task
+    from dglab.training.distributed import processes, world_size
+    from dglab.training.guards import check_fits
+    from dglab.training.methods import OPTIONS
+
+    of_methods = {"order": order, "inner_lr": inner_lr, "alpha": alpha, "split": split}
+    recorded, weights_file = (None, None) if weights is None else parse_weights(weights)
+    options = {"backbone": backbone, "weights": recorded, "steps": steps, "batch_per_domain": batch_per_domain,
+               "crop": crop, "lr": lr, "precision": precision, "micro_batches": micro_batches,
+               "activation_checkpointing": activation_checkpointing, "channels_last": channels_last,
+               "compile": compiled, "batchnorm": batchnorm, **of_methods}  # fmt: skip
+    changes = {name: value for name, value in options.items() if value is not None}
+    if method in OPTIONS:  # an unknown one is named below
+        refuse_foreign(method, [name for name in of_methods if name in changes], OPTIONS[method])
+    chosen = find_preset(preset)
+    device = choose_device(device)
+    at_hand = chosen.streets if data is None else str(data)
+    domains = open_domains(at_hand, chosen.in_memory)
+    sources = parse_task(task, tuple(domains)).sources
+    with processes(device) as own_device:
+        config = dataclasses.replace(
+            chosen.training, method=method, sources=sources, seed=seed, data=identity(at_hand),
+            processes=world_size(), **changes,
+        )  # fmt: skip
+        check_fits(config, domains)
+        _refuse_begun(out, resume)
+        _train(config, domains, out, device=own_device, weights_file=weights_file, workers=workers)
+
+
+def _refuse_begun(out: Path, resume: bool) -> None:
+    """A folder with a run in it is gone on with only when asked for, and a finished one never."""
+    from dglab.training.log import LOG
+    from dglab.training.state import CHECKPOINT, STATE
+
+    if (out / CHECKPOINT).exists():
+        raise InputError(f"{out} holds a finished run; choose another --out, or remove it")
+    begun = (out / STATE).exists() or ((out / LOG).is_file() and (out / LOG).stat().st_size > 0)
+    if begun and not resume:
+        raise InputError(f"{out} holds an interrupted run; add --resume to go on with it, or choose another --out")
+
+
+def _train(config: "TrainingConfig", domains: Mapping[str, Any], out: Path, **options: Any) -> None:
+    """Train; Ctrl-C is one line that says how to go on."""
+    from importlib.util import find_spec
+
+    from dglab.training.distributed import is_writer
+    from dglab.training.state import STATE
+    from dglab.training.trainer import train
+
+    try:
+        trained = train(config, domains, out, tensorboard=find_spec("tensorboard") is not None, **options)
+    except KeyboardInterrupt:
+        if is_writer():
+            saved = (out / STATE).exists()
+            how = f"goes on from the last saved state in {out}" if saved else "begins anew: no state was saved yet"
+            typer.echo(f"interrupted; --resume {how}", err=True)
+        raise typer.Exit(130) from None  # what a shell reports of a program that Ctrl-C has ended
+    if is_writer():
+        typer.echo(f"trained: {trained}")

@@ -1,0 +1,100 @@
+"""Domains: the embedded streets, or anybody's prepared folders."""
+
+import functools
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dglab.data.prepared import open_root
+from dglab.data.streets import STREETS, StreetsDataset
+from dglab.data.streets.size import StreetsSize
+
+
+class InMemory(Dataset):
+    """A data set whose items are kept once read; for sets that fit, as streets and CamVid do."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset, self.letter, self.stems = dataset, dataset.letter, dataset.stems
+        self._items: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        if index not in self._items:
+            self._items[index] = self.dataset[index]
+        return self._items[index]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One domain: its letter, its name, its training and validation images."""
+
+    letter: str
+    name: str
+    train: Dataset
+    val: Dataset
+
+
+def streets_domains(height: int, width: int, train_images: int, val_images: int) -> dict[str, Domain]:
+    """The five embedded domains G, S, I, M, C, drawn on demand.
+
+    Args:
+        height, width: of the images, pixels.
+        train_images, val_images: how many in each domain.
+    """
+
+    def part(letter: str, split: str, length: int) -> Dataset:
+        return InMemory(StreetsDataset(letter, split, length, height=height, width=width))
+
+    return {
+        letter: Domain(letter, street.name, part(letter, "train", train_images), part(letter, "val", val_images))
+        for letter, street in STREETS.items()
+    }
+
+
+def prepared_domains(root: Path | str, *, in_memory: bool) -> dict[str, Domain]:
+    """The domains of a prepared root, by letter; see :mod:`dglab.data.prepared`."""
+    keep = InMemory if in_memory else lambda dataset: dataset
+    return {
+        letter: Domain(letter, domain.name, keep(domain.train), keep(domain.val))
+        for letter, domain in open_root(root).items()
+    }
+
+
+@functools.lru_cache(maxsize=4)
+def open_domains(data: str | StreetsSize, in_memory: bool = False) -> dict[str, Domain]:
+    """The domains at hand, by letter.
+
+    Args:
+        data: how large the embedded streets are drawn, or the path of a prepared root.
+        in_memory: keep what is read of a prepared root; the embedded streets are always kept once drawn.
+
+    Raises:
+        InputError: for a root that cannot be read.
+    """
+    if isinstance(data, StreetsSize):
+        return streets_domains(data.height, data.width, data.train_images, data.val_images)
+    return prepared_domains(data, in_memory=in_memory)
+
+
+def identity(data: str | StreetsSize) -> str | StreetsSize:
+    """What a run on these data records as its data: the size of the streets, or a prepared root's fingerprint."""
+    return data if isinstance(data, StreetsSize) else fingerprint(data)
+
+
+@functools.lru_cache(maxsize=4)
+def fingerprint(root: str) -> str:
+    """What identifies prepared data: every file's path and size, the label mappings, the converter's version.
+
+    Data that were converted otherwise, at another size say, are other data, and their runs other runs.
+    """
+    parts = [(str(p.relative_to(root)), p.stat().st_size) for p in sorted(Path(root).glob("*/*/*/*")) if p.is_file()]
+    for path in sorted(Path(root).glob("*/domain.json")):
+        info = json.loads(path.read_text(encoding="utf-8"))
+        parts.append((path.parent.name, info.get("letter"), info.get("mapping"), info.get("converter_version")))
+    return f"prepared {hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"

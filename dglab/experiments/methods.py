@@ -1,0 +1,128 @@
+"""The methods that studies compare: what to call them, their settings, and the fields that select their rows.
+
+A record is what a table or figure shows as one row, curve or panel. Its ``rows`` looks at fields of the tidy table and
+never at ``method``, which is composed here for display alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pandas as pd
+
+from dglab.testtime.methods import BANK_POLICIES
+
+M = 4  # the paper's default number of neighbours
+
+
+@dataclass(frozen=True)
+class TrainingMethod:
+    """A way to train: one of the paper's two, or a control that could explain their difference away.
+
+    Args:
+        label: for display.
+        method: a key of :data:`dglab.training.methods.METHODS`; ``train_method`` in the table.
+        inner_step: False for MLDG with an inner learning rate of 0.
+    """
+
+    label: str = field(compare=False)
+    method: str
+    inner_step: bool = True
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the settings of its training have beside the preset's."""
+        return {"method": self.method} if self.inner_step else {"method": self.method, "inner_lr": 0.0}
+
+    def rows(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The rows of the tidy table that belong to networks trained so."""
+        return frame[(frame["train_method"] == self.method) & ((frame["inner_lr"] == 0) != self.inner_step)]
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """A way to normalize a trained network's images at test time. A field that is None may have any value.
+
+    Args:
+        label: for display.
+        method: of the test, see :data:`dglab.testtime.methods.TEST_METHODS`; ``test_method`` in the table.
+        batch_size: M of TN.
+        prior: share of source statistics.
+        statistics: of a bank.
+    """
+
+    label: str = field(compare=False)
+    method: str
+    batch_size: int | None = None
+    prior: float | None = None
+    statistics: str | None = None
+
+    def rows(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The rows of the tidy table that belong to tests of this kind."""
+        wanted = {name: getattr(self, name) for name in ("batch_size", "prior", "statistics")}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        return select(frame, test_method=self.method, **given)
+
+
+class Shown(Protocol):
+    """What selects its rows: a :class:`TrainingMethod` or a :class:`Normalization`."""
+
+    def rows(self, frame: pd.DataFrame) -> pd.DataFrame: ...
+
+
+def select(frame: pd.DataFrame, *shown: Shown, **fields: Any) -> pd.DataFrame:
+    """The rows of a tidy table that belong to all of these records and have these values: ``select(frame, MLDG, SIB)``.
+
+    Args:
+        frame: a tidy table.
+        shown: training methods and normalizations.
+        fields: columns and their values.
+    """
+    for one in shown:
+        frame = one.rows(frame)
+    for column, value in fields.items():
+        frame = frame[frame[column] == value]
+    return frame
+
+
+AGG = TrainingMethod("AGG", "agg")
+AGG2 = TrainingMethod("AGG2", "agg2")  # the loss doubled: MLDG's step length
+SPLIT = TrainingMethod("split", "split")  # two passes over mixed halves: and its batch sizes
+MLDG_INNER_0 = TrainingMethod("MLDG inner 0", "mldg", inner_step=False)  # and its domain split, without the inner step
+MLDG = TrainingMethod("MLDG", "mldg")
+MLDG_MEAN = TrainingMethod("MLDG mean", "mldg_mean")  # MLDG with AGG's step length
+TRAINING_METHODS = (AGG, AGG2, SPLIT, MLDG_INNER_0, MLDG, MLDG_MEAN)
+
+SOURCE_BN = Normalization("source BN", "bn")
+BN_REESTIMATED = Normalization("BN re-estimated", "bn-reestimated")
+TN_1, TN_4, TN_5 = (Normalization(f"TN, M = {m}", "tn", m, prior=0.0) for m in (1, M, M + 1))  # M + 1: as SIB
+ADABN = Normalization("AdaBN", "adabn")
+RANDOM, QIB, SIB, ORACLE = (
+    Normalization(label, method, statistics="joint")
+    for label, method in ((f"random {M}", "random"), ("QIB", "qib"), ("SIB", "sib"), ("oracle", "oracle"))
+)
+SIB_CACHED = Normalization("SIB cached", "sib", statistics="cached")
+
+_SUFFIXES = {"bn": "", "bn-reestimated": "+BN re-estimated", "tn": "+TN", "adabn": "+AdaBN",
+             **{method: f"+{method.upper()}" if method in ("qib", "sib") else f"+{method}" for method in BANK_POLICIES},
+             }  # fmt: skip
+
+
+def display_name(row: Mapping[str, Any]) -> str:
+    """What a row of the tidy table is called in its column ``method``: "MLDG inner 0+TN", "AGG+TN prior 0.25".
+
+    For a reader alone: no code takes it apart or compares with it.
+
+    Args:
+        row: its other fields.
+    """
+    inner_step = row["inner_lr"] != 0
+    labels = {(known.method, known.inner_step): known.label for known in TRAINING_METHODS}
+    name = labels.get((row["train_method"], inner_step), row["train_method"])
+    return (
+        name
+        + (" (ImageNet)" if row["weights"] == "imagenet" else "")
+        + _SUFFIXES[row["test_method"]]
+        + (" cached" if row["statistics"] == "cached" else "")
+        + (f" prior {row['prior']:g}" if row["prior"] else "")
+    )

@@ -1,0 +1,308 @@
+"""The lab: trains and tests once what trials need, keeps what came out, and hands it over as one tidy table."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from dglab.data import Domain, Joined, identity, open_domains
+from dglab.data.streets.size import StreetsSize
+from dglab.evaluation import ConfusionMatrix
+from dglab.experiments.table import LABELS, labels_of, read_table, tidy
+from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, Trial
+from dglab.presets import Preset, find_preset
+from dglab.tasks import DOMAIN_NAMES
+from dglab.testtime import preserved_statistics
+from dglab.testtime.testing import Result, reestimation_batches, run_test
+from dglab.training.checkpoints import load_checkpoint
+from dglab.training.config import TrainingConfig
+from dglab.training.guards import check_fits
+from dglab.training.log import read_log
+from dglab.training.state import CHECKPOINT
+from dglab.training.trainer import train
+from dglab.utils.errors import InputError
+from dglab.utils.files import written_whole
+from dglab.utils.machine import choose_device, keep_freed_memory, usable_cpus
+
+SHIPPED = Path(__file__).parents[1] / "shipped"  # trained networks and tables of the quick preset
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Where a study takes place.
+
+    Args:
+        preset: its scale.
+        data: ``"streets"``, or the path of a prepared root.
+        out: the results folder; trained networks lie in ``runs``, scores in ``scores``.
+        device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        use_shipped: take trained networks and rows that ship with the package where ``out`` has none of its own.
+    """
+
+    preset: Preset
+    data: str
+    out: Path
+    device: str = "cpu"
+    use_shipped: bool = True
+
+    @property
+    def domains(self) -> dict[str, Domain]:
+        """The domains at hand, by letter."""
+        return open_domains(self._source, self.preset.in_memory)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What the domains' letters stand for, in the words of a figure's axis."""
+        if self.data == "streets":
+            return {letter: f"{letter} ({DOMAIN_NAMES[letter]}-like)" for letter in self.domains}
+        return {letter: f"{letter} ({domain.name})" for letter, domain in self.domains.items()}
+
+    @property
+    def data_name(self) -> str:
+        """``streets``, or the name of the prepared root's folder."""
+        return "streets" if self.data == "streets" else Path(self.data).resolve().name
+
+    @property
+    def identity(self) -> str | StreetsSize:
+        """What a run on these data records as its data."""
+        return identity(self._source)
+
+    @property
+    def _source(self) -> str | StreetsSize:
+        return self.preset.streets if self.data == "streets" else self.data
+
+    def training(self, sources: Sequence[str], seed: int, **changes: Any) -> TrainingConfig:
+        """The settings of a run: the preset's, for these sources and this seed, with ``changes``."""
+        return dataclasses.replace(
+            self.preset.training, sources=tuple(sources), seed=seed, data=self.identity, **changes
+        )
+
+    def checkpoint(self, training: TrainingConfig) -> Path | None:
+        """The trained network of a run, if there is one."""
+        places = [self.out / "runs" / training.address / CHECKPOINT]
+        if self.use_shipped:
+            places.append(SHIPPED / self.preset.name / f"{training.address}.safetensors")
+        return next((path for path in places if path.exists()), None)
+
+    def trained(self, training: TrainingConfig) -> torch.nn.Module:
+        """The trained network of a run, in evaluation mode; trained now if need be."""
+        self.train_all([training])
+        return load_checkpoint(self.checkpoint(training), self.device)[0]
+
+    def training_log(self, training: TrainingConfig) -> pd.DataFrame:
+        """The losses of a run, one row a step; trained now if its log is not at hand."""
+        folder = self.out / "runs" / training.address
+        recorded = SHIPPED / self.preset.name / f"{training.address}.jsonl"
+        if self.use_shipped and recorded.exists() and not (folder / CHECKPOINT).exists():
+            return read_log(recorded)
+        if not (folder / CHECKPOINT).exists():  # a network that ships along may have no log
+            self._run(_train_job, [training], "training")
+        return read_log(folder)
+
+    def target_set(self, letters: Sequence[str]) -> Joined:
+        """The validation images of one domain, or of several as one stream."""
+        return Joined([self.domains[letter].val for letter in letters])
+
+    def train_all(self, trainings: Iterable[TrainingConfig]) -> None:
+        """Train what is not trained yet."""
+        missing = [t for t in dict.fromkeys(trainings) if self.checkpoint(t) is None]
+        for training in missing:
+            check_fits(training, self.domains)  # all of them, before the first one takes its minutes
+        self._run(_train_job, missing, "training")
+
+    def results(self, trials: Iterable[Trial]) -> dict[Trial, Result]:
+        """What came out of each trial; computed now where it has not been yet."""
+        trials = list(dict.fromkeys(trials))
+        missing = {self.score_path(trial): trial for trial in trials if not self.score_path(trial).exists()}
+        self.train_all(trial.training for trial in missing.values())
+        self._run(_test_job, _by_network(missing.values()), "testing")
+        return {trial: self._read(trial) for trial in trials}
+
+    def score_path(self, trial: Trial) -> Path:
+        """Where the score of a trial lies; studies that hold the same network and test share it."""
+        images = self.preset.streets.val_images if self.data == "streets" else None  # for other data: in the identity
+        tested = json.dumps({**dataclasses.asdict(trial.test), "val_images": images}, sort_keys=True)
+        digest = hashlib.sha256(tested.encode()).hexdigest()[:12]
+        return self.out / "scores" / trial.training.address / f"{trial.test.method}_{digest}.json"
+
+    def _read(self, trial: Trial) -> Result:
+        stored = json.loads(self.score_path(trial).read_text())
+        matrix = ConfusionMatrix()
+        matrix.counts += np.array(stored["counts"])
+        return Result(matrix, stored["selection_accuracy"], stored["agreement"])
+
+    def _run(self, function: Callable[["Lab", Any], None], tasks: Sequence[Any], what: str) -> None:
+        """Run independent tasks, several at a time where the preset says so, with a bar."""
+        if not tasks:
+            return
+        parallel = self.preset.parallel and torch.device(self.device).type == "cpu"
+        workers = min(len(tasks), usable_cpus()) if parallel else 0
+        with tqdm(total=len(tasks), desc=f"{what} ({self.preset.name}, {self.data_name})", leave=False) as bar:
+            for _ in _in_parallel(functools.partial(function, self), tasks, workers):
+                bar.update()
+
+
+def _begin_worker() -> None:
+    torch.set_num_threads(1)
+    keep_freed_memory()
+
+
+def _in_parallel(function: Callable[[Any], None], tasks: Sequence[Any], workers: int) -> Iterator[None]:
+    if workers == 0:  # here; one worker is another matter, for it has one thread, as each of several has
+        for task in tasks:
+            yield function(task)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads half alive
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
+        futures = [pool.submit(function, task) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _train_job(lab: Lab, training: TrainingConfig) -> None:
+    train(
+        training, lab.domains, lab.out / "runs" / training.address, device=lab.device, progress=not lab.preset.parallel
+    )
+
+
+def _by_network(trials: Iterable[Trial]) -> list[list[Trial]]:
+    """Trials that share a network, so that it is loaded once."""
+    groups: dict[TrainingConfig, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(trial.training, []).append(trial)
+    return list(groups.values())
+
+
+def _test_job(lab: Lab, trials: list[Trial]) -> None:
+    training = trials[0].training
+    model, _ = load_checkpoint(lab.checkpoint(training), lab.device)
+    for trial in trials:
+        with preserved_statistics(model):  # bn-reestimated changes them
+            result = run_test(
+                model,
+                lab.target_set(trial.test.domains),
+                trial.test,
+                source_batches=lambda: reestimation_batches(training, lab.domains, lab.identity, lab.device),
+                device=lab.device,
+                compare=True,
+            )
+        _write_score(lab.score_path(trial), trial, result)
+
+
+def _write_score(path: Path, trial: Trial, result: Result) -> None:
+    stored = {
+        "training": dataclasses.asdict(trial.training),
+        "test": dataclasses.asdict(trial.test),
+        "selection_accuracy": result.selection_accuracy,
+        "agreement": result.agreement,
+        "counts": result.matrix.counts.tolist(),
+    }
+    with written_whole(path) as beside:
+        beside.write_text(json.dumps(stored))
+
+
+def run(lab: Lab, trials: Sequence[Trial]) -> pd.DataFrame:
+    """Run a study and return its rows of the tidy table; what is missing is trained and tested now, the rest is read.
+
+    Where it has not all been computed here and the package ships the rows of these trials, those are returned: a
+    lesson then opens in seconds. ``dglab reproduce`` makes your own; so does a lab with ``use_shipped=False``.
+
+    Args:
+        lab: where to train and test.
+        trials: of one study or of several, for example ``batch_size(lab)``.
+    """
+    trials = list(dict.fromkeys(trials))
+    if lab.use_shipped and not all(lab.score_path(trial).exists() for trial in trials):
+        rows = _recorded(lab, trials)
+        if rows is not None:
+            return rows
+    return tidy(lab, lab.results(trials))
+
+
+def _recorded(lab: Lab, trials: Sequence[Trial]) -> pd.DataFrame | None:
+    """The rows that ship along for these trials; None if there are not those of every one."""
+    table = shipped_table(lab)
+    studies = {study: make for study, make in (STUDIES | EXTRA_STUDIES).items() if study in {t.study for t in trials}}
+    own = {trial for make in studies.values() for trial in make(lab)}
+    if table is None or not own.issuperset(trials):  # with a setting of the reader's own, which nobody has recorded
+        return None
+    wanted = labels_of(lab, trials)[LABELS]
+    rows = table.merge(wanted, on=LABELS, sort=False)  # in the table's order
+    return rows if len(rows[LABELS].drop_duplicates()) == len(wanted) else None
+
+
+def shipped_table(lab: Lab) -> pd.DataFrame | None:
+    """The table that ships with the package for this preset and data; None if there is none."""
+    path = SHIPPED / lab.preset.name / "streets.csv"
+    return read_table(path) if lab.data == "streets" and path.exists() else None
+
+
+def recorded_real() -> pd.DataFrame:
+    """What came out on CamVid with the preset quick, as recorded: for lesson 06 where no real data are at hand."""
+    return read_table(SHIPPED / "quick" / "camvid.csv")
+
+
+def open_lab(
+    preset: str,
+    data: str = "streets",
+    seed: int = 0,
+    device: str = "auto",
+    results: str | Path | None = None,
+    *,
+    use_shipped: bool = True,
+) -> Lab:
+    """The lab of a lesson or of the command line, everything about it checked before work begins.
+
+    Args:
+        preset: a name, see :data:`dglab.presets.PRESETS`.
+        data: ``"streets"``, or the path of a prepared root.
+        seed: of the trained networks that a lesson shows; one of the preset's training seeds.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        results: folder; None takes ``results/<preset>`` (``results/<preset>-<name>`` for other data) beside the
+            notebooks.
+        use_shipped: see :class:`Lab`.
+
+    Raises:
+        InputError: for an unknown preset, data that cannot be read, a seed that the preset does not train, a device
+            that is not there, fewer than three domains.
+    """
+    chosen = find_preset(preset)
+    if seed not in chosen.train_seeds:
+        raise InputError(
+            f"seed is {seed}; the preset {preset} trains the seeds {', '.join(map(str, chosen.train_seeds))}"
+        )
+    data = data if data == "streets" else str(Path(data).resolve())
+    lab = Lab(chosen, data, Path(), choose_device(device), use_shipped)
+    if len(lab.domains) < 3:
+        raise InputError(
+            f"{data} holds {len(lab.domains)} domains; leaving one out takes three or more, for MLDG needs two sources"
+        )
+    folder = preset if data == "streets" else f"{preset}-{lab.data_name}"
+    out = Path(results) if results else results_root() / folder
+    return dataclasses.replace(lab, out=out.resolve())
+
+
+def project_root() -> Path | None:
+    """The nearest folder on the way up that holds the lessons; None outside of a clone of the project."""
+    here = Path.cwd()
+    return next((f for f in (here, *here.parents) if (f / "notebooks" / "00_start_here.ipynb").exists()), None)
+
+
+def results_root() -> Path:
+    """``results`` beside the lessons, else in the working folder."""
+    return (project_root() or Path.cwd()) / "results"

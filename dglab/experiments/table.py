@@ -1,0 +1,106 @@
+"""The one tidy table of what came out: one value a row, and a row is the fields of its trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dglab.classes import CLASS_NAMES
+from dglab.experiments.methods import display_name
+from dglab.experiments.trials import Trial
+from dglab.testtime.testing import Result
+from dglab.utils.errors import InputError
+from dglab.utils.files import written_whole
+
+if TYPE_CHECKING:
+    from dglab.experiments.runner import Lab
+
+COLUMNS = (
+    "study", "preset", "data", "task", "train_method", "test_method", "method", "backbone", "weights", "target",
+    "domain_evaluated", "batch_size", "neighbors", "capacity", "style_layer", "policy", "statistics", "prior", "guard",
+    "train_seed", "test_seed", "order", "inner_lr", "alpha", "split", "domains_per_pass", "train_images", "steps",
+    "shift", "dose", "modalities", "metric", "class", "value",
+)  # fmt: skip
+LABELS = [column for column in COLUMNS if column not in ("method", "metric", "class", "value")]  # what a trial is
+TYPES = {
+    **dict.fromkeys(("batch_size", "neighbors", "capacity", "train_seed", "test_seed", "order", "domains_per_pass",
+                     "train_images", "steps"), "Int64"),
+    **dict.fromkeys(("prior", "inner_lr", "alpha", "dose", "value"), "float64"),
+    **dict.fromkeys(("style_layer", "policy", "statistics", "guard", "split", "shift", "modalities", "class"),
+                    "string"),
+}  # fmt: skip
+# of the columns that have gaps: a file alone would not give them back as they were
+
+
+def tidy(lab: Lab, results: Mapping[Trial, Result]) -> pd.DataFrame:
+    """Results as rows, one value each; IoU in percent, accuracy in percent.
+
+    Metrics: ``miou``; ``iou`` of each class (empty where absent); ``absent_classes``, the number that the mean leaves
+    out; ``selection_accuracy`` of a bank on a mixed stream; ``agreement`` of cached statistics with joint ones.
+    """
+    labels = labels_of(lab, list(results)).to_dict("records")
+    rows = [{**label, **value} for label, result in zip(labels, results.values(), strict=True) for value in _of(result)]
+    return _typed(rows)
+
+
+def labels_of(lab: Lab, trials: Sequence[Trial]) -> pd.DataFrame:
+    """What rows say of their trials: all columns but those of the values, one row a trial."""
+    where = {"preset": lab.preset.name, "data": lab.data_name}
+    rows = [{**trial.fields, **where, "train_images": _train_images(lab, trial)} for trial in trials]
+    for row in rows:
+        row["method"] = display_name(row)
+    return _typed(rows)[[*LABELS, "method"]]
+
+
+def _typed(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(TYPES)
+
+
+def _train_images(lab: Lab, trial: Trial) -> int | None:
+    """Images of each source domain, where they all have the same number."""
+    [*counts] = {len(lab.domains[letter].train) for letter in trial.training.sources}
+    return counts[0] if len(counts) == 1 else None
+
+
+def _of(result: Result) -> list[dict[str, Any]]:
+    """The values of one trial: metric, class and value of each row."""
+    values = [("miou", 100 * result.matrix.miou()), ("absent_classes", result.matrix.num_absent)]
+    if result.selection_accuracy is not None:
+        values.append(("selection_accuracy", 100 * result.selection_accuracy))
+    if result.agreement is not None:
+        values.append(("agreement", 100 * result.agreement))
+    each = [{"metric": metric, "value": value} for metric, value in values]
+    return each + [
+        {"metric": "iou", "class": name, "value": 100 * value}
+        for name, value in zip(CLASS_NAMES, result.matrix.iou(), strict=True)
+        if np.isfinite(value)
+    ]
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """Write a tidy table: values to four decimals, settings in full."""
+    values = frame["value"].map("{:.4f}".format)
+    with written_whole(path) as beside:
+        frame.assign(value=values).to_csv(beside, index=False, columns=list(COLUMNS))
+
+
+def read_table(path: Path | str) -> pd.DataFrame:
+    """A tidy table back from its file, its columns of the same types as before.
+
+    Raises:
+        InputError: for a missing file, or one with other columns.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"there is no table {path}; dglab reproduce writes one")
+    frame = pd.read_csv(path, dtype=TYPES)
+    if tuple(frame.columns) != COLUMNS:
+        missing, foreign = set(COLUMNS) - set(frame.columns), set(frame.columns) - set(COLUMNS)
+        raise InputError(
+            f"{path} is not a table of this version (missing columns: {', '.join(sorted(missing)) or 'none'}; unknown "
+            f"ones: {', '.join(sorted(foreign)) or 'none'}); run dglab reproduce again, it reuses what is trained"
+        )
+    return frame

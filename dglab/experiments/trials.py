@@ -1,0 +1,263 @@
+"""One function per table and figure of the paper: the trials that it consists of.
+
+A trial is one trained network, tested in one way, for one study. :func:`describe` shows what a list of them holds, and
+:func:`dglab.experiments.runner.run` trains and tests what is missing::
+
+    trials = batch_size(lab)
+    describe(trials)
+    frame = run(lab, trials)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from dglab.experiments.methods import AGG, MLDG, TRAINING_METHODS, M, TrainingMethod
+from dglab.tasks import Task
+from dglab.testtime.methods import BANK_POLICIES, TestConfig, bank, bn, tn
+from dglab.training.config import TrainingConfig
+from dglab.training.methods import OPTIONS
+
+if TYPE_CHECKING:
+    from dglab.experiments.runner import Lab
+
+PRIORS = (0.0, 0.25, 0.5, 0.75)  # shares of source statistics in TN; 1 is source BN
+PRETRAINED = {"backbone": "efficientnet-lite0", "lr": 0.05, "inner_lr": 0.01}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trained network, tested in one way, for one study.
+
+    Args:
+        study: which table or figure it belongs to.
+        task: the sources of its network, and the unseen targets. A test on a source belongs to the task, too.
+        training: all settings of the training.
+        test: the test-time method with its settings and the domains tested on.
+    """
+
+    study: str
+    task: Task
+    training: TrainingConfig
+    test: TestConfig
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What the trial says of itself in the columns of the tidy table; None where a setting does not apply."""
+        training, test = self.training, self.test
+        reads = OPTIONS[training.method]
+        return {
+            "study": self.study, "task": str(self.task), "train_method": training.method, "test_method": test.method,
+            "backbone": training.backbone, "weights": training.weights or "random", "target": self.task.target,
+            "domain_evaluated": "+".join(test.domains), "batch_size": test.batch_size, "neighbors": test.neighbors,
+            "capacity": test.capacity, "style_layer": None if test.style_layer is None else str(test.style_layer),
+            "policy": BANK_POLICIES.get(test.method), "statistics": test.statistics,
+            "prior": (test.prior or 0.0) if test.method in ("tn", *BANK_POLICIES) else None,
+            "train_seed": training.seed, "test_seed": test.test_seed, "steps": training.steps,
+            **{name: getattr(training, name) if name in reads else None for name in OF_SOME_METHODS},
+        }  # fmt: skip
+
+
+OF_SOME_METHODS = ("order", "inner_lr", "alpha", "split")  # settings of a training that only some methods read
+
+
+def describe(trials: Iterable[Trial]) -> pd.DataFrame:
+    """What a study consists of, for reading: a row for each way of training and testing.
+
+    Returns:
+        ``task``, ``train_method``, ``test_method``, those settings that differ between trials, and how many trainings
+        and orders of arrival each row stands for. Empty cells: the setting does not apply.
+    """
+    table = pd.DataFrame([trial.fields for trial in trials]).convert_dtypes()  # 4, not 4.0, beside a gap
+    if table.empty:
+        return table
+    named = ["task", "train_method", "test_method"]
+    implied = [*named, "study", "target", "policy", "train_seed", "test_seed"]  # named already, or counted
+    varying = [name for name in table.columns.drop(implied) if table[name].nunique() > 1]
+    by = [*named, *varying]
+    groups = table.groupby(by, dropna=False, sort=False)
+    counts = groups.agg(trainings=("train_seed", "nunique"), orders=("test_seed", "nunique")).reset_index()
+    counts["orders"] = counts["orders"].where(counts["orders"] > 0)  # of M = 1, say, the order plays no part
+    counts = counts.rename(columns={"orders": "orders of arrival"}).convert_dtypes().astype(object)
+    return counts.where(counts.notna(), "")
+
+
+def main_tasks(lab: Lab) -> list[Task]:
+    """The tasks with one target: the paper's G+S+I+M->C on streets, on other data each domain left out in turn."""
+    letters = tuple(lab.domains)
+    targets = ("C",) if lab.data == "streets" else letters
+    return [Task(tuple(other for other in letters if other != target), (target,)) for target in targets]
+
+
+def mixed_task(lab: Lab) -> Task | None:
+    """The task with a mixed stream: the paper's G+S+I->C+M on streets, on other data the first and the last domain
+    left out; None where fewer than two sources would remain."""
+    letters = tuple(lab.domains)
+    targets = ("C", "M") if lab.data == "streets" else (letters[0], letters[-1])
+    sources = tuple(letter for letter in letters if letter not in targets)
+    return Task(sources, targets) if len(sources) >= 2 else None
+
+
+def _trainings(lab: Lab, task: Task, methods: Iterable[TrainingMethod], **changes: Any) -> list[TrainingConfig]:
+    """Those that the task allows: of a single source nothing can be split."""
+    return [
+        lab.training(task.sources, seed, **changes, **method.settings)
+        for method in methods
+        for seed in lab.preset.train_seeds
+        if len(task.sources) >= 2 or "split" not in OPTIONS[method.method]
+    ]
+
+
+def _combined(study: str, task: Task, trainings: Iterable[TrainingConfig], tests: Iterable[TestConfig]) -> list[Trial]:
+    """Every training, tested in every way."""
+    tests = list(dict.fromkeys(tests))
+    return [Trial(study, task, training, test) for training in trainings for test in tests]
+
+
+def ablation(lab: Lab) -> list[Trial]:
+    """Table 3: {AGG, MLDG} x {BN, TN, SIB}, with the training controls and the re-estimated statistics beside them.
+
+    TN at M = 1 (which the missing deviation suggests the paper used), at 4, and at 5, as many as SIB normalizes. On
+    data of one's own AdaBN and QIB, too, with every training method; on streets Tables 5 and 11 have them.
+    """
+    trials = []
+    for task in main_tasks(lab):
+        tests = [bn(task.targets), TestConfig("bn-reestimated", task.targets), tn(task.targets, 1, None)]
+        for seed in lab.preset.test_seeds:
+            tests += [tn(task.targets, M, seed), tn(task.targets, M + 1, seed), bank("sib", task.targets, seed)]
+        if lab.data != "streets":
+            tests += [TestConfig("adabn", task.targets), *(bank("qib", task.targets, s) for s in lab.preset.test_seeds)]
+        trials += _combined("ablation", task, _trainings(lab, task, TRAINING_METHODS), tests)
+    return trials
+
+
+def batch_size(lab: Lab) -> list[Trial]:
+    """Figure 5: TN over the test batch size M, with source BN as the flat line."""
+    trials = []
+    for task in main_tasks(lab):
+        tests = [bn(task.targets)]
+        tests += [tn(task.targets, m, seed) for m in lab.preset.batch_sizes for seed in lab.preset.test_seeds]
+        trials += _combined("batch_size", task, _trainings(lab, task, TRAINING_METHODS), tests)
+    return trials
+
+
+def selection_policy(lab: Lab) -> list[Trial]:
+    """Table 5: BN, TN, QIB and SIB on the mixed stream; with MLDG also random and oracle selection as controls."""
+    task = mixed_task(lab)
+    if task is None:
+        return []
+    trials = []
+    for method, banks in ((AGG, ("qib", "sib")), (MLDG, ("qib", "sib", "random", "oracle"))):
+        tests = [bn(task.targets), TestConfig("adabn", task.targets), tn(task.targets, 1, None)]
+        for seed in lab.preset.test_seeds:
+            tests += [tn(task.targets, M, seed), tn(task.targets, M + 1, seed)]
+            tests += [bank(name, task.targets, seed) for name in banks]
+        trials += _combined("selection_policy", task, _trainings(lab, task, [method]), tests)
+    return trials
+
+
+def style_layer(lab: Lab) -> list[Trial]:
+    """Table 6: the layer that the style is read off, by mIoU and by the share of selections from the same domain."""
+    return _bank_sweep(lab, "style_layer", "style_layer", lab.preset.style_layers)
+
+
+def queue_size(lab: Lab) -> list[Trial]:
+    """Table 7: the capacity Q of the bank."""
+    return _bank_sweep(lab, "queue_size", "capacity", lab.preset.queue_sizes)
+
+
+def _bank_sweep(lab: Lab, study: str, option: str, values: tuple[int, ...]) -> list[Trial]:
+    task = mixed_task(lab)
+    if task is None:
+        return []
+    tests = [bank("sib", task.targets, seed, **{option: value}) for value in values for seed in lab.preset.test_seeds]
+    return _combined(study, task, _trainings(lab, task, [MLDG]), tests)
+
+
+def source_and_target(lab: Lab) -> list[Trial]:
+    """Table 9: performance on the target and on the validation images of the sources, with and without SIB."""
+    trials = []
+    for task in main_tasks(lab):
+        seed = lab.preset.test_seeds[0]
+        letters = (*task.targets, *task.sources)
+        tests = [test for letter in letters for test in (bn((letter,)), bank("sib", (letter,), seed))]
+        trials += _combined("source_and_target", task, _trainings(lab, task, [AGG, MLDG]), tests)
+    return trials
+
+
+def adabn(lab: Lab) -> list[Trial]:
+    """Table 11: SIB against AdaBN, which sees the whole target set before testing."""
+    trials = []
+    for task in main_tasks(lab):
+        tests = [bn(task.targets), TestConfig("adabn", task.targets)]
+        tests += [bank("sib", task.targets, seed) for seed in lab.preset.test_seeds]
+        trials += _combined("adabn", task, _trainings(lab, task, [AGG, MLDG]), tests)
+    return trials
+
+
+def cached_statistics(lab: Lab) -> list[Trial]:
+    """SIB by each image's kept moments (one pass) against joint statistics (M + 1), on one target and on the mix."""
+    trials = []
+    for task in [*main_tasks(lab), *([mixed_task(lab)] if mixed_task(lab) else [])]:
+        seeds = lab.preset.test_seeds
+        tests = [bank("sib", task.targets, seed, statistics=kind) for seed in seeds for kind in ("joint", "cached")]
+        trials += _combined("cached_statistics", task, _trainings(lab, task, [AGG, MLDG]), tests)
+    return trials
+
+
+def prior(lab: Lab) -> list[Trial]:
+    """TN with a share of source statistics, M = 1 and 4, on each unseen target; source BN is the share of 1."""
+    mixed = mixed_task(lab)
+    tasks = main_tasks(lab) if mixed is None or lab.data != "streets" else [mixed]  # each target of the mix by itself
+    seed = lab.preset.test_seeds[0]
+    trials = []
+    for task in tasks:
+        tests = []
+        for letter in task.targets:
+            tests += [bn((letter,)), *(tn((letter,), m, seed, prior=share) for share in PRIORS for m in (1, M))]
+        trials += _combined("prior", task, _trainings(lab, task, [AGG, MLDG]), tests)
+    return trials
+
+
+def order(lab: Lab) -> list[Trial]:
+    """MLDG by the first and by the second order of its gradient (lesson 03)."""
+    trials = []
+    for task in main_tasks(lab):
+        trainings = [config for number in (1, 2) for config in _trainings(lab, task, [MLDG], order=number)]
+        trials += _combined("order", task, trainings, [bn(task.targets), tn(task.targets, 1, None)])
+    return trials
+
+
+def imagenet(lab: Lab) -> list[Trial]:
+    """A network that starts from ImageNet weights, and the same one from random weights, on each target in turn.
+
+    A third of the preset's steps, for its network is several times as large. The learning rate is the best of 0.02,
+    0.05, 0.1 and 0.2 on the sources' validation images (AGG on two triples of CamVid's recordings, a seed apart).
+    """
+    steps = max(1, lab.preset.training.steps // 3)
+    trials = []
+    for task in main_tasks(lab):
+        tests = [bn(task.targets), tn(task.targets, 1, None), bank("sib", task.targets, lab.preset.test_seeds[0])]
+        for method, weights in ((AGG, "imagenet"), (MLDG, "imagenet"), (AGG, "")):
+            trainings = _trainings(lab, task, [method], weights=weights, steps=steps, **PRETRAINED)
+            trials += _combined("imagenet", task, trainings, tests)
+    return trials
+
+
+Study = Callable[["Lab"], list[Trial]]
+STUDIES: dict[str, Study] = {
+    "ablation": ablation,
+    "batch_size": batch_size,
+    "selection_policy": selection_policy,
+    "style_layer": style_layer,
+    "queue_size": queue_size,
+    "source_and_target": source_and_target,
+    "adabn": adabn,
+    "cached_statistics": cached_statistics,
+    "prior": prior,
+}
+EXTRA_STUDIES: dict[str, Study] = {"order": order, "imagenet": imagenet}  # minutes more; reproduce leaves them out

@@ -1,0 +1,116 @@
+"""One trained network, tested in one way on a stream: its confusion matrix, and how a bank did."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor, nn
+
+from dglab.data import Domain, Joined
+from dglab.data.streams import arrival_order, image_batches
+from dglab.data.streets.size import StreetsSize
+from dglab.evaluation import ConfusionMatrix, Predicted, evaluate
+from dglab.models import logits_of
+from dglab.testtime.bank import ImageBank
+from dglab.testtime.methods import TestConfig, build_predictor
+from dglab.training.config import TrainingConfig
+from dglab.training.trainer import training_batches
+from dglab.utils.errors import InputError
+from dglab.utils.seeds import derive_seed
+
+REESTIMATION_BATCHES = 50
+ADAPTATION_SEED = 0  # AdaBN collects its statistics in a random order: each batch then mixes a stream's domains
+
+
+class Result(NamedTuple):
+    """What came out of a test: the confusion matrix and, for a bank, how it selected and how near to joint it came."""
+
+    matrix: ConfusionMatrix
+    selection_accuracy: float | None = None  # on a mixed stream: share of selected images of the right domain, 0 to 1
+    agreement: float | None = None  # of cached statistics: share of pixels predicted as with joint ones, 0 to 1
+
+
+def run_test(
+    model: nn.Module,
+    stream: Joined,
+    test: TestConfig,
+    *,
+    source_batches: Callable[[], Iterable[Tensor]] | None = None,
+    device: str = "cpu",
+    compare: bool = False,
+) -> Result:
+    """Test a network in one way.
+
+    Images that are normalized together need one size. Where the domains' differ (GTA5's and Mapillary's do), TN brings
+    a batch to the size of its first image, a bank its images to that of the current one; each is scored at its own.
+
+    Args:
+        model: the trained network. ``bn-reestimated`` changes its running statistics in place.
+        stream: the validation images of the test's domains.
+        test: the method and its settings.
+        source_batches: for ``bn-reestimated``, see :func:`reestimation_batches`.
+        device: where the model is.
+        compare: run joint statistics beside cached ones and tell how often both predict the same.
+    """
+    order = arrival_order(len(stream), ADAPTATION_SEED)
+    predictor = build_predictor(
+        test,
+        model,
+        target_batches=lambda: image_batches(stream, 16, device, order),
+        source_batches=source_batches,
+        seed=test.test_seed or 0,
+        resize=True,
+    )
+    if isinstance(predictor, ImageBank):
+        return _run_bank(predictor, stream, test, device, compare and test.statistics == "cached")
+    batch_size = test.batch_size or 1
+    return Result(
+        evaluate(predictor, stream, batch_size=batch_size, test_seed=test.test_seed, device=device, resize=True)
+    )
+
+
+def _run_bank(bank: ImageBank, stream: Joined, test: TestConfig, device: str, compare: bool) -> Result:
+    joint = ImageBank(bank.model, **{**bank.options, "statistics": "joint"}) if compare else None
+    arrived: list[str] = []  # the domain of each image so far, by arrival number
+    hits: list[bool] = []
+    agreements: list[float] = []
+
+    def look(predicted: Predicted) -> None:
+        images, _, domains = predicted.batch
+        arrived.extend(domains)
+        hits.extend(arrived[number] == arrived[-1] for number in bank.selected)
+        if joint is not None:
+            same = predicted.logits.argmax(1) == logits_of(joint(images, domain=domains)).argmax(1)
+            agreements.append(same.float().mean().item())
+
+    matrix = evaluate(bank, stream, test_seed=test.test_seed, device=device, after_batch=look)
+    return Result(
+        matrix,
+        float(np.mean(hits)) if len(test.domains) > 1 and hits else None,
+        float(np.mean(agreements)) if agreements else None,
+    )
+
+
+def reestimation_batches(
+    training: TrainingConfig, domains: Mapping[str, Domain], at_hand: str | StreetsSize, device: str
+) -> Iterator[Tensor]:
+    """Images of all the run's source domains together, cropped as in training, from draws of their own.
+
+    Args:
+        training: the run whose network is tested.
+        domains: by letter.
+        at_hand: the identity of these data, see :func:`dglab.data.identity`.
+        device: where the images go.
+
+    Raises:
+        InputError: if the data at hand are not those of the training.
+    """
+    if training.data != at_hand:
+        raise InputError(
+            f"the network was trained on '{training.data}', and the data at hand are '{at_hand}'; to re-estimate "
+            "its statistics pass the data of its training as --data, or choose another test method"
+        )
+    seed = derive_seed("reestimation", training.seed)
+    batches = training_batches(training, domains, seed=seed, steps=REESTIMATION_BATCHES)
+    for step in range(len(batches)):
+        yield batches[step][0].flatten(0, 1).to(device).float() / 255  # (B D) x 3 x H x W

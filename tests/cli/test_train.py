@@ -1,0 +1,136 @@
+"""``dglab train``."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dglab.presets import PRESETS
+from dglab.training import trainer
+from dglab.training.checkpoints import load_checkpoint
+from dglab.training.log import LOG
+from dglab.training.methods import METHODS
+
+TRAIN = ("train", "--preset", "tiny", "--device", "cpu")
+
+
+def test_a_folder_called_streets_is_not_the_embedded_streets(root, tmp_path, dglab, monkeypatch):
+    root.rename(tmp_path / "streets")
+    monkeypatch.chdir(tmp_path)
+    dglab(*TRAIN, "--method", "agg", "--task", "A+B->D", "--out", tmp_path / "run", "--data", "streets")
+    assert load_checkpoint(tmp_path / "run" / "last.safetensors")[1].data.startswith("prepared ")
+
+
+def test_a_finished_run_is_not_trained_over(checkpoint, refused):
+    before = checkpoint.read_bytes()
+    for resume in ((), ("--resume",)):
+        arguments = (*TRAIN, "--method", "mldg", "--task", "G+S->C", "--out", checkpoint.parent, *resume)
+        refused(arguments, checkpoint.parent, "holds a finished run", "choose another --out")
+    assert checkpoint.read_bytes() == before
+
+
+def test_an_interrupted_run_goes_on_only_when_asked_to(tmp_path, dglab, refused, monkeypatch, call):
+    tiny = PRESETS["tiny"]
+    training = dataclasses.replace(tiny.training, checkpoint_every=1)
+    monkeypatch.setitem(PRESETS, "tiny", dataclasses.replace(tiny, training=training))
+    arguments = (*TRAIN, "--method", "mldg", "--task", "G+S->C", "--out", tmp_path / "run")
+    original = trainer.training_step
+
+    def interrupted(model, batch, config, step):
+        if step == 1:
+            raise KeyboardInterrupt
+        return original(model, batch, config, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "training_step", interrupted)
+        assert call(*arguments) not in (0, 2)
+    refused(arguments, "holds an interrupted run", "--resume", "another --out")
+    assert not (tmp_path / "run" / "last.safetensors").exists()
+    assert "trained: " in dglab(*arguments, "--resume")
+    dglab(*arguments[:-1], tmp_path / "whole")
+    resumed, whole = (tmp_path / run / "last.safetensors" for run in ("run", "whole"))
+    assert resumed.read_bytes() == whole.read_bytes()
+
+
+def test_a_run_that_stopped_before_its_first_step_was_kept_is_simply_started_again(tmp_path, dglab):
+    (tmp_path / LOG).touch()
+    dglab(*TRAIN, "--method", "agg", "--task", "G->C", "--out", tmp_path)
+    assert (tmp_path / "last.safetensors").exists()
+
+
+def test_resume_in_an_empty_folder_starts(tmp_path, dglab):
+    dglab(*TRAIN, "--method", "agg", "--task", "G->C", "--out", tmp_path, "--resume", "--steps", "1")
+    assert (tmp_path / "last.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"--task": "G+X->C"}, ["'X'", "not at hand", "G, S, I, M, C"]),
+        ({"--task": "G+S->X"}, ["'X'"]),
+        ({"--task": "G+C->C"}, ["C is both source and target", "unseen"]),
+        ({"--task": "G+S"}, ["one arrow"]),
+        ({"--task": "G->C"}, ["MLDG", "two or more, got 1"]),
+        ({"--task": "G->C", "--method": "split"}, ["two or more, got 1"]),
+        ({"--method": "mldgg"}, ["unknown training method 'mldgg'", ", ".join(METHODS)]),
+        ({"--preset": "huge"}, ["unknown preset 'huge'", "tiny, quick, standard, paper"]),
+        ({"--split": "3:1"}, ["'3:1'", "2 source domains"]),
+        ({"--steps": "0"}, ["steps is 0; expected 1 or more"]),
+        ({"--inner-lr": "nan"}, ["inner_lr is nan"]),
+        ({"--alpha": "-1"}, ["alpha is -1.0"]),
+        ({"--precision": "16"}, ["precision is '16'", "32, bf16"]),
+        ({"--device": "tpu"}, ["unknown device 'tpu'", "auto, cpu, cuda or mps"]),
+        ({"--device": "cpu:x"}, ["unknown device 'cpu:x'"]),
+        ({"--lr": "-1"}, ["lr is -1.0; expected a finite number of 0 or more"]),
+        ({"--order": "3"}, ["order is 3; expected 1"]),
+        ({"--backbone": "vgg"}, ["unknown backbone 'vgg'"]),
+        ({"--data": "no_such_folder"}, ["no_such_folder: no such folder"]),
+    ],
+)
+def test_train_refuses(tmp_path, refused, options, words):
+    given = {"--method": "mldg", "--task": "G+S->C", "--preset": "tiny", "--device": "cpu", **options}
+    out = tmp_path / "new"
+    refused(["train", *(part for pair in given.items() for part in pair), "--out", out], *words)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "foreign"),
+    [
+        ("agg", ("--split", "1:1", "--order", "2"), "--order, --split"),
+        ("agg2", ("--alpha", "0.5"), "--alpha"),
+        ("split", ("--split", "1:1", "--inner-lr", "0.1"), "--inner-lr"),
+    ],
+)
+def test_options_of_mldg_belong_to_no_other_method(tmp_path, refused, method, options, foreign):
+    arguments = (*TRAIN, "--method", method, "--task", "G+S->C", "--out", tmp_path / "new", *options)
+    refused(arguments, f"error: {foreign} does not belong to --method {method}")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("damage", ["empty root", "empty folder", "no labels", "image without label", "16-bit image"])
+def test_train_refuses_bad_data(root, tmp_path, refused, damage):
+    images, labels = root / "b" / "train" / "images", root / "b" / "train" / "labels"
+    words = [images]
+    if damage == "empty root":
+        root = tmp_path / "nothing"
+        root.mkdir()
+        words = [root, "has no domain folders"]
+    elif damage == "empty folder":
+        for folder in (images, labels):
+            for path in folder.iterdir():
+                path.unlink()
+        words += ["is empty"]
+    elif damage == "no labels":
+        labels.rename(tmp_path / "elsewhere")
+        words = [labels, "no such folder"]
+    elif damage == "image without label":
+        (labels / "y.png").unlink()
+        words = [images / "y.png", "without label"]
+    else:
+        Image.fromarray(np.zeros((32, 64), np.uint16)).save(images / "y.png")
+        words = [images / "y.png", "16-bit", "8-bit RGB or greyscale"]
+    arguments = (*TRAIN, "--method", "agg", "--task", "A+B->D", "--out", tmp_path / "new", "--data", root)
+    refused(arguments, *words)
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,87 @@
+"""What the studies consist of: tasks, trainings, tests."""
+
+import pytest
+
+from dglab.analysis.claims import judge
+from dglab.experiments.methods import TRAINING_METHODS
+from dglab.experiments.runner import open_lab, run
+from dglab.experiments.table import COLUMNS
+from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, describe, main_tasks, mixed_task
+from dglab.testtime.methods import TestConfig, bank, tn
+
+
+def test_the_papers_tasks_on_streets(lab):
+    assert [str(task) for task in main_tasks(lab)] == ["G+S+I+M->C"] and str(mixed_task(lab)) == "G+S+I->C+M"
+
+
+@pytest.mark.parametrize(
+    ("letters", "tasks", "mixed"),
+    [
+        ("GSIM", ["S+I+M->G", "G+I+M->S", "G+S+M->I", "G+S+I->M"], "S+I->G+M"),
+        ("GSI", ["S+I->G", "G+I->S", "G+S->I"], "None"),
+        ("MCGIS", ["C+G+I+S->M", "M+G+I+S->C", "M+C+I+S->G", "M+C+G+S->I", "M+C+G+I->S"], "C+G+I->M+S"),
+    ],
+)
+def test_a_prepared_root_leaves_each_domain_out_in_turn(tmp_path, prepared, letters, tasks, mixed):
+    root = prepared(tmp_path / "mine", letters)
+    opened = open_lab("tiny", str(root), device="cpu", results=tmp_path / "results", use_shipped=False)
+    assert "".join(opened.domains) == letters and opened.data_name == "mine"
+    assert [str(task) for task in main_tasks(opened)] == tasks and str(mixed_task(opened)) == mixed
+    for study in ("selection_policy", "style_layer", "queue_size"):
+        assert (STUDIES[study](opened) == []) == (mixed == "None")
+    trials = [trial for trial in STUDIES["adabn"](opened) if trial.test.method == "bn"]
+    assert [str(trial.task) for trial in trials] == [task for task in tasks for _ in ("AGG", "MLDG")]
+    frame = run(opened, trials[-1:])
+    assert set(frame["data"]) == {"mine"} and set(frame["task"]) == {tasks[-1]}
+
+
+def test_a_study_that_the_data_do_not_allow_is_an_empty_table(tmp_path, prepared):
+    root = prepared(tmp_path / "mine", "GSI")
+    opened = open_lab("tiny", str(root), device="cpu", results=tmp_path / "results", use_shipped=False)
+    frame = run(opened, STUDIES["selection_policy"](opened))
+    assert tuple(frame.columns) == COLUMNS and frame.empty
+    assert {v.outcome for v in judge(frame)} == {"not run"}
+
+
+def test_a_test_on_a_source_belongs_to_the_task_of_its_network(lab):
+    on_a_source = [trial for trial in STUDIES["source_and_target"](lab) if trial.test.domains == ("G",)]
+    assert on_a_source and {str(trial.task) for trial in on_a_source} == {"G+S+I+M->C"}
+    alone = [trial for trial in STUDIES["prior"](lab) if trial.test.domains == ("M",)]
+    assert alone and {str(trial.task) for trial in alone} == {"G+S+I->C+M"}
+
+
+@pytest.mark.parametrize("study", [*STUDIES, *EXTRA_STUDIES])
+def test_every_trial_is_of_its_study_and_of_its_networks_task(lab, study):
+    for trial in (STUDIES | EXTRA_STUDIES)[study](lab):
+        assert trial.study == study and trial.task.sources == trial.training.sources
+        assert set(trial.test.domains) <= {*trial.task.sources, *trial.task.targets}
+
+
+def test_the_training_methods_are_told_apart_by_fields(lab, frames):
+    frame = frames["ablation"]
+    assert sum(len(method.rows(frame)) for method in TRAINING_METHODS) == len(frame)  # every row belongs to one
+    for method in TRAINING_METHODS:
+        training = lab.training("GSI", 0, **method.settings)
+        assert training.method == method.method and (training.inner_lr == 0) == (not method.inner_step)
+        inner_lrs = set(method.rows(frame)["inner_lr"].dropna())
+        assert inner_lrs == ({training.inner_lr} if method.method.startswith("mldg") else set())
+
+
+def test_a_study_shows_what_it_consists_of(lab):
+    table = describe(STUDIES["queue_size"](lab))
+    assert table.to_dict("list") == {
+        "task": ["G+S+I->C+M"] * 2, "train_method": ["mldg"] * 2, "test_method": ["sib"] * 2, "capacity": [4, 8],
+        "trainings": [1, 1], "orders of arrival": [1, 1],
+    }  # fmt: skip
+    table = describe(STUDIES["ablation"](lab))
+    assert list(table.columns) == ["task", "train_method", "test_method", "batch_size", "inner_lr", "trainings",
+                                   "orders of arrival"]  # fmt: skip
+    assert len(table) == 6 * 6  # training methods x normalizations
+    of_mldg = table[(table["train_method"] == "mldg") & (table["test_method"] == "bn")]
+    assert sorted(of_mldg["inner_lr"]) == [0, 0.02] and set(of_mldg["orders of arrival"]) == {""}
+    assert describe([]).empty
+
+
+def test_settings_that_a_test_does_not_have_are_empty():
+    assert tn(("C",), 1, 5).test_seed is None and tn(("C",), 2, 5).test_seed == 5
+    assert bank("sib", ("C",), 0) == TestConfig("sib", ("C",), None, 4, 128, 1, "joint", 0)  # the paper's defaults
