@@ -105,9 +105,13 @@ def test_one_study_alone(own_lesson, tmp_path, monkeypatch):
 
 
 def test_one_lesson_alone(own_lesson, tmp_path):
+    notebook = nbformat.read(own_lesson, 4)
+    notebook.cells[1].source = "print(preset, results)"
+    nbformat.write(notebook, own_lesson)
     path = reproduce.reproduce("tiny", out=tmp_path / "results", only="00_own", device="cpu")
     assert path == tmp_path / "results" / "notebooks" / "00_own.ipynb"
-    assert nbformat.read(path, 4).cells[-1].outputs and not (tmp_path / "results" / "tables.csv").exists()
+    assert nbformat.read(path, 4).cells[-1].outputs[0].text == f"tiny {tmp_path / 'results'}\n"
+    assert not (tmp_path / "results" / "tables.csv").exists()
 
 
 def test_a_lesson_that_fails_is_named_with_its_error(own_lesson, tmp_path):
