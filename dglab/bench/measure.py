@@ -95,7 +95,9 @@ class _Held(TorchDispatchMode):
         super().__init__()
         self.now = self.peak = 0
         self._known: dict[int, weakref.ref] = {}  # by id; storages cannot be compared
-        tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
+        objects = gc.get_objects()  # a million; they are asked for their types all at once, for it takes a tenth
+        kinds = {kind for kind in set(map(type, objects)) if issubclass(kind, Tensor)}
+        tensors = [thing for thing in objects if type(thing) in kinds]
         self._note([*tensors, *(tensor.grad for tensor in tensors if tensor.is_leaf)], new=False)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
