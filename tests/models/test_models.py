@@ -20,6 +20,8 @@ from dglab.testtime.style import find_style_layer, styles_of
 from dglab.training import TrainingConfig
 from dglab.utils.errors import InputError
 
+pytestmark = pytest.mark.numerical
+
 
 def images(height, width, count=2, seed=0):
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))

@@ -26,6 +26,8 @@ from dglab.testtime import AdaBN, ImageBank, SourceNormalization, TargetNormaliz
 from dglab.testtime.style import find_style_layer
 from dglab.utils.errors import InputError
 
+pytestmark = pytest.mark.numerical
+
 NEIGHBORS, CAPACITY = 2, 3
 
 

@@ -38,6 +38,8 @@ from dglab.training.distributed import messages, processes, sum_over_processes
 from dglab.training.methods import split_images
 from dglab.utils.errors import InputError
 
+pytestmark = pytest.mark.numerical
+
 WORLD, ROWS = 3, 2  # processes, and images of each
 
 
