@@ -346,7 +346,8 @@ def test_curves_over_the_prior():
     grid = pd.DataFrame([
         {"domain": domain, "train_method": method, "inner_lr": inner_lr, "batch_size": m, "prior": prior,
          "miou": 40 + 10 * prior + seed}
-        for domain in "IC" for method, inner_lr in (("agg", np.nan), ("mldg", 0.1)) for m in (1, 8) for prior in (0.0, 0.5, 1.0) for seed in (0, 2)
+        for domain in "IC" for method, inner_lr in (("agg", np.nan), ("mldg", 0.1))
+        for m in (1, 8) for prior in (0.0, 0.5, 1.0) for seed in (0, 2)
     ])  # fmt: skip
     fig = draws(figures.prior_curves(grid, {"I": "unseen I", "C": "unseen C"}))
     left, right = fig.axes
