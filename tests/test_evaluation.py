@@ -13,6 +13,8 @@ from dglab.testtime import ImageBank
 from dglab.utils.errors import InputError
 from dglab.utils.sizes import resized
 
+pytestmark = pytest.mark.numerical
+
 
 def test_miou_of_a_hand_worked_example():
     """Labels 0 0 1 1 2 x, predictions 0 1 1 1 0 3: IoU 1/3, 2/3, 0; class 3 is predicted only where ignored."""

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from typer.core import TyperCommand
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 class TrainCommand(TyperCommand):
     """Names the training methods in its help, and loads them, and torch with them, for that alone."""
 
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
         from dglab.training.methods import METHODS
 
         next(option for option in self.params if option.name == "method").help = ", ".join(METHODS)

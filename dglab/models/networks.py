@@ -17,6 +17,7 @@ from torchvision.models import resnet, segmentation
 from dglab.classes import NUM_CLASSES
 from dglab.models.weights import StateDict, fill
 from dglab.utils.errors import InputError
+from dglab.utils.extras import extras_named
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -189,7 +190,8 @@ def hrnet(num_classes: int = NUM_CLASSES, width: int = 48, *, weights: StateDict
             inventors report Cityscapes.
         weights: of ImageNet, in timm's layout; None draws them.
     """
-    import timm  # here, for it takes seconds to import
+    with extras_named("the backbone hrnet"):
+        import timm  # here, for it takes seconds to import
 
     backbone = timm.create_model(f"hrnet_w{width}", features_only=True, feature_location="")
     if weights is not None:
@@ -216,7 +218,8 @@ def efficientnet_lite0(num_classes: int = NUM_CLASSES, *, weights: StateDict | N
     Args:
         weights: of ImageNet, in the layout of timm's ``tf_efficientnet_lite0``; None draws them.
     """
-    import timm  # as above
+    with extras_named("the backbone efficientnet-lite0"):
+        import timm  # as above
 
     backbone = timm.create_model("tf_efficientnet_lite0", output_stride=16)
     if weights is not None:
