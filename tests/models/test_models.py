@@ -253,7 +253,7 @@ def test_a_backbone_without_public_weights_says_so():
         with pytest.raises(InputError, match=r"no ImageNet weights of 'thin', only of resnet18, .*random"):
             check_weights("thin", weights)
     check_weights("thin", "")
-    assert set(IMAGENET) == set(BACKBONES) - {"thin", "thin-ibn-a"}
+    assert set(IMAGENET) == set(BACKBONES) - {"thin", "thin-fpn", "thin-ibn-a"}
 
 
 def test_imagenet_weights_come_from_torch_s_folder_or_the_web(tmp_path, monkeypatch, state):
@@ -285,3 +285,20 @@ def test_efficientnet_s_packaged_weights_know_a_portrait_in_uniform():
     assert set(likely) <= {652, 834, 457, 906}
     ours = build_model("efficientnet-lite0", weights=weights)
     assert torch.equal(ours.stem[0].weight, network.conv_stem.weight)
+
+
+def test_the_pyramid_is_the_sum_of_its_stages_written_out():
+    model = build_model("thin-fpn", seed=0).double().eval()
+    images = torch.rand(2, 3, 50, 70, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with torch.no_grad():
+        x = model.layer1(model.stem((images - model.mean) / model.std))
+        quarter = model.layer2(x)
+        eighth = model.layer3(quarter)
+        sixteenth = model.layer4(eighth)
+        assert [tuple(f.shape[-2:]) for f in (quarter, eighth, sixteenth)] == [(13, 18), (7, 9), (4, 5)]
+        lateral, smooth, classify = model.head.lateral, model.head.smooth, model.head.classifier
+        up = torch.nn.functional.interpolate
+        y = smooth[0](lateral[1](eighth) + up(lateral[2](sixteenth), (7, 9), mode="bilinear"))
+        y = smooth[1](lateral[0](quarter) + up(y, (13, 18), mode="bilinear"))
+        expected = up(classify(y), (50, 70), mode="bilinear")
+        torch.testing.assert_close(model(images), expected, rtol=1e-12, atol=1e-12)
