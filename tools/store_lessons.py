@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 import papermill
 
-from dglab.experiments.lessons import find_lessons, quiet_kernels
+from dglab.experiments.lessons import QUIET, find_lessons, quiet_kernels
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
 from dglab.utils.machine import usable_cpus
@@ -43,7 +43,9 @@ def execute(path: Path) -> nbformat.NotebookNode:
     """A lesson, run where nobody has computed anything yet."""
     with tempfile.TemporaryDirectory() as empty, quiet_kernels(usable_cpus()), chdir(path.parent):
         target = Path(empty) / path.name
-        papermill.execute_notebook(path, target, parameters={"results": empty}, progress_bar=False)
+        papermill.execute_notebook(
+            path, target, parameters={"results": empty}, progress_bar=False, extra_arguments=QUIET
+        )
         return nbformat.read(target, 4)
 
 

@@ -21,6 +21,7 @@ from dglab.utils.files import written_whole
 from dglab.utils.machine import usable_cpus
 
 DONE = "executed.json"
+QUIET = ["--IPKernelApp.log_level=ERROR"]  # a kernel of ours listens on this machine alone, and need not warn of it
 
 
 def find_lessons() -> list[Path]:
@@ -103,7 +104,7 @@ def execute(lesson: Path, target: Path, lab: Lab) -> None:
     """
     parameters = {"preset": lab.preset.name, "data": lab.data, "device": lab.device, "results": str(lab.out)}
     try:
-        papermill.execute_notebook(lesson, target, parameters=parameters, progress_bar=False)
+        papermill.execute_notebook(lesson, target, parameters=parameters, progress_bar=False, extra_arguments=QUIET)
     except papermill.PapermillExecutionError as error:
         raise InputError(
             f"lesson {lesson.stem} failed in cell {error.exec_count}: {error.ename}: {error.evalue}; see {target}"
