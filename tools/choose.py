@@ -1,0 +1,90 @@
+"""Choose network, steps and rates on the validation images of the sources: one row a try in ``docs/tries.csv``.
+
+``python tools/choose.py [--seeds 100 101] [--jobs 2]`` runs the tries below that have no row yet; a killed run goes on.
+Seeds are 100 and up, which no study uses. AGG and MLDG get the same tries; the controls take the rates of theirs.
+"""
+
+import argparse
+import csv
+import dataclasses
+import itertools
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dglab.data import open_domains
+from dglab.evaluation import evaluate
+from dglab.presets import QUICK
+from dglab.testtime import SourceNormalization
+from dglab.training import TrainingConfig, train
+from dglab.training.checkpoints import load_checkpoint
+from dglab.utils.machine import keep_freed_memory
+
+SOURCES = ("G", "S", "I", "M")
+TRIES = Path(__file__).parents[1] / "docs" / "tries.csv"
+SETTINGS = ("method", "backbone", "steps", "batch_per_domain", "lr", "inner_lr", "seed")
+COLUMNS = (*SETTINGS, *SOURCES, "mean", "classes_below_1", "seconds")
+
+
+def tries(seeds: list[int]) -> list[TrainingConfig]:
+    """All that is tried, for AGG and MLDG alike: the network at two lengths, then the rate at each."""
+    found = []
+    for method, seed in itertools.product(("agg", "mldg"), seeds):
+        for backbone, steps, lr in (
+            ("thin", 450, 0.1),
+            *(("thin-fpn", 900, lr) for lr in (0.1, 0.2, 0.4, 0.8)),
+            *(("thin-fpn", 3000, lr) for lr in (0.2, 0.4)),
+        ):
+            found.append(
+                dataclasses.replace(
+                    QUICK.training, method=method, seed=seed, backbone=backbone, steps=steps, lr=lr,
+                    inner_lr=0.2 * lr if method == "mldg" else QUICK.training.inner_lr, sources=SOURCES,
+                    data=QUICK.streets, checkpoint_every=steps,
+                )
+            )  # fmt: skip
+    return found
+
+
+def score(config: TrainingConfig) -> dict[str, Any]:
+    """Train, and score under source BN on the validation images of each source: a row."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    domains = open_domains(QUICK.streets)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.process_time()
+        model, _ = load_checkpoint(train(config, domains, Path(folder), progress=False))
+        seconds = time.process_time() - start
+    matrices = {letter: evaluate(SourceNormalization(model), domains[letter].val) for letter in SOURCES}
+    by_domain = {letter: f"{100 * matrix.miou():.2f}" for letter, matrix in matrices.items()}
+    by_class = np.nanmean([matrix.iou() for matrix in matrices.values()], axis=0)
+    return {
+        **{name: str(getattr(config, name)) for name in SETTINGS}, **by_domain,
+        "mean": f"{100 * np.mean([matrix.miou() for matrix in matrices.values()]):.2f}",
+        "classes_below_1": str(int((by_class < 0.01).sum())), "seconds": f"{seconds:.0f}",
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Run what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101])
+    parser.add_argument("--jobs", type=int, default=1)
+    options = parser.parse_args()
+    if not TRIES.exists():
+        TRIES.write_text(",".join(COLUMNS) + "\n")
+    with open(TRIES, newline="") as file:
+        done = {tuple(row[name] for name in SETTINGS) for row in csv.DictReader(file)}
+    missing = [c for c in tries(options.seeds) if tuple(str(getattr(c, name)) for name in SETTINGS) not in done]
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for future in as_completed([pool.submit(score, config) for config in missing]):
+            with open(TRIES, "a", newline="") as file:
+                csv.DictWriter(file, COLUMNS).writerow(future.result())
+
+
+if __name__ == "__main__":
+    main()
