@@ -26,7 +26,8 @@ def test_networks_table_and_picture_are_copied(lab, frames, tmp_path, monkeypatc
     monkeypatch.setattr(ship_results, "find_lessons", lambda: [tmp_path / "notebooks" / "00.ipynb"])
     ship_results.main()
     names = {path.name for path in (shipped / "tiny").iterdir()}
-    assert names == {"streets.csv", *(f"{t.address}.safetensors" for t in ship_results.shipped_trainings(own))}
+    networks = [training.address for training in ship_results.shipped_trainings(own)]
+    assert names == {"streets.csv", *(f"{name}.{ending}" for name in networks for ending in ("safetensors", "jsonl"))}
     frame = read_table(shipped / "tiny" / "streets.csv")
     assert set(frame["study"]) == {*frames, "order"} and set(frame["order"].dropna()) == {1, 2}
     assert set(frame["metric"]) == {"miou", "selection_accuracy", "agreement", "absent_classes"}
