@@ -26,7 +26,14 @@ sources. A result either way is a result; the ranges below are not to be moved a
 import math
 from dataclasses import dataclass
 
-from dglab.data.streets.dice import Range
+import numpy as np
+from scipy import ndimage
+
+from dglab.data.streets.dice import Dice, Range
+
+NEAR, FAR = 1.0, 250.0  # metres, where the coded depth begins and ends
+NO_READING = 255  # in a coded depth or normal, as 255 in a label
+FOCAL = 0.6  # of the width: the focal length that normals are computed with
 
 
 @dataclass(frozen=True)
@@ -58,8 +65,69 @@ SENSORS: dict[str, DepthSensor] = {
         scale=(0.94, 1.06), warp=(0.0, 0.04), noise=(0.002, 0.006), step=(0.002, 0.004), holes=(0.1, 0.3),
         reach=(40.0, 70.0),
     ),
-    "M": DepthSensor(scale=(0.5, 1.8), warp=(0.1, 0.25), reach=(math.inf, math.inf)),
+    "M": DepthSensor(scale=(0.5, 1.8), warp=(0.1, 0.25), reach=(2000.0, 2000.0)),
     "C": DepthSensor(
         scale=(0.98, 1.02), noise=(0.0008, 0.002), step=(0.001, 0.002), holes=(0.03, 0.12), reach=(120.0, 180.0)
     ),
 }  # fmt: skip
+
+
+def sense(depth: np.ndarray, sensor: DepthSensor, dice: Dice, rng: np.random.Generator) -> np.ndarray:
+    """What a sensor reads of a scene.
+
+    Args:
+        depth: H x W float32, exact metres.
+        sensor: how it errs.
+        dice: draws this image's values from the sensor's ranges.
+        rng: draws the fields: warp, holes, noise.
+
+    Returns:
+        H x W float32 metres, nan where there is no reading.
+    """
+    scale, warp, noise = (dice.between(*values) for values in (sensor.scale, sensor.warp, sensor.noise))
+    step, holes, reach = (dice.between(*values) for values in (sensor.step, sensor.holes, sensor.reach))
+    bent = scale * depth * np.exp(warp * _smooth(rng, depth.shape, 4))
+    inverse = 1 / bent + noise * rng.standard_normal(depth.shape)  # 1 / metres
+    if step:
+        inverse = np.round(inverse / step) * step
+    patches = _smooth(rng, depth.shape, 16)
+    seen = (depth <= reach) & (inverse > 0) & (patches >= np.quantile(patches, holes))
+    return np.divide(1, inverse, out=np.full(depth.shape, np.nan), where=seen).astype(np.float32)
+
+
+def _smooth(rng: np.random.Generator, shape: tuple[int, int], patches: int) -> np.ndarray:
+    """A smooth random field of mean 0 and deviation 1, with so many independent patches along the width."""
+    height, width = shape
+    grid = rng.standard_normal((max(2, round(patches * height / width)) + 1, patches + 1))
+    rows, columns = np.linspace(0, grid.shape[0] - 1, height), np.linspace(0, patches, width)
+    field = ndimage.map_coordinates(grid, np.meshgrid(rows, columns, indexing="ij"), order=3)
+    return (field - field.mean()) / field.std()
+
+
+def coded_depth(metres: np.ndarray) -> np.ndarray:
+    """Depth as a uint8 picture: 0 at 1 m, 254 at 250 m and beyond, equal ratios equal steps (2 %); 255 is no reading.
+
+    Args:
+        metres: H x W, nan where there is no reading.
+    """
+    ratio = np.log(np.clip(metres, NEAR, FAR) / NEAR) / math.log(FAR / NEAR)
+    return np.where(np.isnan(metres), NO_READING, np.round(254 * ratio)).astype(np.uint8)
+
+
+def coded_normals(metres: np.ndarray) -> np.ndarray:
+    """Surface normals of a depth map as a uint8 picture 3 x H x W: 127 + 127 (right, down, ahead); 255 is no reading.
+
+    In a pinhole image the inverse depth of a plane is linear, 1 / z = a u + b v + c in pixels from the middle, and the
+    plane's normal is (f a, f b, c), pointing away from the camera. So two differences of neighbours give it. Ours: each
+    camera's focal length and vanishing point are taken as 0.6 widths and the middle.
+
+    Args:
+        metres: H x W, nan where there is no reading; there, and beside it, is no normal.
+    """
+    height, width = metres.shape
+    inverse = 1 / metres
+    b, a = np.gradient(inverse)
+    v, u = np.mgrid[:height, :width] - np.array([(height - 1) / 2, (width - 1) / 2])[:, None, None]
+    normal = np.stack([FOCAL * width * a, FOCAL * width * b, inverse - a * u - b * v])  # 3 x H x W
+    normal = normal / np.linalg.norm(normal, axis=0)
+    return np.where(np.isnan(normal).any(0), NO_READING, np.round(127 + 127 * normal)).astype(np.uint8)
