@@ -3,16 +3,24 @@ PYTHON ?= python3
 BIN = .venv/bin
 export VIRTUAL_ENV = $(CURDIR)/.venv
 
-.PHONY: reproduce test lab lessons lint clean
+.PHONY: reproduce test test-oldest lab lessons lint clean
 
 reproduce: .venv/ready
 	$(BIN)/dglab reproduce --preset quick
 
-# one thread: images as small as the tests' are slower on several
-test: export OMP_NUM_THREADS = 1
+# Each test on one of the cores, with one thread: images as small as the tests' are slower on several.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8
+
+# The notebooks are run even when a test has failed; each of them by one process.
 test: .venv/ready
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --nbval-lax --nbval-cell-timeout=300 notebooks
+	$(PYTEST) --dist=worksteal; failed=$$?; \
+	$(PYTEST) --dist=loadfile --nbval-lax --nbval-cell-timeout=900 notebooks && exit $$failed
+
+# What a processor may round otherwise, with the instructions of one of 2006: sums are taken in another order.
+test-oldest: export ATEN_CPU_CAPABILITY = default
+test-oldest: export ONEDNN_MAX_CPU_ISA = SSE41
+test-oldest: .venv/ready
+	$(PYTEST) --dist=worksteal -m numerical
 
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks

@@ -24,6 +24,7 @@ from data_prep.cityscapes import LABEL_ID_TO_TRAIN_ID
 from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, check_partners, files_by_key
 from dglab.classes import IGNORED
 from dglab.utils.errors import InputError
+from dglab.utils.extras import extras_named
 from dglab.utils.images import brief, read_header, read_label
 
 DOMAIN = Domain("gta5", "GTA5", "G", num_train=12403, num_val=6382)
@@ -76,7 +77,8 @@ def read_split(source: Path) -> dict[int, str]:
     Raises:
         InputError: if the file is missing, is no such file, or puts a frame into two parts.
     """
-    from scipy.io import loadmat  # here, so that the commands on other data sets start at once
+    with extras_named("reading GTA5's split"):
+        from scipy.io import loadmat  # here, so that the commands on other data sets start at once
 
     path = next((p for p in (source / "split.mat", source / "read_mapping" / "split.mat") if p.exists()), None)
     if path is None:

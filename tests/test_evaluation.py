@@ -5,10 +5,15 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
+from dglab.data import Joined
 from dglab.data.streams import arrival_order
 from dglab.evaluation import AuthorsView, ConfusionMatrix, evaluate, find_view
+from dglab.models import build_model
+from dglab.testtime import ImageBank
 from dglab.utils.errors import InputError
 from dglab.utils.sizes import resized
+
+pytestmark = pytest.mark.numerical
 
 
 def test_miou_of_a_hand_worked_example():
@@ -214,3 +219,30 @@ def test_evaluate_refuses_a_set_without_a_label():
     image, label = torch.zeros(3, 8, 8, dtype=torch.uint8), torch.full((8, 8), 255, dtype=torch.uint8)
     with pytest.raises(InputError, match="none of the 2 images has a labelled pixel"):
         evaluate(lambda x: torch.zeros(len(x), 19, 8, 8), [(image, label)] * 2)
+
+
+def test_evaluate_hands_out_each_batch_with_what_came_out_of_it():
+    handed = []
+    evaluate(lambda x: torch.ones(len(x), 19, 4, 6) * x[:, :1], Set([(4, 6)] * 5), batch_size=2, test_seed=1,
+             after_batch=handed.append)  # fmt: skip
+    assert [len(one.batch.images) for one in handed] == [2, 2, 1]
+    labels = [int(label[0, 0]) for one in handed for label in one.batch.labels]
+    assert labels == arrival_order(5, 1)
+    found = torch.cat([one.logits[:, 0, 0, 0] for one in handed])
+    torch.testing.assert_close(found, torch.tensor(labels) / 255)
+
+
+def test_evaluate_tells_a_bank_the_domain_of_each_image():
+    """The oracle chooses from the current image's domain alone; without domains it could not."""
+    model = build_model("thin", seed=0)
+    parts = [striped(letter, length=3) for letter in "CM"]
+    for part in parts:
+        part.item = (part.item[0].repeat(1, 8, 8), part.item[1].repeat(8, 8))  # 32 x 64 pixels
+    stream, bank = Joined(parts), ImageBank(model, policy="oracle", neighbors=1)
+    order = arrival_order(6, 3)
+    chosen = []
+    evaluate(bank, stream, test_seed=3, after_batch=lambda one: chosen.append((one.batch.domains, bank.selected)))
+    assert [domains for domains, _ in chosen] == [[stream.domain_of(i)] for i in order]
+    for place, (domains, selected) in enumerate(chosen):
+        seen_before = domains[0] in [stream.domain_of(i) for i in order[:place]]
+        assert [stream.domain_of(order[i]) for i in selected] == domains * seen_before

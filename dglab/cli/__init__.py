@@ -16,6 +16,7 @@ from dglab.cli.show import doctor, presets
 from dglab.cli.testing import evaluate, predict
 from dglab.cli.training import TrainCommand, train
 from dglab.utils.errors import InputError
+from dglab.utils.extras import extras_named
 from dglab.utils.machine import keep_freed_memory
 
 app = typer.Typer(
@@ -34,7 +35,8 @@ def main() -> None:
     keep_freed_memory()
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # without the line of code it is from
     try:
-        app()
+        with extras_named(f"dglab {' '.join(sys.argv[1:2])}"):  # the command's name
+            app()
     except InputError as error:
         process = os.environ.get("RANK", "0")  # under torchrun
         typer.echo(f"error{'' if process == '0' else f' in process {process}'}: {error}", err=True)

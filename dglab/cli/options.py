@@ -41,12 +41,14 @@ JsonOption = Annotated[
     Path | None, typer.Option("--json", help="write the record to this file", callback=writable(folder=False))
 ]
 CropOption = Annotated[
-    Any, typer.Option(help="HxW in pixels, of the training crops", parser=height_and_width, metavar="HxW")
+    Any, typer.Option(help="size of the training crops in pixels", parser=height_and_width, metavar="HxW")
 ]
-BatchSizeOption = Annotated[int | None, typer.Option(help="M of tn: images normalized together")]
+BatchSizeOption = Annotated[int | None, typer.Option(help="M of tn: test batch size, images normalized together")]
 NeighborsOption = Annotated[int | None, typer.Option(help="M of qib and sib: images chosen from the bank")]
-CapacityOption = Annotated[int | None, typer.Option(help="Q of qib and sib: images that the bank keeps")]
-StyleLayerOption = Annotated[str | None, typer.Option(help="stage 1-4 or a module path, of sib")]
+CapacityOption = Annotated[int | None, typer.Option(help="Q of qib and sib: capacity of the bank")]
+StyleLayerOption = Annotated[
+    str | None, typer.Option(help="of sib: the layer that styles are read off, stage 1-4 or a module path")
+]
 StatisticsOption = Annotated[
     str | None, typer.Option(help="of qib and sib: joint (the paper's), or cached (ours: one pass)")
 ]

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from typer.core import TyperCommand
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 class TrainCommand(TyperCommand):
     """Names the training methods in its help, and loads them, and torch with them, for that alone."""
 
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
         from dglab.training.methods import METHODS
 
         next(option for option in self.params if option.name == "method").help = ", ".join(METHODS)
@@ -40,32 +39,37 @@ def train(
     steps: Annotated[int | None, typer.Option(help="training steps")] = None,
     batch_per_domain: Annotated[int | None, typer.Option(help="B: images of each source in a step")] = None,
     crop: CropOption = None,
-    seed: Annotated[int, typer.Option(help="of weights, batches and splits")] = 0,
-    lr: Annotated[float | None, typer.Option(help="gamma, the learning rate at the start")] = None,
+    seed: Annotated[int, typer.Option(help="random seed, of weights, batches and splits")] = 0,
+    lr: Annotated[float | None, typer.Option(help="initial learning rate, the paper's gamma")] = None,
     order: Annotated[int | None, typer.Option(help="of MLDG: 1 or 2")] = None,
-    inner_lr: Annotated[float | None, typer.Option(help="of MLDG: eta, the inner step; 0 is a control")] = None,
+    inner_lr: Annotated[float | None, typer.Option(help="of MLDG: inner learning rate, eta; 0 is a control")] = None,
     alpha: Annotated[float | None, typer.Option(help="of MLDG: weight of L_ds, Eq. 6")] = None,
     split: Annotated[str | None, typer.Option(help="of MLDG and split: half, random, or n:m")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run in --out")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="resume an interrupted run in --out")] = False,
     device: DeviceOption = "auto",
     precision: Annotated[str | None, typer.Option(help="32 or bf16")] = None,
     micro_batches: Annotated[
         int | None,
-        typer.Option(help="parts of a batch that run one by one, to save memory; BatchNorm takes each by itself"),
+        typer.Option(help="micro-batches a batch is cut into, to save memory; BatchNorm takes each by itself"),
     ] = None,
     activation_checkpointing: Annotated[
         bool | None,
-        typer.Option("--activation-checkpointing", help="compute activations again instead of keeping them"),
+        typer.Option("--activation-checkpointing", help="recompute activations in the backward pass, to save memory"),
     ] = None,
     channels_last: Annotated[
-        bool | None, typer.Option("--channels-last", help="lay images out pixel by pixel; faster on many GPUs")
+        bool | None, typer.Option("--channels-last", help="channels-last memory format; faster on many GPUs")
     ] = None,
-    compiled: Annotated[bool | None, typer.Option("--compile", help="by torch.compile; not for --order 2")] = None,
+    compiled: Annotated[
+        bool | None, typer.Option("--compile", help="compile the network by torch.compile; not for --order 2")
+    ] = None,
     batchnorm: Annotated[
-        str | None, typer.Option(help="under torchrun: process or synchronized (CUDA, not for --order 2)")
+        str | None,
+        typer.Option(
+            help="under torchrun: process (each its own statistics) or synchronized (CUDA, not for --order 2)"
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="processes that load data; default a few beside a GPU, 0 else")
+        int | None, typer.Option(min=0, help="data-loading worker processes; default a few beside a GPU, 0 else")
     ] = None,
 ) -> None:
     """Train one network on the sources of a task; the last checkpoint is the result.

@@ -91,6 +91,8 @@ SPLIT = TrainingMethod("split", "split")  # two passes over mixed halves: and it
 MLDG_INNER_0 = TrainingMethod("MLDG inner 0", "mldg", inner_step=False)  # and its domain split, without the inner step
 MLDG = TrainingMethod("MLDG", "mldg")
 MLDG_MEAN = TrainingMethod("MLDG mean", "mldg_mean")  # MLDG with AGG's step length
+BY_DOMAIN = TrainingMethod("by domain", "by_domain")  # AGG whose passes hold one domain each: no meta-learning at all
+BY_DOMAIN2 = TrainingMethod("by domain, 2x", "by_domain2")  # and the loss doubled
 TRAINING_METHODS = (AGG, AGG2, SPLIT, MLDG_INNER_0, MLDG, MLDG_MEAN)
 
 SOURCE_BN = Normalization("source BN", "bn")
@@ -117,7 +119,7 @@ def display_name(row: Mapping[str, Any]) -> str:
         row: its other fields.
     """
     inner_step = row["inner_lr"] != 0
-    labels = {(known.method, known.inner_step): known.label for known in TRAINING_METHODS}
+    labels = {(known.method, known.inner_step): known.label for known in (*TRAINING_METHODS, BY_DOMAIN, BY_DOMAIN2)}
     name = labels.get((row["train_method"], inner_step), row["train_method"])
     return (
         name

@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from dglab.experiments.methods import AGG, MLDG, TRAINING_METHODS, M, TrainingMethod
+from dglab.experiments.methods import (
+    AGG,
+    AGG2,
+    BY_DOMAIN,
+    BY_DOMAIN2,
+    MLDG,
+    MLDG_INNER_0,
+    TRAINING_METHODS,
+    M,
+    TrainingMethod,
+)
 from dglab.tasks import Task
 from dglab.testtime.methods import BANK_POLICIES, TestConfig, bank, bn, tn
 from dglab.training.config import TrainingConfig
@@ -248,6 +258,54 @@ def imagenet(lab: Lab) -> list[Trial]:
     return trials
 
 
+def train_as_you_test(lab: Lab) -> list[Trial]:
+    """Does TN suit MLDG, or any training whose BatchNorm batches hold few domains? (docs/predictions.md)
+
+    Two sources, so that each pass of MLDG holds one: AGG, by domain, MLDG without inner step, and MLDG, each loss once
+    and doubled, on every unseen domain and on the sources; source BN, re-estimated, and TN.
+    """
+    letters = tuple(lab.domains)
+    sources, targets = letters[:2], letters[2:]
+    methods = (AGG, AGG2, BY_DOMAIN, BY_DOMAIN2, MLDG_INNER_0, MLDG)
+    trials = []
+    for letter in targets:
+        tests = _as_tn_sees(lab, (letter,))
+        if letter == targets[0]:  # a test on a source belongs to one task
+            tests += [test for source in sources for test in _as_tn_sees(lab, (source,))]
+        task = Task(sources, (letter,))
+        trials += _combined("train_as_you_test", task, _trainings(lab, task, methods), tests)
+    return trials
+
+
+def meta_split(lab: Lab) -> list[Trial]:
+    """Table 4: how many domains are meta-train and how many meta-test; and cut anywhere, as the authors' code does."""
+    trials = []
+    for task in main_tasks(lab):
+        count = len(task.sources)
+        splits = [*(f"{first}:{count - first}" for first in range(count - 1, 0, -1)), "random"]
+        trainings = [config for split in splits for config in _trainings(lab, task, [MLDG], split=split)]
+        trials += _combined("meta_split", task, trainings, _as_tn_sees(lab, task.targets))
+    return trials
+
+
+def source_domains(lab: Lab) -> list[Trial]:
+    """Table 8: from one source domain to all of them. AGG alone can train on one."""
+    trials = []
+    for whole in main_tasks(lab):
+        for count in range(1, len(whole.sources) + 1):
+            task = Task(whole.sources[:count], whole.targets)
+            tests = [*_as_tn_sees(lab, task.targets)]
+            tests += [bank("sib", task.targets, seed) for seed in lab.preset.test_seeds]
+            trials += _combined("source_domains", task, _trainings(lab, task, [AGG, MLDG]), tests)
+    return trials
+
+
+def _as_tn_sees(lab: Lab, targets: tuple[str, ...]) -> list[TestConfig]:
+    """Source BN, re-estimated, and TN with M = 1 and 4."""
+    orders = [tn(targets, M, seed) for seed in lab.preset.test_seeds]
+    return [bn(targets), TestConfig("bn-reestimated", targets), tn(targets, 1, None), *orders]
+
+
 Study = Callable[["Lab"], list[Trial]]
 STUDIES: dict[str, Study] = {
     "ablation": ablation,
@@ -260,4 +318,10 @@ STUDIES: dict[str, Study] = {
     "cached_statistics": cached_statistics,
     "prior": prior,
 }
-EXTRA_STUDIES: dict[str, Study] = {"order": order, "imagenet": imagenet}  # minutes more; reproduce leaves them out
+EXTRA_STUDIES: dict[str, Study] = {
+    "order": order,
+    "imagenet": imagenet,
+    "train_as_you_test": train_as_you_test,
+    "meta_split": meta_split,
+    "source_domains": source_domains,
+}  # minutes more, or hours; reproduce leaves them out, and runs each by its name

@@ -17,6 +17,7 @@ from torchvision.models import resnet, segmentation
 from dglab.classes import NUM_CLASSES
 from dglab.models.weights import StateDict, fill
 from dglab.utils.errors import InputError
+from dglab.utils.extras import extras_named
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -62,13 +63,9 @@ def thin_resnet(num_classes: int = NUM_CLASSES, width: int = 16, *, ibn: bool = 
     Source: He et al., CVPR 2016 (blocks from torchvision), dilated in the last stage as in the paper's ResNet-50.
     """
 
-    def block(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
-        project = nn.Sequential(resnet.conv1x1(inputs, outputs, stride), nn.BatchNorm2d(outputs))
-        return resnet.BasicBlock(inputs, outputs, stride, project if inputs != outputs else None)
-
     w1, w2, w3, w4 = width, 2 * width, 4 * width, 8 * width
     stem = nn.Sequential(nn.Conv2d(3, w1, 3, 2, 1, bias=False), nn.BatchNorm2d(w1), nn.ReLU(inplace=True))
-    stages = [block(w1, w1), block(w1, w2, 2), block(w2, w3, 2), block(w3, w4)]
+    stages = [_basic_block(w1, w1), _basic_block(w1, w2, 2), _basic_block(w2, w3, 2), _basic_block(w3, w4)]
     if ibn:
         to_ibn_a(stages[:3])
     model = SegmentationModel(stem, stages, segmentation.fcn.FCNHead(w4, num_classes))
@@ -79,6 +76,70 @@ def thin_resnet(num_classes: int = NUM_CLASSES, width: int = 16, *, ibn: bool = 
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return model
+
+
+class PyramidHead(nn.Module):
+    """A decoder with skip connections: from stage to stage back up to a quarter of the image.
+
+    At each step the coarser map is upsampled and added to the finer stage's features, both projected to one width, and
+    a convolution smooths the sum. What an eighth of the image cannot hold, a pole or a person, a quarter can.
+
+    Source: Lin et al., "Feature pyramid networks for object detection", CVPR 2017; for segmentation Kirillov et al.,
+    "Panoptic feature pyramid networks", CVPR 2019, of which this is a small form.
+
+    Args:
+        channels: of the stages, finest first.
+        num_classes: of the logits.
+        width: of the decoder.
+    """
+
+    def __init__(self, channels: Sequence[int], num_classes: int, width: int = 48) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(_convolution(count, width, 1) for count in channels)
+        self.smooth = nn.ModuleList(_convolution(width, width, 3) for _ in channels[:-1])
+        self.classifier = nn.Sequential(nn.Dropout(0.1), nn.Conv2d(width, num_classes, 1))
+
+    def forward(self, stages: Sequence[Tensor]) -> Tensor:
+        *finer, x = [lateral(features) for lateral, features in zip(self.lateral, stages, strict=True)]
+        for features, smooth in zip(reversed(finer), self.smooth, strict=True):
+            up = F.interpolate(x, size=features.shape[-2:], mode="bilinear", align_corners=False)
+            x = smooth(features + up)
+        return self.classifier(x)
+
+
+class PyramidModel(SegmentationModel):
+    """A backbone of four stages whose head sees all but the first."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.layer1(self.stem((images - self.mean) / self.std))
+        stages = []
+        for layer in (self.layer2, self.layer3, self.layer4):
+            stages.append(x := layer(x))  # N x C x a quarter, an eighth, a sixteenth of H and W
+        logits = self.head(stages).contiguous(memory_format=torch.channels_last)  # as in SegmentationModel
+        return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def thin_fpn(num_classes: int = NUM_CLASSES, width: int = 16) -> PyramidModel:
+    """The thin ResNet without dilation, down to a sixteenth, and a decoder back up to a quarter: 0.4 M parameters."""
+    w1, w2, w3, w4 = width, 2 * width, 4 * width, 8 * width
+    stem = _convolution(3, w1, 3, stride=2)
+    stages = [_basic_block(w1, w1), _basic_block(w1, w2, 2), _basic_block(w2, w3, 2), _basic_block(w3, w4, 2)]
+    model = PyramidModel(stem, stages, PyramidHead((w2, w3, w4), num_classes))
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    nn.init.normal_(model.head.classifier[1].weight, std=0.01)  # all classes alike at the start
+    return model
+
+
+def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+def _basic_block(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
+    project = nn.Sequential(resnet.conv1x1(inputs, outputs, stride), nn.BatchNorm2d(outputs))
+    return resnet.BasicBlock(inputs, outputs, stride, project if inputs != outputs else None)
 
 
 def dilated_resnet(
@@ -189,7 +250,8 @@ def hrnet(num_classes: int = NUM_CLASSES, width: int = 48, *, weights: StateDict
             inventors report Cityscapes.
         weights: of ImageNet, in timm's layout; None draws them.
     """
-    import timm  # here, for it takes seconds to import
+    with extras_named("the backbone hrnet"):
+        import timm  # here, for it takes seconds to import
 
     backbone = timm.create_model(f"hrnet_w{width}", features_only=True, feature_location="")
     if weights is not None:
@@ -216,7 +278,8 @@ def efficientnet_lite0(num_classes: int = NUM_CLASSES, *, weights: StateDict | N
     Args:
         weights: of ImageNet, in the layout of timm's ``tf_efficientnet_lite0``; None draws them.
     """
-    import timm  # as above
+    with extras_named("the backbone efficientnet-lite0"):
+        import timm  # as above
 
     backbone = timm.create_model("tf_efficientnet_lite0", output_stride=16)
     if weights is not None:
@@ -230,6 +293,7 @@ def efficientnet_lite0(num_classes: int = NUM_CLASSES, *, weights: StateDict | N
 
 BACKBONES: dict[str, Callable[..., SegmentationModel]] = {
     "thin": thin_resnet,
+    "thin-fpn": thin_fpn,
     "thin-ibn-a": functools.partial(thin_resnet, ibn=True),
     "resnet18": functools.partial(dilated_resnet, 18),
     "resnet50": functools.partial(dilated_resnet, 50),

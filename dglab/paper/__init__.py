@@ -9,9 +9,11 @@ Gradient Modulation and Projection", arXiv 2603.14175. Figures as printed; where
 from importlib import resources
 from typing import NamedTuple
 
-import pandas as pd
-
 from dglab.utils.errors import InputError
+from dglab.utils.extras import extras_named
+
+with extras_named("dglab.paper"):
+    import pandas as pd
 
 
 def table(name: str) -> pd.DataFrame:

@@ -50,9 +50,9 @@ def write_report(folder: Path) -> Path:
     frame = read_table(folder / "tables.csv")
     record = read_record(folder / "run.json")
     streets = is_streets(record)
-    pictures = {path.stem: _encoded(path.read_bytes()) for path in sorted((folder / "figures").glob("figure4_*.png"))}
-    for name, figure in draw_figures(frame, record).items():
-        pictures[name] = _png(figure, folder / "figures" / f"{name}.png")
+    pictures = {
+        name: _png(figure, folder / "figures" / f"{name}.png") for name, figure in draw_figures(frame, record).items()
+    }
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((resources.files("dglab.report") / "report.html.j2").read_text(encoding="utf-8"))
     mixed = _tasks(frame, "selection_policy")
@@ -60,10 +60,7 @@ def write_report(folder: Path) -> Path:
         version=__version__,
         run=record,
         streets=streets,
-        tasks=[
-            (task, ablation_table(frame, task, streets), adabn_table(frame, task, streets))
-            for task in _tasks(frame, "ablation")
-        ],
+        tasks=[_section(folder, frame, task, streets) for task in _tasks(frame, "ablation")],
         mixed=mixed[0] if mixed else None,
         policies=policy_table(frame, streets),
         cached=cached_against_joint(frame).to_dict("records"),
@@ -75,6 +72,39 @@ def write_report(folder: Path) -> Path:
     with written_whole(folder / "report.html") as beside:
         beside.write_text(page, encoding="utf-8")
     return folder / "report.html"
+
+
+def _section(folder: Path, frame: pd.DataFrame, task: str, streets: bool) -> dict[str, Any]:
+    """What the page shows of a task with one target: its name, two tables and four pictures."""
+    rows = frame[frame["task"] == task]
+    target = rows["target"].iloc[0]
+    suffix = "" if streets else f"_{target}"  # on streets there is one such task
+    examples = folder / "figures" / f"figure4_predictions{suffix}.png"
+    return {
+        "name": task.replace("->", " → "),
+        "target": target,
+        "ablation": ablation_table(frame, task, streets),
+        "adabn": adabn_table(frame, task, streets),
+        "examples": _encoded(examples.read_bytes()) if examples.exists() else None,
+        **{
+            name: _png(figure, folder / "figures" / f"{file}{suffix}.png")
+            for name, (file, figure) in draw_task(rows).items()
+        },
+    }
+
+
+def draw_task(rows: pd.DataFrame) -> dict[str, tuple[str, Figure]]:
+    """The figures of a task with one target: what each shows -> (name of its file, figure).
+
+    Args:
+        rows: of the tidy table, this task's.
+    """
+    of = {study: rows[rows["study"] == study] for study in ("batch_size", "ablation", "source_and_target")}
+    return {
+        "batch_size": ("figure5_batch_size", figures.batch_size(of["batch_size"])),
+        "controls": ("table03_controls", figures.gain_explained(of["ablation"])),
+        "sources": ("table09_source_and_target", figures.source_and_target(of["source_and_target"])),
+    }
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -94,28 +124,19 @@ def is_streets(record: dict[str, Any]) -> bool:
 
 
 def draw_figures(frame: pd.DataFrame, record: dict[str, Any]) -> dict[str, Figure]:
-    """The figures that the table holds, by name; of a task each where there are several.
+    """The figures that do not belong to a single task, by the name of their file.
 
     Args:
         frame: the tidy table of all studies.
         record: of the run, see :func:`read_record`.
     """
-    streets = is_streets(record)
-    drawn = {}
-    for task in _tasks(frame, "ablation"):
-        rows = frame[frame["task"] == task]
-        suffix = "" if streets else f"_{rows['target'].iloc[0]}"
-        drawn[f"figure5_batch_size{suffix}"] = figures.batch_size(rows[rows["study"] == "batch_size"])
-        drawn[f"table03_controls{suffix}"] = figures.gain_explained(rows[rows["study"] == "ablation"])
-        rows = rows[rows["study"] == "source_and_target"]
-        drawn[f"table09_source_and_target{suffix}"] = figures.source_and_target(rows)
     grid = prior_grid(frame[frame["study"] == "prior"])
-    drawn["prior"] = figures.prior_curves(
-        grid, {letter: record["domains"][letter] for letter in grid["domain"].unique()}
-    )
-    if _tasks(frame, "selection_policy"):
-        drawn["table05_selection_policy"] = figures.selection_policy(frame[frame["study"] == "selection_policy"])
-        drawn |= _sweeps(frame, streets)
+    titles = {letter: record["domains"][letter] for letter in grid["domain"].unique()}
+    drawn = {"prior": figures.prior_curves(grid, titles)}
+    policies = frame[frame["study"] == "selection_policy"]
+    if len(policies):
+        drawn["table05_selection_policy"] = figures.selection_policy(policies)
+        drawn |= _sweeps(frame, is_streets(record))
     return drawn
 
 

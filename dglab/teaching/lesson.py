@@ -45,7 +45,8 @@ def pivot(frame: pd.DataFrame, index: Sequence[str], metric: str = "miou", digit
     Args:
         frame: a tidy table.
         index: the columns that make a row: ``["train_method", "test_method", "batch_size"]``, or ``["method"]``, which
-            is written for this.
+            is written for this. Where a frame holds MLDG and its control without an inner step, ``inner_lr`` tells
+            them apart.
         metric: which rows of the table.
         digits: to round to.
     """

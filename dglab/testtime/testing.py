@@ -11,7 +11,7 @@ from dglab.data.streams import arrival_order, image_batches
 from dglab.data.streets.size import StreetsSize
 from dglab.evaluation import ConfusionMatrix, Predicted, evaluate
 from dglab.models import logits_of
-from dglab.testtime.bank import ImageBank
+from dglab.testtime import ImageBank
 from dglab.testtime.methods import TestConfig, build_predictor
 from dglab.training.config import TrainingConfig
 from dglab.training.trainer import training_batches

@@ -5,14 +5,17 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from tqdm.auto import tqdm
 
 from dglab.training.distributed import is_writer
 from dglab.training.losses import Losses
+from dglab.utils.extras import extras_named
 from dglab.utils.files import writing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LOG, TENSORBOARD = "log.jsonl", "tensorboard"
 Line = dict[str, Any]  # step, lr, ds, dg, total; None where there is no value
@@ -42,7 +45,8 @@ def recording(folder: Path, start: int, *, tensorboard: bool) -> Iterator[Callab
     elif not tensorboard:
         yield lambda line: _append(folder, line)
     else:
-        from torch.utils.tensorboard import SummaryWriter  # here, for the package is optional
+        with extras_named("tensorboard=True"):
+            from torch.utils.tensorboard import SummaryWriter  # here, for the package is optional
 
         curves = SummaryWriter(folder / TENSORBOARD, purge_step=start, flush_secs=10)
 
@@ -64,7 +68,7 @@ def _append(folder: Path, line: Line) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def read_log(run: Path | str) -> pd.DataFrame:
+def read_log(run: Path | str) -> "pd.DataFrame":
     """The log of a run, finished or not: one row a step with columns step, lr, ds, dg, total (nan: no value).
 
     Args:
@@ -72,6 +76,9 @@ def read_log(run: Path | str) -> pd.DataFrame:
 
     A last line that is half written, as in a run that is training or was killed, is left out.
     """
+    with extras_named("read_log"):
+        import pandas as pd  # here, for training does without
+
     path = Path(run) / LOG if Path(run).is_dir() else Path(run)
     lines = path.read_text().splitlines(keepends=True)
     values = [json.loads(line) for line in lines if line.endswith("\n")]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dglab.utils.errors import InputError
+from dglab.utils.extras import extras_named
 
 
 def by_torchjd(aggregator: Callable[[Tensor], Tensor]) -> Callable[..., list[Tensor]]:
@@ -38,12 +39,8 @@ def find_aggregator(name: str) -> Callable[[Tensor], Tensor]:
         InputError: where TorchJD, or what the aggregator needs, is not installed; for another name; or for one that has
             no default settings.
     """
-    try:
+    with extras_named(f"the variant torchjd:{name}"):
         aggregation = importlib.import_module("torchjd.aggregation")
-    except ImportError as error:
-        raise InputError(
-            f"the variant torchjd:{name} needs the package torchjd ({error}); pip install torchjd, or choose another"
-        ) from error
     kind = getattr(aggregation, name, None)
     if not (isinstance(kind, type) and issubclass(kind, aggregation.Aggregator)):
         raise InputError(f"TorchJD has no aggregator {name!r}; expected for example PCGrad, UPGrad or MGDA")

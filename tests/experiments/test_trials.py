@@ -85,3 +85,25 @@ def test_a_study_shows_what_it_consists_of(lab):
 def test_settings_that_a_test_does_not_have_are_empty():
     assert tn(("C",), 1, 5).test_seed is None and tn(("C",), 2, 5).test_seed == 5
     assert bank("sib", ("C",), 0) == TestConfig("sib", ("C",), None, 4, 128, 1, "joint", 0)  # the paper's defaults
+
+
+def test_a_way_to_train_is_compared_on_every_unseen_domain_and_on_the_sources(lab):
+    trials = EXTRA_STUDIES["train_as_you_test"](lab)
+    methods = {(trial.training.method, trial.training.inner_lr == 0) for trial in trials}
+    assert methods == {("agg", False), ("agg2", False), ("by_domain", False), ("by_domain2", False), ("mldg", True),
+                       ("mldg", False)}  # fmt: skip
+    assert {trial.task.sources for trial in trials} == {("G", "S")}
+    assert {trial.test.domains for trial in trials} == {("I",), ("M",), ("C",), ("G",), ("S",)}
+    assert len(set(trials)) == len(trials) == 6 * 5 * 4  # methods x domains x ways to normalize
+    frame = run(lab, [trial for trial in trials if trial.training.method == "by_domain"])
+    rows = frame[frame["metric"] == "miou"]
+    assert set(rows["train_method"]) == {"by_domain"} and rows["inner_lr"].isna().all() and len(rows) == 5 * 4
+
+
+def test_the_split_of_the_domains_and_their_number_are_varied(lab):
+    splits = [trial.training.split for trial in EXTRA_STUDIES["meta_split"](lab)]
+    assert list(dict.fromkeys(splits)) == ["3:1", "2:2", "1:3", "random"]
+    trials = EXTRA_STUDIES["source_domains"](lab)
+    trained = {(str(trial.task), trial.training.method) for trial in trials}
+    assert trained == {("G->C", "agg"), ("G+S->C", "agg"), ("G+S->C", "mldg"), ("G+S+I->C", "agg"),
+                       ("G+S+I->C", "mldg"), ("G+S+I+M->C", "agg"), ("G+S+I+M->C", "mldg")}  # fmt: skip

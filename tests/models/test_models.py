@@ -20,6 +20,8 @@ from dglab.testtime.style import find_style_layer, styles_of
 from dglab.training import TrainingConfig
 from dglab.utils.errors import InputError
 
+pytestmark = pytest.mark.numerical
+
 
 def images(height, width, count=2, seed=0):
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
@@ -71,15 +73,15 @@ def test_the_paper_s_network_is_torchvision_s(name, other):
     state = {names[door] + key.removeprefix(door): value
              for key, value in ours.state_dict().items() for door in names if key.startswith(door + ".")}  # fmt: skip
     theirs.load_state_dict(state)
-    x = images(41, 65, 1)
+    ours, theirs, x = ours.double(), theirs.double().eval(), images(41, 65, 1).double()
     with torch.no_grad():
-        torch.testing.assert_close(ours(x), theirs.eval()(normalized(x))["out"], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(ours(x), theirs(normalized(x))["out"], rtol=1e-9, atol=1e-9)
 
 
 def test_hrnet_has_timm_s_branches_and_pads_what_32_does_not_divide():
     theirs = scrambled(timm.create_model("hrnet_w18", features_only=True, feature_location=""))
     ours = hrnet(width=18, weights=theirs.state_dict()).eval()
-    x = images(64, 96, 1)
+    ours, theirs, x = ours.double(), theirs.double(), images(64, 96, 1).double()
     branches, styles = [], []
     ours.layer4.register_forward_hook(lambda module, inputs, output: branches.extend(output))
     ours.get_submodule(ours.stages[3]).register_forward_hook(lambda module, inputs, output: styles.append(output))
@@ -97,18 +99,18 @@ def test_hrnet_has_timm_s_branches_and_pads_what_32_does_not_divide():
 def test_efficientnet_s_features_are_timm_s():
     theirs = scrambled(timm.create_model("tf_efficientnet_lite0", output_stride=16))
     ours = build_model("efficientnet-lite0", weights=theirs.state_dict()).eval()
-    x = images(64, 80, 1)
+    ours, theirs, x = ours.double(), theirs.double(), images(64, 80, 1).double()
     found = []
     ours.layer4.register_forward_hook(lambda module, inputs, output: found.append(output))
     with torch.no_grad():
         ours(x)
         expected = theirs.blocks(theirs.bn1(theirs.conv_stem((255 * x - 127) / 128)))
-    torch.testing.assert_close(found[0], expected)
+    torch.testing.assert_close(found[0], expected, rtol=1e-6, atol=1e-6)  # 127 / 255 is kept in float32
 
 
 def test_ibn_normalizes_half_of_the_channels_by_the_image_and_half_by_the_batch():
-    layer = IBN(5).train()  # of an odd number the larger part is BatchNorm's
-    x = 3 * images(4, 6, 3).repeat(1, 2, 1, 1)[:, :5] + 1
+    layer = IBN(5).double().train()  # of an odd number the larger part is BatchNorm's
+    x = 3 * images(4, 6, 3).double().repeat(1, 2, 1, 1)[:, :5] + 1
     y = layer(x)
     for c in range(5):
         for n in range(3):
@@ -251,7 +253,7 @@ def test_a_backbone_without_public_weights_says_so():
         with pytest.raises(InputError, match=r"no ImageNet weights of 'thin', only of resnet18, .*random"):
             check_weights("thin", weights)
     check_weights("thin", "")
-    assert set(IMAGENET) == set(BACKBONES) - {"thin", "thin-ibn-a"}
+    assert set(IMAGENET) == set(BACKBONES) - {"thin", "thin-fpn", "thin-ibn-a"}
 
 
 def test_imagenet_weights_come_from_torch_s_folder_or_the_web(tmp_path, monkeypatch, state):
@@ -283,3 +285,20 @@ def test_efficientnet_s_packaged_weights_know_a_portrait_in_uniform():
     assert set(likely) <= {652, 834, 457, 906}
     ours = build_model("efficientnet-lite0", weights=weights)
     assert torch.equal(ours.stem[0].weight, network.conv_stem.weight)
+
+
+def test_the_pyramid_is_the_sum_of_its_stages_written_out():
+    model = build_model("thin-fpn", seed=0).double().eval()
+    images = torch.rand(2, 3, 50, 70, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with torch.no_grad():
+        x = model.layer1(model.stem((images - model.mean) / model.std))
+        quarter = model.layer2(x)
+        eighth = model.layer3(quarter)
+        sixteenth = model.layer4(eighth)
+        assert [tuple(f.shape[-2:]) for f in (quarter, eighth, sixteenth)] == [(13, 18), (7, 9), (4, 5)]
+        lateral, smooth, classify = model.head.lateral, model.head.smooth, model.head.classifier
+        up = torch.nn.functional.interpolate
+        y = smooth[0](lateral[1](eighth) + up(lateral[2](sixteenth), (7, 9), mode="bilinear"))
+        y = smooth[1](lateral[0](quarter) + up(y, (13, 18), mode="bilinear"))
+        expected = up(classify(y), (50, 70), mode="bilinear")
+        torch.testing.assert_close(model(images), expected, rtol=1e-12, atol=1e-12)

@@ -1,4 +1,8 @@
-"""Test-time normalization of other libraries' networks: against copies in training mode and a bank on plain lists."""
+"""Test-time normalization of other libraries' networks: against copies in training mode and a bank on plain lists.
+
+Networks and images are in float64, where what remains of a difference is a mistake; in float32 the same network gives
+other last bits on other processors, and dozens of normalizations of small maps amplify them.
+"""
 
 import copy
 import functools
@@ -21,6 +25,8 @@ from torchvision.ops import FrozenBatchNorm2d
 from dglab.testtime import AdaBN, ImageBank, SourceNormalization, TargetNormalization
 from dglab.testtime.style import find_style_layer
 from dglab.utils.errors import InputError
+
+pytestmark = pytest.mark.numerical
 
 NEIGHBORS, CAPACITY = 2, 3
 
@@ -48,7 +54,7 @@ def smp_net(architecture, encoder):
     return lambda: architecture(encoder, encoder_weights=None, classes=5)
 
 
-NETS = {  # builder, style layer, side of the images: a map of 2 x 2 has a variance that float32 can make little of
+NETS = {  # builder, style layer, side of the images
     "fcn_resnet50": (torchvision_net("fcn_resnet50", aux_loss=True), "backbone.layer1", 64),
     "deeplabv3_mobilenet": (torchvision_net("deeplabv3_mobilenet_v3_large"), "backbone.3", 64),
     "lraspp_mobilenet": (torchvision_net("lraspp_mobilenet_v3_large"), "backbone.3", 64),
@@ -67,11 +73,14 @@ def images(n, seed=0, side=64):
     """Images of clearly different styles, so that no two neighbours are equally far."""
     generator = torch.Generator().manual_seed(seed)
     contrast, brightness = torch.rand(2, n, 3, 1, 1, generator=generator)
-    return torch.randn(n, 3, side, side, generator=generator) * (0.2 + contrast) + brightness
+    return (torch.randn(n, 3, side, side, generator=generator) * (0.2 + contrast) + brightness).double()
 
 
 def randomized(net, seed=0):
-    """Random scales and offsets (some libraries start with zeros, which hide a branch), some source statistics."""
+    """Random scales and offsets (some libraries start with zeros, which hide a branch), some source statistics.
+
+    In float64.
+    """
     generator = torch.Generator().manual_seed(seed)
     layers = [m for m in net.modules() if isinstance(m, _BatchNorm)]
     for layer in layers:
@@ -80,7 +89,7 @@ def randomized(net, seed=0):
             nn.init.normal_(layer.bias, 0, 0.2, generator=generator)
         layer.momentum = 1.0
     with torch.no_grad():
-        net.train()(images(4, seed=99))
+        net.double().train()(images(4, seed=99))
     return net  # in training mode: a predictor has to see to dropout itself
 
 
@@ -119,7 +128,7 @@ class ByHand:
 
     @functools.cached_property
     def cached_net(self):
-        twin = copy.deepcopy(self.net).double().eval()
+        twin = copy.deepcopy(self.net).eval()
         for layer in (m for m in twin.modules() if isinstance(m, _BatchNorm)):
             layer.forward = self.explicit_forward(layer)
         return twin
@@ -156,10 +165,10 @@ class ByHand:
         return forward
 
     def cached(self, image, kept):
-        """What the network gives for an image by moments pooled with kept ones, in float64; the image's own moments."""
+        """What the network gives for an image by moments pooled with kept ones; the image's own moments."""
         self.own, self.kept = [], kept
         with torch.no_grad():
-            return self.cached_net(image[None].double()), self.own
+            return self.cached_net(image[None]), self.own
 
     def style(self, image):
         features = []
@@ -168,7 +177,7 @@ class ByHand:
         )
         self.source(image[None])
         handle.remove()
-        flat = features[0][0].flatten(1).double()
+        flat = features[0][0].flatten(1)
         return Normal(flat.mean(1), flat.std(1, correction=0).clamp_min(1e-5))
 
     def __call__(self, image, statistics):
@@ -189,7 +198,7 @@ class ByHand:
         return output, [number for number, _ in near]
 
 
-def assert_close(outputs, expected, tolerance=1e-4):
+def assert_close(outputs, expected, tolerance=1e-9):
     """Every tensor of the first rows: within ``tolerance`` of its largest absolute value; and of one form."""
     assert tree_structure(outputs) == tree_structure(expected)
     for a, b in zip(tree_leaves(outputs), tree_leaves(expected), strict=True):
@@ -204,7 +213,7 @@ def row_of(outputs, row):
     return tree_map(lambda part: part[row : row + 1] if isinstance(part, torch.Tensor) else part, outputs)
 
 
-def assert_bank_is_right(net, style_layer, stream, statistics, reference=None, tolerance=1e-4):
+def assert_bank_is_right(net, style_layer, stream, statistics, reference=None, tolerance=1e-9):
     """A bank over a stream, one image at a time and then two at once, against :class:`ByHand`."""
     by_hand = ByHand(reference or net, style_layer)
     bank = ImageBank(net, style_layer, neighbors=NEIGHBORS, capacity=CAPACITY, statistics=statistics)
@@ -214,7 +223,7 @@ def assert_bank_is_right(net, style_layer, stream, statistics, reference=None, t
                 warnings.simplefilter("ignore", UserWarning)  # a map pooled to 1 x 1 has no variance of its own
             outputs = bank(stream[start:stop])
         for row in range(stop - start):
-            output, selected = by_hand(stream[start + row], statistics)
+            output, selected = by_hand(stream[start + row].double(), statistics)
             assert_close(row_of(outputs, row), output, tolerance)
         assert bank.selected == selected
 
@@ -311,7 +320,7 @@ def thawed(net, kind):
     """What a frozen network was made from: a copy with layers of ``kind`` that a test can put in training mode."""
     for name, child in net.named_children():
         if "Frozen" in type(child).__name__:
-            twin = kind(child.weight.shape[0], eps=child.eps)
+            twin = kind(child.weight.shape[0], eps=child.eps, dtype=child.weight.dtype)
             twin.load_state_dict(child.state_dict(), strict=False)
             setattr(net, name, twin)
         else:
@@ -325,7 +334,7 @@ def synchronized():
 
 def frozen():
     net = small()
-    net.layer1[1] = FrozenBatchNorm2d(8)
+    net.layer1[1] = FrozenBatchNorm2d(8).double()
     net.layer1[1].load_state_dict(small().layer1[1].state_dict())
     return net, thawed(copy.deepcopy(net), nn.BatchNorm2d)
 
@@ -412,20 +421,21 @@ def test_without_running_statistics_an_images_style_is_its_own_in_any_batch():
     outputs = together(stream)
     for row, image in enumerate(stream.split(1)):
         assert_close(row_of(outputs, row), single(image))
-    assert together.selected == single.selected and together.distances == pytest.approx(single.distances, rel=1e-3)
+    assert together.selected == single.selected and together.distances == pytest.approx(single.distances, rel=1e-9)
 
 
 @pytest.mark.parametrize("statistics", ["joint", "cached"])
-def test_a_model_in_double_precision_is_exact(statistics):
-    net, stream = small().double(), images(6, seed=1, side=32).double()
-    assert_close(TargetNormalization(net)(stream), ByHand(net, "layer1").joint(stream), 1e-12)
-    assert_bank_is_right(net, "layer1", stream, statistics, tolerance=1e-12)
+def test_a_model_in_single_precision_is_the_one_in_double(statistics):
+    net, stream = small().float(), images(6, seed=1, side=32).float()
+    reference = copy.deepcopy(net).double()
+    assert_close(TargetNormalization(net)(stream), ByHand(reference, "layer1").joint(stream.double()), 1e-3)
+    assert_bank_is_right(net, "layer1", stream, statistics, reference, tolerance=1e-3)
 
 
 @pytest.mark.parametrize("statistics", ["joint", "cached"])
 def test_autocast_to_half_precision_keeps_statistics_in_single(statistics):
     """The same neighbours as without, and outputs that differ by a few roundings of 8 bits."""
-    net, stream = small(), images(8, seed=1, side=32)
+    net, stream = small().float(), images(8, seed=1, side=32).float()
     whole, half = (ImageBank(net, "layer1", neighbors=2, capacity=4, statistics=statistics) for _ in range(2))
     before = snapshot(net)
     for image in stream.split(1):
@@ -463,12 +473,14 @@ def test_scripted_modules_are_refused_by_path():
     """Their layers run in a graph that lent statistics do not reach: half a network would keep the source's."""
     whole = torch.jit.script(without(nn.BatchNorm2d(4)).eval())
     part = nn.Sequential(nn.BatchNorm2d(3), whole)
-    traced = nn.Sequential(nn.BatchNorm2d(3), torch.jit.trace(without(nn.BatchNorm2d(4)).eval(), images(1)))
+    traced = nn.Sequential(
+        nn.BatchNorm2d(3), torch.jit.trace(without(nn.BatchNorm2d(4)).eval(), torch.rand(1, 3, 8, 8))
+    )
     for net, message in ((whole, "scripted module"), (part, "1.1 is a scripted"), (traced, "1.1 is a scripted")):
         for predictor in (TargetNormalization, ImageBank):
             with pytest.raises(InputError, match=message):
                 predictor(net)
-    TargetNormalization(nn.Sequential(torch.jit.script(nn.ReLU()), nn.BatchNorm2d(3)))(images(2))
+    TargetNormalization(nn.Sequential(torch.jit.script(nn.ReLU()), nn.BatchNorm2d(3)).double())(images(2))
 
 
 def test_style_layer_by_path_by_number_and_found():
@@ -509,15 +521,15 @@ def test_parts_of_an_output_that_are_not_of_the_images_are_left_whole(statistics
         def forward(self, x):
             return super().forward(x)["logits"], self.head.weight[:, :4, 0, 0]  # 5 classes x 4
 
-    net = WithPrototypes()
+    net = WithPrototypes().double()
     logits, prototypes = ImageBank(net, statistics=statistics, neighbors=2)(images(4, side=32))
     assert logits.shape == (4, 5, 16, 16) and torch.equal(prototypes, net.head.weight[:, :4, 0, 0])
 
 
 def test_style_layers_that_carry_no_map_are_refused():
-    net = OnTimm("resnet18d", features_only=True)
+    net = OnTimm("resnet18d", features_only=True).double()
     with pytest.raises(InputError, match="returns no N x C x H x W"):
         ImageBank(net, "backbone")(images(1))  # a list of maps
-    net.unused = nn.Conv2d(3, 3, 1)
+    net.unused = nn.Conv2d(3, 3, 1).double()
     with pytest.raises(InputError, match="did not run"):
         ImageBank(net, "unused")(images(1))

@@ -12,6 +12,8 @@ from dglab.testtime import ImageBank, TargetNormalization
 from dglab.testtime.style_index import StyleIndex
 from dglab.utils.errors import InputError
 
+pytestmark = pytest.mark.numerical
+
 
 def row(*values):
     """An image of one channel and one row."""

@@ -10,6 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dglab.models import build_model
 from dglab.testtime import ImageBank, PlainBank, TargetNormalization, target_normalization
 
+pytestmark = pytest.mark.numerical
+
 
 @pytest.fixture(scope="module")
 def model():

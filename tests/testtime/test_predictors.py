@@ -24,6 +24,8 @@ from dglab.testtime import (
 )
 from dglab.utils.errors import InputError
 
+pytestmark = pytest.mark.numerical
+
 
 @pytest.fixture(scope="module")
 def model():

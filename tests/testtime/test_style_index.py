@@ -7,6 +7,8 @@ from torch.distributions import Normal, kl_divergence
 from dglab.testtime import Style, style_distance
 from dglab.testtime.style_index import StyleIndex
 
+pytestmark = pytest.mark.numerical
+
 FLOOR = 1e-5  # the deviation of a dead channel
 NOISE = 1e-13  # what the logarithms of the divergences lose in float64
 

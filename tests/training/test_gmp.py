@@ -1,6 +1,7 @@
 """GMP against an explicitly written reference in float64, hand-worked numbers, TorchJD's PCGrad, and its properties."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -379,10 +380,9 @@ def test_torchjd_takes_the_projections_place():
 
 
 def test_without_torchjd_it_is_named(monkeypatch):
-    import sys
-
-    monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
-    with pytest.raises(InputError, match="torchjd:PCGrad needs the package torchjd"):
+    monkeypatch.setitem(sys.modules, "torchjd", None)
+    monkeypatch.delitem(sys.modules, "torchjd.aggregation", raising=False)
+    with pytest.raises(InputError, match=r"the variant torchjd:PCGrad needs torchjd.*dglab\[surgery\]"):
         gradients(toy(), points(), "torchjd:PCGrad")
 
 

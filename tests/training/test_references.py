@@ -12,6 +12,8 @@ from dglab.bench.train import LIBRARIES, bench_train, higher_backward
 from dglab.models import build_model
 from dglab.training import cross_entropy, mldg_backward
 
+pytestmark = pytest.mark.numerical
+
 
 @pytest.fixture
 def net():

@@ -15,6 +15,8 @@ from dglab.training import agg_backward, by_domain_backward, cross_entropy, mldg
 from dglab.training.mean_loss import remember_randomness
 from dglab.utils.errors import InputError
 
+pytestmark = pytest.mark.numerical
+
 
 class Net(nn.Module):
     """Small, with BatchNorm, dropout, a frozen parameter, and one that no loss depends on."""

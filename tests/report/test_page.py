@@ -1,0 +1,112 @@
+"""The page: made from a table, the record of its run and Figure 4's picture, and from nothing else."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from dglab.experiments.reproduce import describe_run
+from dglab.experiments.table import read_table, write_table
+from dglab.report.page import write_report
+from dglab.report.tables import ablation_table, adabn_table, plus_minus, policy_table
+from dglab.utils.errors import InputError
+
+PNG = b"\x89PNG, of Figure 4"
+
+
+@pytest.fixture
+def folder(lab, frames, tmp_path):
+    """A finished run on tiny."""
+    write_table(pd.concat(frames.values(), ignore_index=True), tmp_path / "tables.csv")
+    (tmp_path / "run.json").write_text(json.dumps(describe_run(lab, minutes=1.25)))
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "figure4_predictions.png").write_bytes(PNG)
+    return tmp_path
+
+
+def test_a_folder_becomes_one_page_that_needs_nothing_else(folder, monkeypatch):
+    monkeypatch.setattr("torch.nn.Module.__call__", lambda *_, **__: pytest.fail("runs a network"))
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "preset <code>tiny</code>" in page and "took 1.2 minutes" in page
+    pictures = re.findall(r'<img [^>]*src="([^"]*)"', page)
+    assert len(pictures) == 8 and all(source.startswith("data:image/png;base64,") for source in pictures)
+    assert not re.findall(r'(?:src|href)="(?!data:)', page) and "<script" not in page
+    drawn = {path.stem for path in (folder / "figures").iterdir()}
+    assert drawn == {"figure4_predictions", "figure5_batch_size", "table03_controls", "table05_selection_policy",
+                     "table06_style_layer", "table07_queue_size", "table09_source_and_target", "prior"}  # fmt: skip
+    assert page.count("<h3>G+S+I+M → C</h3>") == 1 and "A mixed stream (Table 5): G+S+I → C+M" in page
+    assert page.count('<tr class="group">') == 6  # training methods
+    assert {number for number in re.findall(r"<tr><td>(\d+)\. ", page)} == {str(n) for n in range(1, 13)}
+
+
+def test_without_the_picture_of_figure_4_the_page_does_without(folder):
+    (folder / "figures" / "figure4_predictions.png").unlink()
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "What they see" not in page and len(re.findall("<img ", page)) == 7
+
+
+def test_other_data_are_not_set_beside_the_papers(folder):
+    record = json.loads((folder / "run.json").read_text())
+    record["data"] = {"name": "streets", "identity": "prepared 0123"}  # a folder that is called so
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "figures" / "figure4_predictions.png").rename(folder / "figures" / "figure4_predictions_C.png")
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "the paper</th>" not in page and "claims, tested here" not in page and "Table 3" not in page
+    assert (folder / "figures" / "figure5_batch_size_C.png").exists() and len(re.findall("<img ", page)) == 8
+
+
+@pytest.mark.parametrize("missing", ["tables.csv", "run.json"])
+def test_what_the_page_is_made_from_is_named_where_it_is_missing(folder, missing):
+    (folder / missing).unlink()
+    with pytest.raises(InputError, match=missing):
+        write_report(folder)
+
+
+def test_the_papers_figures_stand_beside_ours(frames):
+    """Table 3: AGG 53.71 and MLDG 55.95 on G+S+I+M->C; its TN beside M = 1, for no M is stated."""
+    rows = {(r["training"], r["test"]): r for r in ablation_table(frames["ablation"], "G+S+I+M->C", True)}
+    published = {key: row["paper"] for key, row in rows.items() if row["paper"]}
+    assert set(published) == {(a, b) for a in ("AGG", "MLDG") for b in ("source BN", "TN, M = 1", "SIB, M = 4")}
+    assert published["AGG", "source BN"] == "53.71" and published["MLDG", "source BN"] == "55.95"
+    table = {row["method"]: row["paper"] for row in policy_table(frames["selection_policy"], True)}
+    assert (table["MLDG"], table["MLDG+TN, M = 1"], table["MLDG+TN, M = 4"]) == ("50.87", "52.04", "")
+    assert table["MLDG+SIB"] == "52.80 ± 0.14"
+    assert not any(row["paper"] for row in ablation_table(frames["ablation"], "G+S+I+M->C", False))
+
+
+def test_the_tables_hold_the_tables_numbers(frames):
+    frame = frames["ablation"]
+    scores = frame[frame["metric"] == "miou"]
+    tn = scores[(scores["train_method"] == "agg2") & (scores["batch_size"] == 4)]["value"]
+    [row] = [
+        row
+        for row in ablation_table(frame, "G+S+I+M->C", True)
+        if (row["training"], row["test"]) == ("AGG2", "TN, M = 4")
+    ]
+    assert row["ours"] == f"{tn.item():.1f}" and row["order"] == ""  # one training, one order
+    assert plus_minus(12.34, 0.56) == "12.3 ± 0.6" and plus_minus(12.34, float("nan")) == "12.3"
+
+
+def test_no_number_rests_on_what_a_method_is_called(frames, request):
+    frame = pd.concat(frames.values())
+
+    def numbers(frame):
+        tables = (
+            ablation_table(frame, "G+S+I+M->C", True),
+            adabn_table(frame, "G+S+I+M->C", True),
+            policy_table(frame, True),
+        )
+        return [[{k: r.get(k) for k in ("ours", "order", "paper", "accuracy")} for r in table] for table in tables]
+
+    before = numbers(frame)
+    request.getfixturevalue("other_labels")
+    assert numbers(frame.assign(method="?")) == before and all(before)
+
+
+def test_the_page_of_what_ships(tmp_path, lab):
+    """The README's numbers: what a reader finds there stands in the recorded table, and so on the page."""
+    from dglab.experiments.runner import SHIPPED
+
+    rows = ablation_table(read_table(SHIPPED / "quick" / "streets.csv"), "G+S+I+M->C", True)
+    assert len(rows) == 36 and all(row["ours"] != "not run" for row in rows)

@@ -1,0 +1,32 @@
+"""What lessons show of the library and of the table."""
+
+import pandas as pd
+import pytest
+
+from dglab.analysis.intervals import paired_difference
+from dglab.teaching.lesson import claims, pivot, source
+
+
+def test_source_shows_the_lines_and_their_file():
+    shown = source(paired_difference).data
+    assert shown.startswith("`dglab/analysis/intervals.py`\n```python\ndef paired_difference(") and shown.endswith(
+        "```"
+    )
+
+
+def test_pivot_by_fields(frames):
+    """One row a combination, numbers as in the table; empty where a setting does not apply."""
+    frame = frames["batch_size"]
+    found = pivot(frame[frame["train_method"] == "agg"], ["train_method", "test_method", "batch_size"])
+    assert found.index.names == ["train_method", "test_method", "batch_size"]
+    assert list(found.index) == [("agg", "bn", ""), ("agg", "tn", 1), ("agg", "tn", 2)]
+    rows = frame[(frame["metric"] == "miou") & (frame["train_method"] == "agg") & (frame["test_method"] == "bn")]
+    assert found.loc[("agg", "bn", ""), "miou (%)"] == pytest.approx(rows["value"].item(), abs=0.051)
+    by_name = pivot(frame, ["method", "batch_size"])
+    assert ("MLDG inner 0+TN", 2) in by_name.index and len(by_name) == 6 * 3
+
+
+def test_claims_of_these_numbers(frames):
+    found = claims(pd.concat(frames.values()), [1, 9])
+    assert {text.split(".")[0] for text in found.index.get_level_values("claim")} == {"1", "9"}
+    assert found["difference (points)"].tolist() == ["MLDG - AGG", "not run"]

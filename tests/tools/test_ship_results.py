@@ -1,0 +1,33 @@
+"""What ships along is written with the table's columns, from what a run has left."""
+
+import dataclasses
+import shutil
+
+import pandas as pd
+
+from dglab.experiments.runner import Lab
+from dglab.experiments.table import read_table, write_table
+from tools import ship_results
+
+
+def test_networks_table_and_picture_are_copied(lab, frames, tmp_path, monkeypatch):
+    out = tmp_path / "results"
+    shutil.copytree(lab.out, out)
+    write_table(pd.concat(frames.values(), ignore_index=True), out / "tables.csv")
+    (out / "figures").mkdir()
+    (out / "figures" / "figure4_predictions.png").write_bytes(b"a picture")
+    own: Lab = dataclasses.replace(lab, out=out)
+    shipped = tmp_path / "shipped"
+    (shipped / "tiny").mkdir(parents=True)
+    (shipped / "tiny" / "of_other_settings.safetensors").write_bytes(b"")
+    (tmp_path / "docs").mkdir()
+    monkeypatch.setattr(ship_results, "open_lab", lambda *_, **__: own)
+    monkeypatch.setattr(ship_results, "SHIPPED", shipped)
+    monkeypatch.setattr(ship_results, "find_lessons", lambda: [tmp_path / "notebooks" / "00.ipynb"])
+    ship_results.main()
+    names = {path.name for path in (shipped / "tiny").iterdir()}
+    assert names == {"streets.csv", *(f"{t.address}.safetensors" for t in ship_results.shipped_trainings(own))}
+    frame = read_table(shipped / "tiny" / "streets.csv")
+    assert set(frame["study"]) == {*frames, "order"} and set(frame["order"].dropna()) == {1, 2}
+    assert set(frame["metric"]) == {"miou", "selection_accuracy", "agreement", "absent_classes"}
+    assert (tmp_path / "docs" / "overview.png").read_bytes() == b"a picture"
