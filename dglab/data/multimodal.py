@@ -118,6 +118,12 @@ def augment_all(transform: v2.Transform, images: Images, label: Tensor) -> tuple
     return {name: image.as_subclass(Tensor) for name, image in images.items()}, label.as_subclass(Tensor)
 
 
+def flatten_modalities(batch: tuple[Images, Tensor, Tensor]) -> tuple[Images, Tensor, Tensor]:
+    """The batch of a step, B x D x ..., as one of (B D) x ... scenes."""
+    images, labels, domains = batch
+    return {name: x.flatten(0, 1) for name, x in images.items()}, labels.flatten(0, 1), domains.flatten()
+
+
 class Stacked(Dataset):
     """Multimodal scenes as (image, label) with all modalities stacked: one image of more channels.
 

@@ -248,6 +248,7 @@ class Branch(nn.Module):
         super().__init__()
         _check_known(model, [modality])
         self.model, self.modality = model, modality
+        self.stages = tuple(f"model.encoders.{modality}.layer{number}" for number in (1, 2, 3, 4))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.model.branch(images, self.modality)
@@ -262,6 +263,8 @@ class Without(nn.Module):
         if set(missing) == set(model.encoders):
             raise InputError(f"{', '.join(missing)} would be missing, and there is nothing else; leave one modality")
         self.model, self.missing = model, tuple(missing)
+        first = next(name for name in model.encoders if name not in missing)
+        self.stages = tuple(f"model.encoders.{first}.layer{number}" for number in (1, 2, 3, 4))
 
     def forward(self, images: Tensor) -> Tensor:
         images = self.model.by_modality(images)
