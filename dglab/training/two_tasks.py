@@ -54,7 +54,8 @@ def two_tasks(model: nn.Module, loss_fn: LossFunction, batch: MultimodalBatch, m
     """
     theta, parts, total = trainable(model), _cut(batch, micro_batches), None
     for part, (share_c, share_d) in zip(parts, _shares(parts), strict=True):
-        loss_c, loss_d, q, c = _pass(model, loss_fn, part)
+        loss_c, loss_d, own, told = two_losses(model, loss_fn, part)
+        q, c = _mean_truth(own, part[1]), _mean_truth(told, part[2])
         g_c = gradient(share_c * loss_c, theta, retain_graph=True)  # both from the one pass
         g_d = gradient(share_d * loss_d, theta)
         found = [share_c * loss_c.detach(), share_d * loss_d.detach(), share_d * q, share_d * c, *g_c, *g_d]
@@ -65,8 +66,14 @@ def two_tasks(model: nn.Module, loss_fn: LossFunction, batch: MultimodalBatch, m
     return TwoTasks(loss_c, loss_d, g[: len(theta)], g[len(theta) :], semantic, domain)
 
 
-def _pass(model: nn.Module, loss_fn: LossFunction, batch: MultimodalBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One forward pass: both losses, and the means of q and of c over the images, one for each modality."""
+def two_losses(
+    model: nn.Module, loss_fn: LossFunction, batch: MultimodalBatch
+) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+    """One forward pass: loss_c and loss_d, and by modality the logits that they are of.
+
+    Returns:
+        The two losses; of the modalities' own classifiers the logits at the labels' size; of the discriminators.
+    """
     images, labels, domains = batch
     features = {name: encoder(images[name]) for name, encoder in model.encoders.items()}
     fused = _sized(model.fusion(list(features.values())), labels)
@@ -78,9 +85,7 @@ def _pass(model: nn.Module, loss_fn: LossFunction, batch: MultimodalBatch) -> tu
         loss_c = torch.stack([loss_fn(logits, labels) for logits in (fused, *own)]).sum()
     else:  # zero, not the mean over nothing
         loss_c = torch.zeros_like(loss_d)
-    q = torch.stack([probability_of_truth(logits, labels).mean() for logits in own])
-    c = torch.stack([probability_of_truth(logits, domains).mean() for logits in told])
-    return loss_c, loss_d, q, c
+    return loss_c, loss_d, own, told
 
 
 @torch.no_grad()
@@ -95,6 +100,10 @@ def probability_of_truth(logits: Tensor, labels: Tensor) -> Tensor:
     counted = (labels != IGNORED).reshape(len(labels), -1)
     q = loss.neg().exp().view_as(counted).where(counted, 0)
     return q.sum(1) / counted.sum(1).clamp(min=1)
+
+
+def _mean_truth(by_modality: Sequence[Tensor], labels: Tensor) -> Tensor:
+    return torch.stack([probability_of_truth(logits, labels).mean() for logits in by_modality])
 
 
 def gradient(loss: Tensor, theta: Sequence[nn.Parameter], *, retain_graph: bool = False) -> list[Tensor]:
