@@ -1,4 +1,5 @@
-"""``dglab bench train``: what a step of MLDG costs beside one of AGG, and beside what other libraries make of it."""
+"""``dglab bench train``: what a step of MLDG costs beside one of AGG, and beside what other libraries make of it; and
+one of GMP beside the plain step of a multimodal network."""
 
 import functools
 import importlib.util
@@ -11,12 +12,15 @@ from torch import nn
 
 from dglab.bench.measure import Case, measure, random_images
 from dglab.models import build_model
-from dglab.training import agg_backward, cross_entropy, mldg_backward, split_backward
+from dglab.models.multimodal import build_multimodal
+from dglab.training import agg_backward, cross_entropy, gmp_backward, mldg_backward, split_backward
 from dglab.training.losses import Batch, LossFunction
+from dglab.training.two_tasks import MultimodalBatch, two_losses
 
 
 def bench_train(model_name: str, size: tuple[int, int], device: str, *, per_domain: int = 3) -> list[dict[str, Any]]:
-    """One gradient of AGG, split and MLDG (order 1 and 2) on the same images from four domains.
+    """One gradient of AGG, split and MLDG (order 1 and 2) on the same images from four domains; and, with ratios to a
+    plain step of their own, those of the multimodal network, see :func:`multimodal_cases`.
 
     Where they are installed, higher and torchopt take the gradient of order 2, too.
     """
@@ -34,7 +38,25 @@ def bench_train(model_name: str, size: tuple[int, int], device: str, *, per_doma
     for name, backward in LIBRARIES.items():
         if importlib.util.find_spec(name):
             cases[f"order 2, {name}"] = functools.partial(backward, model, cross_entropy, *halves, 0.01)
-    return measure({name: _and_clear(model, case) for name, case in cases.items()}, device=device)
+    records = measure({name: _and_clear(model, case) for name, case in cases.items()}, device=device)
+    multimodal = build_multimodal(("rgb", "depth"), 4, seed=0).to(device).train()
+    batch = {"rgb": images, "depth": images[:, :1]}, labels, torch.arange(len(labels), device=device) % 4
+    cases = multimodal_cases(multimodal, batch)
+    return records + measure({name: _and_clear(multimodal, case) for name, case in cases.items()}, device=device)
+
+
+def multimodal_cases(model: nn.Module, batch: MultimodalBatch) -> dict[str, Case]:
+    """One gradient of GMP, and first of the sum of the same losses in one plain backward pass.
+
+    GMP runs forward once and backward twice through the encoders, once through everything else.
+    """
+
+    def plain() -> None:
+        loss_c, loss_d, _, _ = two_losses(model, cross_entropy, batch)
+        (loss_c + loss_d).backward()
+
+    gmp = functools.partial(gmp_backward, model, cross_entropy, batch, alpha_k=0.5, alpha_p=0.5)
+    return {"multimodal, plain": plain, "multimodal, GMP": gmp}
 
 
 def _and_clear(model: nn.Module, case: Case) -> Case:

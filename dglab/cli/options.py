@@ -43,6 +43,11 @@ JsonOption = Annotated[
 CropOption = Annotated[
     Any, typer.Option(help="size of the training crops in pixels", parser=height_and_width, metavar="HxW")
 ]
+ModalitiesOption = Annotated[
+    Any,
+    typer.Option(help="of gmp: rgb, depth, normals; default rgb+depth", parser=lambda text: tuple(text.split("+")),
+                 metavar="A+B"),
+]  # fmt: skip
 BatchSizeOption = Annotated[int | None, typer.Option(help="M of tn: test batch size, images normalized together")]
 NeighborsOption = Annotated[int | None, typer.Option(help="M of qib and sib: images chosen from the bank")]
 CapacityOption = Annotated[int | None, typer.Option(help="Q of qib and sib: capacity of the bank")]

@@ -43,6 +43,10 @@ def evaluate(
     capacity: CapacityOption = None,
     style_layer: StyleLayerOption = None,
     statistics: StatisticsOption = None,
+    branch: Annotated[
+        str | None, typer.Option(help="of a network by gmp: the modality whose own classifier is scored; default fused")
+    ] = None,
+    without: Annotated[str | None, typer.Option(help="of a network by gmp: a modality that is missing")] = None,
     seed: Annotated[int, typer.Option(help="of the order in which the images arrive")] = 0,
     scores: Annotated[str, typer.Option(help="ours (whole images) or authors_code (their crops and subsets)")] = "ours",
     json_file: JsonOption = None,
@@ -54,16 +58,20 @@ def evaluate(
     from dglab.tasks import parse_task
     from dglab.testtime.testing import reestimation_batches, run_test
     from dglab.training.checkpoints import load_checkpoint
+    from dglab.training.methods import modalities_of
 
     device, view = choose_device(device), find_view(scores)
     test = test_config(method, batch_size=batch_size, neighbors=neighbors, capacity=capacity,
                        style_layer=style_layer, statistics=statistics, test_seed=seed)  # fmt: skip
     model, config = load_checkpoint(checkpoint, device)
     at_hand = str(data) if data is not None else _own_streets(config, checkpoint)
-    domains = open_domains(at_hand)
+    modalities = modalities_of(config)
+    domains = open_domains(at_hand, modalities=modalities)
     wanted = parse_task(task, (*config.sources, *domains))
     _check_task(wanted, config, domains, checkpoint)
     test = dataclasses.replace(test, domains=wanted.targets)
+    if modalities or branch or without:
+        model, view = _seen(model, branch, without), _stacked(scores)
     result = run_test(
         model,
         Joined([view(domains[letter].val) for letter in wanted.targets]),
@@ -72,13 +80,33 @@ def evaluate(
         device=device,
     )
     record = {"checkpoint": str(checkpoint), "task": str(wanted), **dataclasses.asdict(test), "scores": scores,
-              **_scores(result)}  # fmt: skip
+              **({"branch": branch, "without": without} if modalities else {}), **_scores(result)}  # fmt: skip
     _print_scores(record)
     if json_file is not None:
         from dglab.utils.files import written_whole
 
         with written_whole(json_file) as beside:
             beside.write_text(json.dumps(record, indent=1))
+
+
+def _seen(model: Any, branch: str | None, without: str | None) -> Any:
+    """A multimodal network as it is to be scored: fused, by one modality's own classifier, or with one missing."""
+    from dglab.models.multimodal import Branch, Without
+
+    if branch is not None and without is not None:
+        raise InputError("--branch and --without are both given; a branch sees its own modality alone: leave one out")
+    if branch is not None:
+        return Branch(model, branch)
+    return model if without is None else Without(model, [without])
+
+
+def _stacked(scores: str) -> Any:
+    """The view of several modalities as one image."""
+    from dglab.data.multimodal import Stacked
+
+    if scores != "ours":
+        raise InputError(f"--scores {scores} is of images alone; several modalities are scored as ours, whole")
+    return Stacked
 
 
 def _own_streets(config: "TrainingConfig", checkpoint: Path) -> "StreetsSize":

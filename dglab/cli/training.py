@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from dglab.cli.options import CropOption, DataOption, DeviceOption, PresetOption, TaskOption, refuse_foreign, writable
+from dglab.cli.options import (
+    CropOption,
+    DataOption,
+    DeviceOption,
+    ModalitiesOption,
+    PresetOption,
+    TaskOption,
+    refuse_foreign,
+    writable,
+)
 from dglab.utils.errors import InputError
 from dglab.utils.machine import choose_device
 
@@ -45,6 +54,13 @@ def train(
     inner_lr: Annotated[float | None, typer.Option(help="of MLDG: inner learning rate, eta; 0 is a control")] = None,
     alpha: Annotated[float | None, typer.Option(help="of MLDG: weight of L_ds, Eq. 6")] = None,
     split: Annotated[str | None, typer.Option(help="of MLDG and split: half, random, or n:m")] = None,
+    modalities: ModalitiesOption = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(help="of gmp: gmp, joint, igdm, cagp, unified, ogm_ge, fixed_c, fixed_d, torchjd:PCGrad"),
+    ] = None,
+    alpha_k: Annotated[float | None, typer.Option(help="of gmp: modulation of classification, 0 to 1")] = None,
+    alpha_p: Annotated[float | None, typer.Option(help="of gmp: modulation of domain invariance, 0 to 1")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="resume an interrupted run in --out")] = False,
     device: DeviceOption = "auto",
     precision: Annotated[str | None, typer.Option(help="32 or bf16")] = None,
@@ -82,9 +98,10 @@ def train(
     from dglab.tasks import parse_task
     from dglab.training.distributed import processes, world_size
     from dglab.training.guards import check_fits
-    from dglab.training.methods import OPTIONS
+    from dglab.training.methods import OPTIONS, modalities_of
 
-    of_methods = {"order": order, "inner_lr": inner_lr, "alpha": alpha, "split": split}
+    of_methods = {"order": order, "inner_lr": inner_lr, "alpha": alpha, "split": split, "modalities": modalities,
+                  "variant": variant, "alpha_k": alpha_k, "alpha_p": alpha_p}  # fmt: skip
     recorded, weights_file = (None, None) if weights is None else parse_weights(weights)
     options = {"backbone": backbone, "weights": recorded, "steps": steps, "batch_per_domain": batch_per_domain,
                "crop": crop, "lr": lr, "precision": precision, "micro_batches": micro_batches,
@@ -96,12 +113,12 @@ def train(
     chosen = find_preset(preset)
     device = choose_device(device)
     at_hand = chosen.streets if data is None else str(data)
-    domains = open_domains(at_hand, chosen.in_memory)
+    template = dataclasses.replace(chosen.training, method=method, **changes)
+    domains = open_domains(at_hand, chosen.in_memory, modalities_of(template))
     sources = parse_task(task, tuple(domains)).sources
     with processes(device) as own_device:
         config = dataclasses.replace(
-            chosen.training, method=method, sources=sources, seed=seed, data=identity(at_hand),
-            processes=world_size(), **changes,
+            template, sources=sources, seed=seed, data=identity(at_hand), processes=world_size()
         )  # fmt: skip
         check_fits(config, domains)
         _refuse_begun(out, resume)

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,10 +64,7 @@ class MultiDomainBatches(Dataset):
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         """Images B x D x 3 x H x W and labels B x D x H x W, both uint8; B/N instead of B for one of N parts."""
-        if not 0 <= step < self.steps:
-            raise IndexError(step)
-        with torch.random.fork_rng(devices=[]):
-            rows = [[self._draw(domain, step * self.per_domain + b) for domain in self.domains] for b in self.rows]
+        rows = self._rows(step)
         images = torch.stack([torch.stack([image for image, _ in row]) for row in rows])  # B x D x 3 x H x W
         labels = torch.stack([torch.stack([label for _, label in row]) for row in rows])  # B x D x H x W
         return images, labels
@@ -81,10 +79,20 @@ class MultiDomainBatches(Dataset):
         passes, place = divmod(position, len(domain))
         return _shuffled(len(domain), self.seed, domain.letter, passes)[place]
 
-    def _draw(self, domain: Dataset, position: int) -> tuple[Tensor, Tensor]:
+    def _rows(self, step: int) -> list[list[Any]]:
+        """The augmented scenes of a batch: B rows of D."""
+        if not 0 <= step < self.steps:
+            raise IndexError(step)
+        with torch.random.fork_rng(devices=[]):
+            return [[self._draw(domain, step * self.per_domain + b) for domain in self.domains] for b in self.rows]
+
+    def _draw(self, domain: Dataset, position: int) -> Any:
         index = self._index(domain, position)
         torch.default_generator.manual_seed(derive_seed("augmentation", self.seed, domain.letter, position))
-        return augment(self.transform, *domain[index])
+        return self._augment(*domain[index])
+
+    def _augment(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        return augment(self.transform, image, label)
 
 
 def _name(domain: Dataset, index: int) -> str:

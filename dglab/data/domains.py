@@ -9,9 +9,11 @@ from pathlib import Path
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dglab.data.multimodal import MultimodalStreets
 from dglab.data.prepared import open_root
 from dglab.data.streets import STREETS, StreetsDataset
 from dglab.data.streets.size import StreetsSize
+from dglab.utils.errors import InputError
 
 
 class InMemory(Dataset):
@@ -19,6 +21,7 @@ class InMemory(Dataset):
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset, self.letter, self.stems = dataset, dataset.letter, dataset.stems
+        self.modalities = getattr(dataset, "modalities", ())
         self._items: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
@@ -40,16 +43,21 @@ class Domain:
     val: Dataset
 
 
-def streets_domains(height: int, width: int, train_images: int, val_images: int) -> dict[str, Domain]:
+def streets_domains(
+    height: int, width: int, train_images: int, val_images: int, modalities: tuple[str, ...] = ()
+) -> dict[str, Domain]:
     """The five embedded domains G, S, I, M, C, drawn on demand.
 
     Args:
         height, width: of the images, pixels.
         train_images, val_images: how many in each domain.
+        modalities: of :class:`dglab.data.multimodal.MultimodalStreets`; none gives plain images.
     """
 
     def part(letter: str, split: str, length: int) -> Dataset:
-        return InMemory(StreetsDataset(letter, split, length, height=height, width=width))
+        if not modalities:
+            return InMemory(StreetsDataset(letter, split, length, height=height, width=width))
+        return InMemory(MultimodalStreets(letter, split, length, modalities=modalities, height=height, width=width))
 
     return {
         letter: Domain(letter, street.name, part(letter, "train", train_images), part(letter, "val", val_images))
@@ -67,18 +75,26 @@ def prepared_domains(root: Path | str, *, in_memory: bool) -> dict[str, Domain]:
 
 
 @functools.lru_cache(maxsize=4)
-def open_domains(data: str | StreetsSize, in_memory: bool = False) -> dict[str, Domain]:
+def open_domains(
+    data: str | StreetsSize, in_memory: bool = False, modalities: tuple[str, ...] = ()
+) -> dict[str, Domain]:
     """The domains at hand, by letter.
 
     Args:
         data: how large the embedded streets are drawn, or the path of a prepared root.
         in_memory: keep what is read of a prepared root; the embedded streets are always kept once drawn.
+        modalities: of the embedded streets, see there; none gives plain images.
 
     Raises:
-        InputError: for a root that cannot be read.
+        InputError: for a root that cannot be read, or modalities of one.
     """
     if isinstance(data, StreetsSize):
-        return streets_domains(data.height, data.width, data.train_images, data.val_images)
+        return streets_domains(data.height, data.width, data.train_images, data.val_images, modalities)
+    if modalities:
+        raise InputError(
+            f"{data} is a prepared root, which holds images and labels alone; {' and '.join(modalities)} come with the "
+            "embedded streets: leave --data out"
+        )
     return prepared_domains(data, in_memory=in_memory)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from dglab.data import Domain, Joined
@@ -113,4 +114,6 @@ def reestimation_batches(
     seed = derive_seed("reestimation", training.seed)
     batches = training_batches(training, domains, seed=seed, steps=REESTIMATION_BATCHES)
     for step in range(len(batches)):
-        yield batches[step][0].flatten(0, 1).to(device).float() / 255  # (B D) x 3 x H x W
+        images = batches[step][0]
+        images = torch.cat(list(images.values()), dim=2) if isinstance(images, dict) else images  # B x D x C x H x W
+        yield images.flatten(0, 1).to(device).float() / 255  # (B D) x C x H x W

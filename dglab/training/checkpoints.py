@@ -7,12 +7,31 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from dglab.models import SegmentationModel, build_model
+from dglab.models.multimodal import MultimodalNetwork, build_multimodal
+from dglab.models.weights import StateDict
 from dglab.training.config import TrainingConfig
+from dglab.training.methods import modalities_of
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
 
 
-def save_checkpoint(path: Path, model: SegmentationModel, config: TrainingConfig) -> None:
+def network_of(
+    config: TrainingConfig, seed: int, weights: StateDict | None = None
+) -> SegmentationModel | MultimodalNetwork:
+    """The network that a run trains, before its first step.
+
+    Args:
+        config: the run; its method decides whether the network takes images or several modalities.
+        seed: of the initial weights.
+        weights: of the backbone, from ImageNet.
+    """
+    modalities = modalities_of(config)
+    if modalities:
+        return build_multimodal(modalities, len(config.sources), seed)
+    return build_model(config.backbone, seed, weights)
+
+
+def save_checkpoint(path: Path, model: SegmentationModel | MultimodalNetwork, config: TrainingConfig) -> None:
     """Weights and buffers, with the configuration in the metadata."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with written_whole(path) as beside:  # as bytes, for save_file has an error of its own for a full disk
@@ -42,7 +61,9 @@ def read_config(path: Path) -> TrainingConfig:
         ) from error
 
 
-def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> tuple[SegmentationModel, TrainingConfig]:
+def load_checkpoint(
+    path: Path | str, device: torch.device | str = "cpu"
+) -> tuple[SegmentationModel | MultimodalNetwork, TrainingConfig]:
     """A trained network in evaluation mode, and the configuration it was trained with.
 
     Raises:
@@ -50,7 +71,7 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> tup
     """
     path = Path(path)
     config = read_config(path)
-    model = build_model(config.backbone, seed=0)
+    model = network_of(config, seed=0)
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iteration over the file)
     expected = model.state_dict()

@@ -36,6 +36,10 @@ class TrainingConfig:
     alpha: float = 1.0  # weight of L_ds, Eq. 6
     order: int = 1  # 1 as in the authors' code, 2 as in Eq. 6
     split: str = "half"  # meta-train : meta-test; 2:2 of four sources
+    modalities: tuple[str, ...] = ("rgb", "depth")  # of GMP, in the order in which the network stacks them
+    variant: str = "gmp"  # of GMP: a key of dglab.training.gmp.VARIANTS, or torchjd:PCGrad
+    alpha_k: float = 0.5  # of GMP: how far a modality that is ahead in classification is held back, 0 to 1; ours
+    alpha_p: float = 0.5  # of GMP: the same in domain invariance
     running_stats: str = "meta_train"  # which passes of MLDG move BatchNorm's running statistics
     momentum: float = 0.9  # the paper's text swaps momentum and weight decay
     weight_decay: float = 5e-4
@@ -54,7 +58,7 @@ class TrainingConfig:
             self._expect(name, lambda value: value >= 1, "1 or more")
         for name in ("lr", "inner_lr", "alpha", "weight_decay", "power"):
             self._expect(name, lambda value: 0 <= value < math.inf, "a finite number of 0 or more")
-        for name in ("blur", "momentum"):
+        for name in ("blur", "momentum", "alpha_k", "alpha_p"):
             self._expect(name, lambda value: 0 <= value <= 1, "a number from 0 to 1")
         # the blur's kernel reaches two pixels beyond the edge, which are mirrored
         self._expect("crop", lambda crop: len(crop) == 2 and min(crop) >= 3, "height and width, each 3 or more")

@@ -12,14 +12,16 @@ from torch.nn.utils import get_total_norm
 
 from dglab.data import Domain
 from dglab.data.batches import MultiDomainBatches
+from dglab.data.multimodal import check_modalities
 from dglab.models import BACKBONES
 from dglab.models.weights import check_weights
 from dglab.training.checks import check_variant
 from dglab.training.config import TrainingConfig
 from dglab.training.distributed import sum_over_processes
+from dglab.training.gmp import find_variant
 from dglab.training.losses import Losses
 from dglab.training.mean_loss import trainable
-from dglab.training.methods import METHODS, OPTIONS, split_sizes
+from dglab.training.methods import METHODS, OPTIONS, modalities_of, split_sizes
 from dglab.training.state import STATE
 from dglab.utils.errors import InputError
 
@@ -41,13 +43,42 @@ def check_fits(config: TrainingConfig, domains: Mapping[str, Domain]) -> None:
         raise InputError("no source domain is given; name at least one")
     if "split" in OPTIONS[config.method]:
         split_sizes(config.split, len(config.sources), torch.Generator())
+    if modalities_of(config):
+        check_multimodal(config, domains)
+
+
+def check_multimodal(config: TrainingConfig, domains: Mapping[str, Domain]) -> None:
+    """Refuse modalities, a variant or a way to run that GMP cannot train with."""
+    find_variant(config.variant)
+    modalities = check_modalities(config.modalities)
+    if len(modalities) == 1 and config.variant != "joint":
+        raise InputError(
+            f"there is one modality alone, {modalities[0]}, and nothing to balance; name two or more, or choose the "
+            "variant joint"
+        )
+    if len(config.sources) < 2:
+        raise InputError(
+            f"the discriminators of GMP tell source domains apart and need two or more, got {config.sources}"
+        )
+    for letter in config.sources:
+        found = getattr(domains[letter].train, "modalities", ())
+        if tuple(found) != modalities:
+            raise InputError(
+                f"the domain {letter} has {', '.join(found) or 'plain images'}, the run trains on "
+                f"{', '.join(modalities)}; open the embedded streets with these modalities"
+            )
+    unsupported = {"backbone": "thin", "weights": "", "batchnorm": "process", "activation_checkpointing": False,
+                   "compile": False}  # fmt: skip
+    for name, value in unsupported.items():
+        if getattr(config, name) != value:
+            raise InputError(f"{name} is {getattr(config, name)!r}; expected {value!r} for the method {config.method}")
 
 
 def refuse_divergence(
     model: nn.Module, losses: Losses, config: TrainingConfig, folder: Path, step: int, batches: MultiDomainBatches
 ) -> None:
     """Stop before a loss or gradient that is no number gets into the log or the weights; warn if there is none."""
-    if losses.total == 0:  # which no logits give
+    if 0 in (losses.ds, losses.total):  # which no logits give
         warnings.warn(
             f"there are batches without a labelled pixel, from which nothing is learned: look at the labels of "
             f"{', '.join(config.sources)} (trainIds 0-18; 255 is unlabelled)",

@@ -1,20 +1,24 @@
-"""The training methods by name: the paper's two, and the controls that could explain the difference away."""
+"""The training methods by name: AGG and MLDG, the controls that could explain their difference away, and GMP."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dglab.data.batches import flatten
+from dglab.data.multimodal import flatten_modalities
 from dglab.training.agg import agg_backward, by_domain_backward, split_backward
 from dglab.training.config import TrainingConfig
 from dglab.training.distributed import rank
+from dglab.training.gmp import gmp_backward
 from dglab.training.losses import Batch, Losses, LossFunction
 from dglab.training.mean_loss import trainable
 from dglab.training.mldg import mldg_backward
+from dglab.training.two_tasks import MultimodalBatch
 from dglab.utils.errors import InputError
 
-Method = Callable[[nn.Module, LossFunction, Batch, TrainingConfig, torch.Generator], Losses]
+Method = Callable[[nn.Module, LossFunction, Batch | MultimodalBatch, TrainingConfig, torch.Generator], Losses]
 # (model, loss_fn, batch B x D x ..., settings, randomness of the split) -> losses; the gradient lands in .grad
 
 
@@ -133,6 +137,21 @@ def mldg_mean(
     return losses._replace(total=losses.total / 2)
 
 
+def gmp(
+    model: nn.Module, loss_fn: LossFunction, batch: MultimodalBatch, config: TrainingConfig, _: torch.Generator
+) -> Losses:
+    """GMP, or the variant of it that the settings name."""
+    return gmp_backward(
+        model,
+        loss_fn,
+        flatten_modalities(batch),
+        alpha_k=config.alpha_k,
+        alpha_p=config.alpha_p,
+        variant=config.variant,
+        micro_batches=config.micro_batches,
+    )
+
+
 METHODS: dict[str, Method] = {
     "agg": agg,
     "agg2": agg2,
@@ -141,10 +160,17 @@ METHODS: dict[str, Method] = {
     "split": split,
     "mldg": mldg,
     "mldg_mean": mldg_mean,
+    "gmp": gmp,
 }
 _OF_MLDG = ("order", "inner_lr", "alpha", "split")
-OPTIONS = {name: () for name in METHODS} | {"split": ("split",), "mldg": _OF_MLDG, "mldg_mean": _OF_MLDG}
+_OF_GMP = ("modalities", "variant", "alpha_k", "alpha_p")
 # the settings of a training that only some methods read
+OPTIONS = {name: () for name in METHODS} | {
+    "split": ("split",),
+    "mldg": _OF_MLDG,
+    "mldg_mean": _OF_MLDG,
+    "gmp": _OF_GMP,
+}
 
 
 def second_order(config: TrainingConfig) -> bool:
@@ -152,7 +178,17 @@ def second_order(config: TrainingConfig) -> bool:
     return "order" in OPTIONS[config.method] and config.order == 2
 
 
-def to_device(batch: tuple[Tensor, Tensor], device: torch.device) -> Batch:
+def modalities_of(config: TrainingConfig) -> tuple[str, ...]:
+    """The modalities that a run trains on; none if its method trains on images alone."""
+    return config.modalities if "modalities" in OPTIONS.get(config.method, ()) else ()
+
+
+def to_device(batch: tuple[Any, ...], device: torch.device) -> Batch | MultimodalBatch:
     """A uint8 batch as the methods take it: images float in [0, 1], labels int64, on ``device``."""
-    images, labels = (part.to(device, non_blocking=True) for part in batch)
-    return images.float() / 255, labels.long()
+    images, labels, *domains = batch
+
+    def as_float(pictures: Tensor) -> Tensor:
+        return pictures.to(device, non_blocking=True).float() / 255
+
+    images = {name: as_float(x) for name, x in images.items()} if isinstance(images, dict) else as_float(images)
+    return images, *(part.to(device, non_blocking=True).long() for part in (labels, *domains))

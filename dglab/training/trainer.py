@@ -13,17 +13,19 @@ from tqdm.auto import tqdm
 from dglab.data import Domain
 from dglab.data.augmentation import training_augmentation
 from dglab.data.batches import MultiDomainBatches
-from dglab.models import build_model
+from dglab.data.multimodal import MultimodalBatches
+from dglab.models.multimodal import set_progress
 from dglab.models.weights import StateDict, starting_weights
-from dglab.training.checkpoints import read_config, save_checkpoint
+from dglab.training.checkpoints import network_of, read_config, save_checkpoint
 from dglab.training.config import TrainingConfig
 from dglab.training.distributed import is_writer, rank, wait_for_all, world_size
 from dglab.training.execution import check_execution, prepare
 from dglab.training.guards import check_fits, naming_loader_failures, refuse_divergence, refuse_insane
 from dglab.training.log import Line, log_line, recording, show
 from dglab.training.losses import Batch, Losses, cross_entropy
-from dglab.training.methods import METHODS, to_device
+from dglab.training.methods import METHODS, modalities_of, to_device
 from dglab.training.state import CHECKPOINT, STATE, Run, refuse_other, resume, save_state
+from dglab.training.two_tasks import MultimodalBatch
 from dglab.utils.files import writing
 from dglab.utils.machine import usable_cpus
 from dglab.utils.seeds import derive_seed
@@ -113,24 +115,26 @@ def training_batches(
     """The batches of a run: augmented crops of all its source domains; see there for ``part``."""
     transform = training_augmentation(config.crop, config.scale, config.blur)
     sources = [domains[letter].train for letter in config.sources]
-    return MultiDomainBatches(sources, config.batch_per_domain, steps, transform, seed, part)
+    batches = MultimodalBatches if modalities_of(config) else MultiDomainBatches
+    return batches(sources, config.batch_per_domain, steps, transform, seed, part)
 
 
-def training_step(model: nn.Module, batch: Batch, config: TrainingConfig, step: int) -> Losses:
+def training_step(model: nn.Module, batch: Batch | MultimodalBatch, config: TrainingConfig, step: int) -> Losses:
     """One gradient by the run's method, its randomness (split, dropout) a function of seed and step.
 
     Of several processes, all split alike, and each has a dropout of its own.
     """
     torch.manual_seed(derive_seed("dropout", config.seed, step, *([rank()] if rank() else [])))
     generator = torch.Generator().manual_seed(derive_seed("split", config.seed, step))
+    set_progress(model, step / config.steps)  # of what grows over training: gradient reversal
     bf16 = config.precision == "bf16"
-    with torch.autocast(batch[0].device.type, torch.bfloat16) if bf16 else nullcontext():
+    with torch.autocast(batch[1].device.type, torch.bfloat16) if bf16 else nullcontext():
         return METHODS[config.method](model, cross_entropy, batch, config, generator)
 
 
 def begin(config: TrainingConfig, weights: StateDict | None, device: torch.device) -> Run:
     """A run before its first step: the network, SGD, and the paper's poly schedule."""
-    model = build_model(config.backbone, derive_seed("weights", config.seed), weights).to(device).train()
+    model = network_of(config, derive_seed("weights", config.seed), weights).to(device).train()
     optimizer = torch.optim.SGD(
         model.parameters(), config.lr, momentum=config.momentum, weight_decay=config.weight_decay
     )

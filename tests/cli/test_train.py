@@ -86,12 +86,21 @@ def test_resume_in_an_empty_folder_starts(tmp_path, dglab):
         ({"--order": "3"}, ["order is 3; expected 1"]),
         ({"--backbone": "vgg"}, ["unknown backbone 'vgg'"]),
         ({"--data": "no_such_folder"}, ["no_such_folder: no such folder"]),
+        ({"--method": "gmp", "--variant": "gmpp"}, ["unknown variant of GMP 'gmpp'", "gmp, joint, igdm"]),
+        ({"--method": "gmp", "--modalities": "rgb+lidar"}, ["('rgb', 'lidar')", "rgb, depth, normals"]),
+        ({"--method": "gmp", "--modalities": "depth"}, ["one modality alone, depth", "joint"]),
+        ({"--method": "gmp", "--alpha-k": "1.5"}, ["alpha_k is 1.5; expected a number from 0 to 1"]),
+        ({"--method": "gmp", "--alpha-p": "nan"}, ["alpha_p is nan"]),
+        ({"--method": "gmp", "--task": "G->C"}, ["tell source domains apart", "two or more"]),
+        ({"--method": "gmp", "--backbone": "resnet50"}, ["backbone is 'resnet50'; expected 'thin'", "gmp"]),
+        ({"--method": "gmp", "--activation-checkpointing": None}, ["activation_checkpointing is True; expected False"]),
     ],
 )
 def test_train_refuses(tmp_path, refused, options, words):
     given = {"--method": "mldg", "--task": "G+S->C", "--preset": "tiny", "--device": "cpu", **options}
     out = tmp_path / "new"
-    refused(["train", *(part for pair in given.items() for part in pair), "--out", out], *words)
+    arguments = [part for pair in given.items() for part in pair if part is not None]
+    refused(["train", *arguments, "--out", out], *words)
     assert not out.exists()
 
 
@@ -101,12 +110,57 @@ def test_train_refuses(tmp_path, refused, options, words):
         ("agg", ("--split", "1:1", "--order", "2"), "--order, --split"),
         ("agg2", ("--alpha", "0.5"), "--alpha"),
         ("split", ("--split", "1:1", "--inner-lr", "0.1"), "--inner-lr"),
+        ("mldg", ("--modalities", "rgb+depth", "--variant", "gmp"), "--modalities, --variant"),
+        ("gmp", ("--inner-lr", "0.1", "--alpha-k", "0.1", "--alpha", "1"), "--inner-lr, --alpha"),
     ],
 )
-def test_options_of_mldg_belong_to_no_other_method(tmp_path, refused, method, options, foreign):
+def test_options_of_one_method_belong_to_no_other(tmp_path, refused, method, options, foreign):
     arguments = (*TRAIN, "--method", method, "--task", "G+S->C", "--out", tmp_path / "new", *options)
     refused(arguments, f"error: {foreign} does not belong to --method {method}")
     assert not (tmp_path / "new").exists()
+
+
+def test_modalities_of_a_prepared_root_are_refused(root, tmp_path, refused):
+    arguments = (*TRAIN, "--method", "gmp", "--task", "A+B->D", "--out", tmp_path / "new", "--data", root)
+    refused(arguments, root, "holds images and labels alone", "leave --data out")
+
+
+@pytest.mark.parametrize("variant", ["joint", "ogm_ge"])
+@pytest.mark.parametrize("modalities", ["rgb+depth", "normals+rgb+depth"])
+def test_gmp_trains_any_modalities_by_any_variant(tmp_path, dglab, variant, modalities):
+    options = ("--variant", variant, "--modalities", modalities, "--alpha-k", "0.2", "--steps", "1")
+    dglab(*TRAIN, "--method", "gmp", "--task", "G+S->C", "--out", tmp_path, *options)
+    model, config = load_checkpoint(tmp_path / "last.safetensors")
+    assert list(model.encoders) == modalities.split("+") and config.modalities == tuple(modalities.split("+"))
+    assert (config.variant, config.alpha_k, config.alpha_p) == (variant, 0.2, 0.5)
+
+
+def test_a_single_modality_is_trained_jointly(tmp_path, dglab):
+    options = ("--variant", "joint", "--modalities", "depth", "--steps", "1")
+    dglab(*TRAIN, "--method", "gmp", "--task", "G+S->C", "--out", tmp_path, *options)
+    assert list(load_checkpoint(tmp_path / "last.safetensors")[0].encoders) == ["depth"]
+
+
+def test_an_interrupted_run_of_gmp_ends_with_the_same_bits(tmp_path, dglab, monkeypatch, call):
+    """The strength of the gradient reversal goes on where it was, too."""
+    tiny = PRESETS["tiny"]
+    training = dataclasses.replace(tiny.training, checkpoint_every=2, steps=4)
+    monkeypatch.setitem(PRESETS, "tiny", dataclasses.replace(tiny, training=training))
+    arguments = (*TRAIN, "--method", "gmp", "--task", "G+S->C", "--out")
+    original = trainer.training_step
+
+    def interrupted(model, batch, config, step):
+        if step == 3:
+            raise KeyboardInterrupt
+        return original(model, batch, config, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "training_step", interrupted)
+        assert call(*arguments, tmp_path / "run") not in (0, 2)
+    dglab(*arguments, tmp_path / "run", "--resume")
+    dglab(*arguments, tmp_path / "whole")
+    resumed, whole = (tmp_path / run / "last.safetensors" for run in ("run", "whole"))
+    assert resumed.read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.parametrize("damage", ["empty root", "empty folder", "no labels", "image without label", "16-bit image"])

@@ -22,6 +22,7 @@ from dglab.data import InMemory, streets_domains
 from dglab.data.augmentation import training_augmentation
 from dglab.data.batches import MultiDomainBatches
 from dglab.data.prepared import PreparedDataset
+from dglab.models.multimodal import build_multimodal
 from dglab.presets import PRESETS
 from dglab.training import (
     agg_backward,
@@ -35,6 +36,7 @@ from dglab.training import (
     train,
 )
 from dglab.training.distributed import messages, processes, sum_over_processes
+from dglab.training.gmp import gmp_backward
 from dglab.training.methods import split_images
 from dglab.utils.errors import InputError
 
@@ -97,12 +99,27 @@ def outcome(method, case, part=slice(None), micro_batches=1):
     return tuple(losses), [p.grad for p in net.parameters()], dict(net.named_buffers())
 
 
+def multimodal_outcome(part=slice(None), micro_batches=1):
+    """Losses and gradients of GMP on some of the rows."""
+    model = build_multimodal(("rgb", "depth"), 2, seed=0, width=4).double().train()
+    for dropout in (module for module in model.modules() if isinstance(module, nn.Dropout)):
+        dropout.p = 0.0
+    images, labels = batches("unequal")[0]
+    pictures = {"rgb": images[part], "depth": images[part, :1]}
+    domains = (torch.arange(WORLD * ROWS) % 2)[part]
+    losses = gmp_backward(
+        model, cross_entropy, (pictures, labels[part], domains), alpha_k=0.4, alpha_p=0.7, micro_batches=micro_batches
+    )
+    return tuple(losses), [p.grad for p in model.parameters()]
+
+
 def work(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD)
     own = slice(ROWS * rank, ROWS * (rank + 1))
     found = {case: outcome(*case, own) for case in CASES}
     found |= {(method, "in parts"): outcome(method, "unequal", own, micro_batches=ROWS) for method in METHODS}
+    found["gmp"] = multimodal_outcome(own)
     found["sum"] = sum_over_processes([torch.full((2,), 10.0**rank), torch.tensor(rank), torch.tensor([[1.5]])])
     images = torch.arange(8.0).view(2, 4, 1, 1, 1).expand(2, 4, 3, 1, 1)
     halves = split_images((images, images[:, :, 0].long()), "half", torch.Generator().manual_seed(0))
@@ -139,6 +156,16 @@ def test_processes_with_micro_batches_equal_as_many_micro_batches(found, method)
         assert its_losses == pytest.approx(losses, rel=1e-12, nan_ok=method in ONE_LOSS)
         for a, b in zip(its_grads, grads, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-14)
+
+
+def test_gmp_in_processes_equals_micro_batches(found):
+    losses, grads = multimodal_outcome(micro_batches=WORLD)
+    for of_one in found:
+        its_losses, its_grads = of_one["gmp"]
+        assert its_losses == pytest.approx(losses, rel=1e-12)
+        for a, b, first in zip(its_grads, grads, found[0]["gmp"][1], strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-14)
+            assert torch.equal(a, first)
 
 
 def test_a_group_holds_no_second_gradient(monkeypatch):

@@ -8,9 +8,10 @@ from torch import nn
 
 from dglab.bench import train as bench_module
 from dglab.bench.measure import measure, peak_memory, random_images
-from dglab.bench.train import LIBRARIES, bench_train, higher_backward
+from dglab.bench.train import LIBRARIES, bench_train, higher_backward, multimodal_cases
 from dglab.models import build_model
-from dglab.training import cross_entropy, mldg_backward
+from dglab.models.multimodal import build_multimodal
+from dglab.training import cross_entropy, gmp_backward, mldg_backward
 
 pytestmark = pytest.mark.numerical
 
@@ -77,6 +78,16 @@ def test_second_order_holds_one_copy_of_the_parameters_more_than(library):
     assert peaks[0] < 1.005 * peaks[1] + one_copy  # the libraries do not keep running statistics from moving, ours does
 
 
+def test_the_plain_multimodal_step_of_the_bench_is_gmps_without_balancing():
+    model = build_multimodal(("rgb", "depth"), 2, seed=0, width=4).double().eval()
+    images, labels = batch(0, 4)
+    batch_of_two = {"rgb": images, "depth": images[:, :1]}, labels, torch.arange(4) % 2
+    multimodal_cases(model, batch_of_two)["multimodal, plain"]()
+    plain = [p.grad.clone() for p in model.parameters()]
+    gmp_backward(model, cross_entropy, batch_of_two, alpha_k=1, alpha_p=1, variant="joint")
+    torch.testing.assert_close([p.grad for p in model.parameters()], plain, rtol=1e-9, atol=1e-13)
+
+
 def test_the_bench_compares_in_one_run(monkeypatch):
     monkeypatch.setattr(
         bench_module, "measure", lambda cases, device: measure(cases, device=device, rounds=2, warmup=1)
@@ -84,6 +95,9 @@ def test_the_bench_compares_in_one_run(monkeypatch):
     records = {record["case"]: record for record in bench_train("thin", (32, 64), "cpu")}
     assert list(records)[:4] == ["AGG", "split", "MLDG, order 1", "MLDG, order 2"] and "order 2, higher" in records
     assert records["AGG"]["ratio"] == records["AGG"]["peak_ratio"] == 1
-    for record in records.values():
-        assert record["peak_mib"] == pytest.approx(record["peak_ratio"] * records["AGG"]["peak_mib"])
+    assert list(records)[-2:] == ["multimodal, plain", "multimodal, GMP"]
+    assert records["multimodal, plain"]["ratio"] == records["multimodal, plain"]["peak_ratio"] == 1
+    for name, record in records.items():
+        plain = records["multimodal, plain" if "multimodal" in name else "AGG"]
+        assert record["peak_mib"] == pytest.approx(record["peak_ratio"] * plain["peak_mib"])
     assert records["split"]["peak_ratio"] < 0.9 < records["MLDG, order 2"]["peak_ratio"]  # half the images at a time

@@ -1,6 +1,7 @@
 """Training, interrupted and resumed in every way a run can be; and what a damaged file does to it."""
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import gc
@@ -25,27 +26,30 @@ from dglab.bench.measure import peak_memory
 from dglab.data import Domain, streets_domains
 from dglab.data.batches import MultiDomainBatches
 from dglab.models import build_model
+from dglab.models.multimodal import GradientReversal, build_multimodal, set_progress
 from dglab.presets import PRESETS
 from dglab.training import TrainingConfig, cross_entropy, train, trainer
 from dglab.training.checkpoints import load_checkpoint, read_config, save_checkpoint
 from dglab.training.execution import prepare
+from dglab.training.gmp import gmp_backward
 from dglab.training.log import LOG, TENSORBOARD, read_log, show
-from dglab.training.methods import METHODS, to_device
+from dglab.training.methods import METHODS, modalities_of, to_device
 from dglab.training.state import CHECKPOINT, STATE
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
+from dglab.utils.seeds import derive_seed
 
 STEPS = 4
 CONFIG = dataclasses.replace(PRESETS["tiny"].training, method="mldg", sources=("G", "S", "I"), steps=STEPS)
 
 
 @functools.cache
-def domains():
-    return streets_domains(32, 64, train_images=3, val_images=1)
+def domains(modalities=()):
+    return streets_domains(32, 64, train_images=3, val_images=1, modalities=modalities)
 
 
 def run(folder, config=CONFIG, **options):
-    return train(config, domains(), folder, progress=False, **options)
+    return train(config, domains(modalities_of(config)), folder, progress=False, **options)
 
 
 def log(folder):
@@ -879,19 +883,75 @@ def test_one_step_by_hand(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [{"method": name} for name in METHODS]
-    + [{"method": "mldg", "inner_lr": 0.0}, {"method": "mldg", "order": 2}, {"method": "mldg", "split": "random"}],
+    + [{"method": "mldg", "inner_lr": 0.0}, {"method": "mldg", "order": 2}, {"method": "mldg", "split": "random"}]
+    + [{"method": "gmp", "precision": "bf16", "channels_last": True}, {"method": "gmp", "micro_batches": 2}],
     ids=lambda change: " ".join(map(str, change.values())),
 )
 def test_every_method_trains(tmp_path, change):
-    config = dataclasses.replace(CONFIG, steps=2, **change)
+    config = dataclasses.replace(CONFIG, steps=2, batch_per_domain=2, **change)
     model, found = load_checkpoint(run(tmp_path, config))
     assert found == config and all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
-    two_terms = config.method in ("split", "mldg", "mldg_mean")
+    two_terms = config.method in ("split", "mldg", "mldg_mean", "gmp")
     for line in log(tmp_path):
         ds, dg, total = line["ds"], line["dg"], line["total"]
         assert 0 < ds < 20 and (dg is not None) == two_terms
         weight = {"agg2": 2, "by_domain2": 2, "mldg_mean": 0.5}.get(config.method, 1)
         assert total == pytest.approx(weight * (ds + (dg or 0)))
+
+
+GMP = dataclasses.replace(CONFIG, method="gmp")
+
+
+def test_gmp_is_refused_domains_of_images(tmp_path):
+    with pytest.raises(InputError, match="the domain G has plain images, the run trains on rgb, depth; open the"):
+        train(GMP, domains(), tmp_path / "new", progress=False)
+    with pytest.raises(InputError, match="the domain G has rgb, depth, the run trains on depth, rgb"):
+        config = dataclasses.replace(GMP, modalities=("depth", "rgb"))
+        train(config, domains(("rgb", "depth")), tmp_path / "new", progress=False)
+    assert not (tmp_path / "new").exists()
+
+
+def test_gmp_trains_alike_in_any_number_of_workers(tmp_path):
+    paths = [run(tmp_path / str(workers), GMP, workers=workers) for workers in (0, 2)]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_gradient_reversal_grows_over_the_training(tmp_path, monkeypatch):
+    progress = []
+    original = METHODS["gmp"]
+
+    def looking(model, *args):
+        progress.extend(m.progress for m in model.modules() if isinstance(m, GradientReversal))
+        return original(model, *args)
+
+    monkeypatch.setitem(METHODS, "gmp", looking)
+    run(tmp_path, GMP)
+    assert progress == [0, 0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75]  # two modalities, four steps
+
+
+def test_a_step_of_gmp_is_that_of_the_method(tmp_path):
+    """By hand: the network, the batch, the gradient, SGD."""
+    config = dataclasses.replace(GMP, steps=1, alpha_k=0.3, alpha_p=0.8)
+    trained, _ = load_checkpoint(run(tmp_path, config))
+    model = build_multimodal(("rgb", "depth"), 3, derive_seed("weights", 0)).train()
+    set_progress(model, 0.0)
+    images, labels, drawn = trainer.training_batches(config, domains(("rgb", "depth")), seed=0, steps=1)[0]
+    batch = {m: x.flatten(0, 1) / 255 for m, x in images.items()}, labels.flatten(0, 1).long(), drawn.flatten()
+    torch.manual_seed(derive_seed("dropout", 0, 0))
+    gmp_backward(model, cross_entropy, batch, alpha_k=0.3, alpha_p=0.8)
+    torch.optim.SGD(model.parameters(), config.lr, momentum=0.9, weight_decay=config.weight_decay).step()
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(trained.state_dict()[name], tensor)
+
+
+def test_gmp_warns_of_batches_without_a_label(tmp_path):
+    unlabelled = copy.deepcopy(domains(("rgb", "depth")))
+    for domain in unlabelled.values():
+        for index in range(len(domain.train)):
+            images, label, letter = domain.train[index]
+            domain.train._items[index] = images, torch.full_like(label, 255), letter
+    with pytest.warns(UserWarning, match="batches without a labelled pixel"):
+        train(dataclasses.replace(GMP, steps=1), unlabelled, tmp_path, progress=False)
 
 
 def test_one_source_is_enough_for_agg(tmp_path):
