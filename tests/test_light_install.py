@@ -124,7 +124,8 @@ Image.fromarray(render(STREETS["C"], "val", 0, height=32, width=64).image).save(
 
 def test_what_is_left_out_says_so(run):
     message = run("dglab", "reproduce", "--preset", "tiny", expect=2)
-    assert message.startswith("error: dglab reproduce needs ") and "pip install 'dglab[lessons]'" in message
+    assert message.startswith("error: dglab.experiments needs pandas, ") and "pip install 'dglab[lessons]'" in message
     assert len(message.splitlines()) == 1
-    message = run("python", "-c", "import dglab.teaching", expect=1)
-    assert "MissingExtra: dglab.teaching needs " in message
+    for room in ("teaching", "report", "analysis", "experiments"):
+        message = run("python", "-c", f"import dglab.{room}", expect=1)
+        assert f"MissingExtra: dglab.{room} needs " in message

@@ -1,7 +1,6 @@
 """``dglab bench``."""
 
 import json
-import os
 from enum import StrEnum
 from typing import Annotated
 
@@ -30,7 +29,6 @@ def bench(
     json_file: JsonOption = None,
 ) -> None:
     """Time training steps, test-time methods or the feeding of data as ratios to the plain case."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler reports its comings and goings, if not told so
     from dglab.bench import run_bench
     from dglab.utils.files import written_whole
 

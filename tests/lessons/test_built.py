@@ -16,6 +16,8 @@ from dglab.testtime import ImageBank, PlainBank, Style, TargetNormalization, sty
 from dglab.training import agg_backward, cross_entropy, mldg_backward
 from dglab.training.trainer import training_batches
 
+pytestmark = pytest.mark.numerical
+
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 

@@ -20,6 +20,8 @@ from dglab.models.multimodal import (
 )
 from dglab.utils.errors import InputError
 
+pytestmark = pytest.mark.numerical
+
 SIZE = (40, 72)
 
 

@@ -15,6 +15,8 @@ from dglab.training.surgery import by_torchjd
 from dglab.training.two_tasks import probability_of_truth, two_tasks
 from dglab.utils.errors import InputError
 
+pytestmark = pytest.mark.numerical
+
 ALPHAS = {"alpha_k": 0.4, "alpha_p": 0.7}
 
 
