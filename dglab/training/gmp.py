@@ -96,10 +96,10 @@ def project_conflict(g_c: OneOrMore, g_d: OneOrMore, gamma: float) -> tuple[OneO
     Raises:
         InputError: for other shapes, or a gamma that is negative or no number.
     """
+    check_gradients(g_c, g_d, gamma)
     if isinstance(g_c, Tensor):
         [g_c], [g_d] = project_conflict([g_c], [g_d], gamma)
         return g_c, g_d
-    check_gradients(g_c, g_d, gamma)
     conflict = _dot(g_c, g_d) < 0
     if conflict and gamma > 1:
         g_c = _orthogonal(g_c, g_d)

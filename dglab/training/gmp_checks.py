@@ -101,9 +101,9 @@ def check_confidences(semantic: Mapping[str, Tensor], domain: Mapping[str, Tenso
             raise InputError(f"there are {kind} confidences {each}; expected those of the same samples for each")
 
 
-def check_gradients(g_c: Sequence[Tensor], g_d: Sequence[Tensor], gamma: float) -> None:
+def check_gradients(g_c: Tensor | Sequence[Tensor], g_d: Tensor | Sequence[Tensor], gamma: float) -> None:
     """Refuse gradients that are not of one encoder, or a gamma that is no ratio."""
-    shapes = [[tuple(one.shape) for one in g] for g in (g_c, g_d)]
+    shapes = [tuple(g.shape) if isinstance(g, Tensor) else [tuple(one.shape) for one in g] for g in (g_c, g_d)]
     if shapes[0] != shapes[1]:
         raise InputError(
             f"the gradients have the shapes {shapes[0]} and {shapes[1]}; expected the same, as of one encoder"

@@ -208,6 +208,11 @@ def test_other_gradients_are_refused(count, gamma, words):
         project_conflict([torch.ones(7)], [torch.ones(count)], gamma)
 
 
+def test_a_tensor_and_a_list_are_no_pair():
+    with pytest.raises(InputError, match=r"shapes \(2, 3\) and \[\(3,\), \(3,\)\]; expected the same"):
+        project_conflict(torch.ones(2, 3), [torch.ones(3), torch.ones(3)], 2.0)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_projecting_both_is_pcgrad(seed):
     aggregation = pytest.importorskip("torchjd.aggregation")
