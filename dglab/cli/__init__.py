@@ -11,6 +11,7 @@ import warnings
 import typer
 
 from dglab.cli.benches import bench
+from dglab.cli.checking import check
 from dglab.cli.reproducing import reproduce
 from dglab.cli.show import doctor, presets
 from dglab.cli.testing import evaluate, predict
@@ -25,7 +26,7 @@ app = typer.Typer(
     help="Domain generalization in semantic segmentation: train, test, reproduce.",
 )
 app.command(cls=TrainCommand)(train)
-for command in (evaluate, predict, reproduce, bench, presets, doctor):
+for command in (evaluate, predict, reproduce, check, bench, presets, doctor):
     app.command()(command)
 
 
