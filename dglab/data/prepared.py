@@ -232,12 +232,14 @@ def _read_info(folder: Path) -> dict:
 
 
 def _check_digests(digests: object, path: Path) -> None:
-    """They are text by stem by split, where there are any; which, the files will show."""
+    """Those of image and label, by stem by split."""
     splits = list(digests.values()) if isinstance(digests, dict) else [None]
-    if not all(
-        isinstance(of_split, dict) and all(isinstance(d, str) for d in of_split.values()) for of_split in splits
-    ):
+    if not all(isinstance(of_split, dict) and all(map(_are_digests, of_split.values())) for of_split in splits):
         raise InputError(f"{path}: its digests are none; convert the domain again, or remove the entry")
+
+
+def _are_digests(text: object) -> bool:
+    return isinstance(text, str) and _DIGESTS.fullmatch(text) is not None
 
 
 def _check_letters(domains: list[PreparedDomain]) -> None:
