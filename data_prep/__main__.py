@@ -30,6 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"error: {error}; mend this and run the same command again, it goes on", file=sys.stderr)
         return 2
+    except MemoryError as error:
+        print(f"error: there is not enough memory ({error}); give --max-side, or use a larger machine", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)
         return 130  # as shells report SIGINT

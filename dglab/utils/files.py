@@ -33,12 +33,15 @@ def reading(path: Path | str) -> Iterator[None]:
         ) from error
 
 
-def check_file(path: Path | str, *, empty: bool = False) -> None:
+def check_file(path: Path | str, *, empty: bool = False) -> int:
     """Refuse what is no file to read whole: a folder, a pipe (opening it would wait forever), what no memory holds.
 
     Args:
         path: of the file.
         empty: whether it may be empty. Files of ``/proc`` say that they are, and some never end.
+
+    Returns:
+        Its size in bytes.
 
     Raises:
         InputError: naming the file and what it is.
@@ -55,11 +58,13 @@ def check_file(path: Path | str, *, empty: bool = False) -> None:
         raise InputError(
             f"{shown(path)}: cannot be read: it has {status.st_size} bytes, more than this machine's memory"
         )
+    return status.st_size
 
 
 def read_bytes(path: Path | str, *, empty: bool = False) -> bytes:
     """The content of a file; see :func:`check_file`."""
-    check_file(path, empty=empty)
+    if not check_file(path, empty=empty):
+        return b""
     with reading(path), open(path, "rb") as file:
         return file.read()
 

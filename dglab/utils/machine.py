@@ -29,6 +29,19 @@ def memory_bytes() -> int | None:
     return min(known, default=None)
 
 
+def refuse_what_cannot_fit(needed: int, what: str, remedy: str) -> None:
+    """Refuse, before work begins, what takes more bytes than there are; where memory is unknown, nothing.
+
+    Raises:
+        InputError: naming both numbers.
+    """
+    most = memory_bytes()
+    if most is not None and needed > most:
+        raise InputError(
+            f"{what}, takes {needed / 2**30:,.0f} GiB at the least, and this machine has {most / 2**30:.0f}; {remedy}"
+        )
+
+
 def keep_freed_memory() -> None:
     """Let the C library keep the memory that tensors give back, for the rest of this process.
 
