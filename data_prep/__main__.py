@@ -13,17 +13,15 @@ from data_prep.convert import convert
 from dglab.utils.errors import InputError
 
 # Of the operating system's refusals these are the user's to mend; any other is a bug and keeps its traceback.
-_USERS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+_USERS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ELOOP,
+          errno.ENAMETOOLONG)  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parser().parse_args(arguments)  # exits with 2 on wrong use
-    if options.name == "list":
-        print("\n\n".join(report.describe(module.DATASET) for module in MODULES.values()))
-        return 0
     try:
-        return _convert(options)
+        return _list(options) if options.name == "list" else _convert(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -31,6 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
         if error.errno not in _USERS:
             raise
         print(f"error: {error}; mend this and run the same command again, it goes on", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"error: there is not enough memory ({error}); give --max-side, or use a larger machine", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)
@@ -44,8 +45,8 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("name", choices=["list", *MODULES], help="data set, or list to describe all of them")
-    parser.add_argument("--source", type=Path, help="the data set's own folder, as it was unpacked")
-    parser.add_argument("--out", type=Path, help="prepared root; every domain becomes a folder in it")
+    parser.add_argument("--source", type=_path, help="the data set's own folder, as it was unpacked")
+    parser.add_argument("--out", type=_path, help="prepared root; every domain becomes a folder in it")
     parser.add_argument("--mapping", help="label mapping by name (see list); the first is the default")
     parser.add_argument("--limit", type=_positive, help="at most so many pairs per domain and split, evenly spread")
     parser.add_argument("--max-side", type=_positive, help="reduce larger images to this longer side, in pixels")
@@ -54,10 +55,29 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _path(text: str) -> Path:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a name in UTF-8") from None
+    if not text:
+        raise argparse.ArgumentTypeError("got nothing, expected a folder; write . for the present one")
+    return Path(text)
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from 1")
     return int(text)
+
+
+def _list(options: argparse.Namespace) -> int:
+    given = [key for key, value in vars(options).items() if key != "name" and value not in (None, False)]
+    if given:
+        flags = ", ".join("--" + key.replace("_", "-") for key in given)
+        raise InputError(f"{flags} does not belong to list, which describes all data sets; leave it out")
+    print("\n\n".join(report.describe(module.DATASET) for module in MODULES.values()))
+    return 0
 
 
 def _convert(options: argparse.Namespace) -> int:

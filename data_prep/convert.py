@@ -34,7 +34,10 @@ of Cityscapes and GTA5, on one core (``dglab bench data`` measures what comes of
 
 It can be killed at any time and run again. Every file is written beside its place and renamed;
 ``conversion.json`` (the settings) comes first and ``domain.json`` last, and the reader refuses a domain that
-has only the former.
+has only the former. **A pair is kept if nothing changed**: ``pairs.jsonl`` has the digests of its four files, two in
+the source and two here, and times play no part, for tar, rsync and unzip bring old ones along. So another run replaces
+what is stale and mends what is damaged. ``domain.json`` has the digests of the files here, too, for ``dglab check``.
+One process at a time works in the folder of a domain.
 """
 
 import csv
@@ -44,8 +47,10 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from natsort import natsorted
@@ -55,12 +60,24 @@ from tqdm import tqdm
 from data_prep.dataset import SPLITS, Dataset, Domain, LabelMapping, Pair
 from dglab.classes import IGNORED, NUM_CLASSES
 from dglab.utils.errors import InputError
-from dglab.utils.images import brief, check_train_ids, encode_jpeg, encode_label, image_header, read_image, read_label
+from dglab.utils.files import (
+    beside,
+    digest,
+    listed,
+    locked,
+    parse_json,
+    read_bytes,
+    read_json,
+    read_text,
+    shown,
+    writing,
+)  # fmt: skip
+from dglab.utils.images import brief, encode_jpeg, encode_label, image_header, read_image, read_label
 from dglab.utils.machine import usable_cpus
 
-CONVERTER_VERSION = 2  # raise it when a source and settings would give other files, or when a mapping changes
-
-_PARTIAL = ".partial"  # ends the name of a file being written; a dot begins it, so that no reader takes it for data
+_PARTIAL = "partial"  # ends the name of a file being written; a dot begins it, so that no reader takes it for data
+_RECORD = "pairs.jsonl"
+_LONGEST_STEM = 251  # bytes: most disks take names of 255, and .png is added
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png"}
 LARGE = 1024 * 512  # pixels; from here on, an image of train is a JPEG
 
@@ -75,7 +92,19 @@ class Settings:
     limit: int | None
     max_side: int | None
     lossless: bool
-    converter_version: int = CONVERTER_VERSION
+    converter_version: int
+
+
+class Digests(NamedTuple):
+    """Of the four files of a pair: image and label in the source, and as they were written."""
+
+    source_image: str
+    source_label: str
+    image: str
+    label: str
+
+
+Record = dict[tuple[str, str], Digests]  # by split and stem: the pairs of a domain that are done
 
 
 @dataclass(frozen=True)
@@ -83,6 +112,8 @@ class Outcome:
     """What became of a pair: ``"converted"``, ``"kept"`` from an earlier run, or ``"refused"`` for a reason.
 
     ``pixels``: 20 counts, of trainIds 0-18 and of ignored pixels; ``size``: (W, H) as written; both None if refused.
+    ``digests``: None if nothing was written. ``turned``: whether the image has an EXIF orientation, which is ignored.
+    ``skipped``: what was left out of the label, how often by name.
     """
 
     pair: Pair
@@ -90,6 +121,9 @@ class Outcome:
     pixels: np.ndarray | None = None
     size: tuple[int, int] | None = None
     reason: str = ""
+    digests: Digests | None = None
+    turned: bool = False
+    skipped: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -123,6 +157,7 @@ class _Job:
     settings: Settings
     out: Path
     write: bool
+    done: Record = field(default_factory=dict)  # of an earlier run, in the domain at hand
 
 
 def convert(
@@ -153,29 +188,35 @@ def convert(
         with the counts in ``domain.json`` that it has, and ``refused.csv`` beside it.
 
     Raises:
-        InputError: if the source is not this data set, or ``out`` holds something else.
+        InputError: if the source is not this data set, ``out`` holds something else or cannot be written to, or another
+            process converts into one of the same folders.
     """
-    name = mapping or next(iter(dataset.mappings))
+    name = next(iter(dataset.mappings)) if mapping is None else mapping
     if name not in dataset.mappings:
         raise InputError(f"{dataset.name} has no mapping {name!r}; expected one of {', '.join(dataset.mappings)}")
-    source, out = source.resolve(), out.resolve()
-    if not source.is_dir():
-        raise InputError(f"{source}: no such folder; expected {dataset.layout}")
+    source, out = (Path(os.path.realpath(path)) for path in (source, out))
+    if not os.path.isdir(source):
+        raise InputError(f"{shown(source)}: no such folder; expected {dataset.layout}")
     if out.is_relative_to(source):
         raise InputError(f"{out}: --out is inside --source, which stays as it is; give a folder elsewhere")
     pairs = dataset.find_pairs(source, name)
     _check_unique(pairs)
-    settings = Settings(dataset.name, str(source), name, limit, max_side, lossless)
+    _check_lengths(pairs)
+    settings = Settings(dataset.name, str(source), name, limit, max_side, lossless, dataset.version)
     job = _Job(dataset, dataset.mappings[name], settings, out, write=not check)
     by_domain: dict[Domain, list[Pair]] = {}
     for pair in pairs:
         by_domain.setdefault(pair.domain, []).append(pair)
     chosen = {domain: _choose(of_domain, limit) for domain, of_domain in by_domain.items()}
-    if job.write:
-        for domain in chosen:  # all of them before the first byte is written
-            _check_out(out, domain, settings, chosen[domain])
-    with tqdm(total=sum(map(len, chosen.values())), desc=dataset.name, unit="pair") as bar:
-        return [_convert_domain(job, d, chosen[d], _count_splits(by_domain[d]), bar.update) for d in chosen]
+    with ExitStack() as locks:
+        if job.write:
+            for domain in chosen:  # all of them before the first byte is written
+                with writing(out / domain.folder):
+                    (out / domain.folder).mkdir(parents=True, exist_ok=True)
+                locks.enter_context(locked(out / domain.folder))
+                _check_out(out, domain, settings, chosen[domain])
+        with tqdm(total=sum(map(len, chosen.values())), desc=dataset.name, unit="pair") as bar:
+            return [_convert_domain(job, d, chosen[d], _count_splits(by_domain[d]), bar.update) for d in chosen]
 
 
 def _count_splits(pairs: list[Pair]) -> dict[str, int]:
@@ -187,6 +228,15 @@ def _check_unique(pairs: list[Pair]) -> None:
     twice = ["/".join(place) for place, number in places.items() if number > 1]
     if twice:
         raise InputError(f"{len(twice)} name(s) occur more than once in the source: {brief(twice)}; keep one of each")
+
+
+def _check_lengths(pairs: list[Pair]) -> None:
+    long = [pair.stem for pair in pairs if len(os.fsencode(pair.stem)) > _LONGEST_STEM]
+    if long:
+        raise InputError(
+            f"{len(long)} name(s) are longer than a disk takes, {_LONGEST_STEM} bytes without suffix: {brief(long)}; "
+            "rename the files, images and labels alike"
+        )
 
 
 def _choose(pairs: list[Pair], limit: int | None) -> list[Pair]:
@@ -207,10 +257,13 @@ def _convert_domain(
 ) -> DomainReport:
     folder = job.out / domain.folder
     if job.write:
-        _begin(folder, job.settings)
+        job = replace(job, done=_begin(folder, job.settings))
     outcomes = []
     for outcome in _in_threads(lambda pair: _convert_pair(job, pair), pairs):
         outcomes.append(outcome)
+        if outcome.state == "converted" and job.write:  # at once, so that a kill costs no pair that is done
+            with writing(folder / _RECORD), open(folder / _RECORD, "a", encoding="utf-8") as record:
+                record.write(_record_line(outcome))
         tick()
     report = DomainReport(domain, outcomes, found)
     if job.write:
@@ -233,16 +286,16 @@ def _in_threads(function: Callable[[Pair], Outcome], pairs: list[Pair]) -> Itera
 def _check_out(out: Path, domain: Domain, settings: Settings, pairs: list[Pair]) -> None:
     """What is in the domain's folder must come from the same settings and the same source files."""
     folder, record = out / domain.folder, out / domain.folder / "conversion.json"
-    if not folder.exists():
-        return
-    if not record.exists():  # it is the first file to be written; killed before it, the folder is empty
-        if any(path.name[0] != "." for path in folder.iterdir()):
+    if not os.path.lexists(record):  # it is the first file to be written; killed before it, the folder is empty
+        if listed(folder):
             raise InputError(f"{folder}: exists, but was not written by data_prep; give another --out or move it")
         return
     try:
-        earlier = dict(json.loads(record.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{record}: is damaged ({error}); remove {folder} and run again") from error
+        earlier = read_json(record)
+        if not isinstance(earlier, dict):
+            raise InputError(f"{record}: holds no settings")
+    except InputError as error:
+        raise InputError(f"{error}: is damaged; remove {folder} and run again") from error
     differ = [
         f"{key} was {earlier.get(key)!r} and is now {value!r}"
         for key, value in asdict(settings).items()
@@ -265,23 +318,52 @@ def _written(folder: Path) -> list[Path]:
     return [path for path in natsorted(folder.glob("*/*/*"), key=str) if not path.name.startswith(".")]
 
 
-def _begin(folder: Path, settings: Settings) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _begin(folder: Path, settings: Settings) -> Record:
+    """Make the folders, and clear away what a killed run has left; the pairs that are done."""
     if not (folder / "conversion.json").exists():
         _write(folder / "conversion.json", _json(asdict(settings)))
-    for split in SPLITS:
-        for kind in ("images", "labels"):
-            (folder / split / kind).mkdir(parents=True, exist_ok=True)
-    (folder / "domain.json").unlink(missing_ok=True)  # until the end, this domain is unfinished (again)
-    for path in folder.glob(f"**/.*{_PARTIAL}"):
-        path.unlink()
+    done = _read_record(folder / _RECORD)
+    with writing(folder):
+        for split in SPLITS:
+            for kind in ("images", "labels"):
+                (folder / split / kind).mkdir(parents=True, exist_ok=True)
+    _unlink(folder / "domain.json")  # until the end, this domain is unfinished (again)
+    for path in folder.glob(f"**/.*.{_PARTIAL}"):
+        _unlink(path)
+    # without the line that a kill may have cut short, to which the next one would be added
+    _write(folder / _RECORD, b"".join(_line(split, stem, done[split, stem]).encode() for split, stem in done))
+    return done
+
+
+def _read_record(path: Path) -> Record:
+    """Lines that are none are left out: their pairs are converted again."""
+    done: Record = {}
+    if not os.path.lexists(path):
+        return done
+    for line in read_text(path, empty=True).splitlines():
+        try:
+            split, stem, *digests = parse_json(line)
+            done[str(split), str(stem)] = Digests(*map(str, digests))
+        except (ValueError, TypeError):
+            continue
+    return done
+
+
+def _record_line(outcome: Outcome) -> str:
+    return _line(outcome.pair.split, outcome.pair.stem, outcome.digests)
+
+
+def _line(split: str, stem: str, digests: Digests) -> str:
+    return json.dumps([split, stem, *digests]) + "\n"
 
 
 def _finish(folder: Path, job: _Job, report: DomainReport) -> None:
     if report.refused:
         _write(folder / "refused.csv", _refused_csv(report.refused))
     else:
-        (folder / "refused.csv").unlink(missing_ok=True)
+        _unlink(folder / "refused.csv")
+    written = [outcome for outcome in report.outcomes if outcome.digests is not None]
+    _write(folder / _RECORD, "".join(map(_record_line, written)).encode())
     *pixels, ignored = report.pixels.tolist()
     info = {
         "name": report.domain.name,
@@ -291,10 +373,14 @@ def _finish(folder: Path, job: _Job, report: DomainReport) -> None:
         "num_refused": len(report.refused),
         "source": job.dataset.title,
         "mapping": f"{job.dataset.name}:{job.settings.mapping}",
-        "converter_version": CONVERTER_VERSION,
+        "converter_version": job.settings.converter_version,
         "classes_present": [i for i, number in enumerate(pixels) if number],  # trainIds, over train and val
         "pixels_per_class": pixels,  # 19 numbers by trainId
         "pixels_ignored": ignored,
+        "digests": {  # of image and label
+            split: {o.pair.stem: f"{o.digests.image} {o.digests.label}" for o in written if o.pair.split == split}
+            for split in SPLITS
+        },
     }
     _write(folder / "domain.json", _json(info))
 
@@ -317,10 +403,12 @@ def _json(content: dict) -> bytes:
 
 
 def _convert_pair(job: _Job, pair: Pair) -> Outcome:
-    if job.write and (kept := _kept(job.out, pair)):
+    if job.write and (kept := _kept(job, pair)):
         return kept
     try:
-        image, label = _read_pair(job, pair)
+        source = [digest(read_bytes(path)) for path in (pair.image, pair.label)]  # before they are decoded: what
+        image, label = _read_pair(job, pair)  # changes in between has another digest in the next run
+        turned, skipped = _remarks(job, pair)
     except InputError as error:
         if job.write:
             _remove(job.out, pair)  # what an earlier run made of an earlier file is not valid any more
@@ -332,14 +420,19 @@ def _convert_pair(job: _Job, pair: Pair) -> Outcome:
         # sample at pixel centres: nothing shifts.
         image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
         label = np.asarray(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
-    if job.write:
-        _write_pair(job, pair, image, label, resized=size != here)
-    return Outcome(pair, "converted", _count_pixels(label), size)
+    digests = Digests(*source, *_write_pair(job, pair, image, label, resized=size != here)) if job.write else None
+    return Outcome(pair, "converted", _count_pixels(label), size, "", digests, turned, skipped)
+
+
+def _remarks(job: _Job, pair: Pair) -> tuple[bool, Counter[str]]:
+    """Whether an EXIF orientation is ignored, and what is left out of the label."""
+    skipped = Counter() if job.dataset.skipped is None else job.dataset.skipped(pair.label)
+    return image_header(pair.image).orientation != 1, skipped
 
 
 def _read_pair(job: _Job, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     """The decoded image, and the label as trainIds."""
-    image = read_image(pair.image)
+    image = read_image(pair.image, thorough=True)
     ids = (job.mapping.read_label or job.dataset.read_label)(pair.label)
     if ids.shape != image.shape[:2]:
         raise InputError(
@@ -359,25 +452,20 @@ def _target_size(size: tuple[int, int], max_side: int | None) -> tuple[int, int]
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _kept(out: Path, pair: Pair) -> Outcome | None:
-    """The outcome of an earlier run, if both files are there, sound, and no older than their source."""
-    image, label = _written_image(out, pair), _place(out, pair, "labels", ".png")
-    if image is None or not label.exists():
-        return None
-    if min(_modified(image), _modified(label)) < max(_modified(pair.image), _modified(pair.label)):
+def _kept(job: _Job, pair: Pair) -> Outcome | None:
+    """The outcome of an earlier run, if its four files are what they were then, byte by byte."""
+    done = job.done.get((pair.split, pair.stem))
+    image, label = _written_image(job.out, pair), _place(job.out, pair, "labels", ".png")
+    if done is None or image is None:
         return None
     try:
-        ids = read_label(label)
-        check_train_ids(ids, label)
-        if image_header(image).size != ids.shape[::-1]:
+        if done != tuple(digest(read_bytes(path)) for path in (pair.image, pair.label, image, label)):
             return None
+        ids = read_label(label)
+        turned, skipped = _remarks(job, pair)
     except InputError:
-        return None  # damaged since; the source is at hand, so it is converted again
-    return Outcome(pair, "kept", _count_pixels(ids), ids.shape[::-1])
-
-
-def _modified(path: Path) -> int:
-    return path.stat().st_mtime_ns
+        return None  # the source is at hand, so it is converted again, or refused
+    return Outcome(pair, "kept", _count_pixels(ids), ids.shape[::-1], "", done, turned, skipped)
 
 
 def _place(out: Path, pair: Pair, kind: str, suffix: str = "") -> Path:
@@ -385,21 +473,31 @@ def _place(out: Path, pair: Pair, kind: str, suffix: str = "") -> Path:
 
 
 def _written_image(out: Path, pair: Pair) -> Path | None:
+    """The prepared image, if there is one; not if somebody has put another one of its stem beside it."""
     places = [_place(out, pair, "images", suffix) for suffix in _SUFFIXES.values()]
-    return next((place for place in places if place.exists()), None)
+    there = [place for place in places if os.path.lexists(place)]
+    return there[0] if len(there) == 1 else None
 
 
 def _remove(out: Path, pair: Pair) -> None:
     for suffix in _SUFFIXES.values():
-        _place(out, pair, "images", suffix).unlink(missing_ok=True)
-    _place(out, pair, "labels", ".png").unlink(missing_ok=True)
+        _unlink(_place(out, pair, "images", suffix))
+    _unlink(_place(out, pair, "labels", ".png"))
 
 
-def _write_pair(job: _Job, pair: Pair, image: np.ndarray, label: np.ndarray, *, resized: bool) -> None:
+def _unlink(path: Path) -> None:
+    with writing(path):
+        path.unlink(missing_ok=True)
+
+
+def _write_pair(job: _Job, pair: Pair, image: np.ndarray, label: np.ndarray, *, resized: bool) -> tuple[str, str]:
+    """The digests of image and label."""
     suffix, content = _encoded(job, pair, image, resized=resized)
+    ids = encode_label(label)
     _remove(job.out, pair)  # the source may have changed from PNG to JPEG
-    _write(_place(job.out, pair, "labels", ".png"), encode_label(label))
+    _write(_place(job.out, pair, "labels", ".png"), ids)
     _write(_place(job.out, pair, "images", suffix), content)
+    return digest(content), digest(ids)
 
 
 def _encoded(job: _Job, pair: Pair, image: np.ndarray, *, resized: bool) -> tuple[str, bytes]:
@@ -412,15 +510,12 @@ def _encoded(job: _Job, pair: Pair, image: np.ndarray, *, resized: bool) -> tupl
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "PNG", compress_level=1)
         return ".png", buffer.getvalue()
-    return _SUFFIXES[source], pair.image.read_bytes()
+    return _SUFFIXES[source], read_bytes(pair.image)
 
 
 def _write(path: Path, content: bytes) -> None:
     """Write beside, then rename: a file that has its name is complete."""
-    partial = path.with_name(f".{path.name}{_PARTIAL}")
-    try:
+    partial = beside(path, _PARTIAL)
+    with writing(path):
         partial.write_bytes(content)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk is found in writing, which names no file
-        raise
-    os.replace(partial, path)
+        os.replace(partial, path)

@@ -1,8 +1,11 @@
 """What a data set's module declares: description, domains, label mappings, and how its files are found."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ from natsort import natsorted
 from PIL import Image
 
 from dglab.utils.errors import InputError
+from dglab.utils.files import listed, reading, shown, subfolders
 from dglab.utils.images import VALID_TRAIN_IDS, brief, read_label
 
 SPLITS = ("train", "val")
@@ -83,10 +87,17 @@ class LabelMapping:
         unknown = [i for i in _present(ids) if i not in self.table]
         if unknown:
             raise InputError(
-                f"{path}: has the id(s) {brief(unknown)}; expected ids that the mapping knows, from "
-                f"{min(self.table)} to {max(self.table)}; is it another version of the data set?"
+                f"{shown(path)}: has the id(s) {brief(unknown)}; expected ids that the mapping knows, "
+                f"{_ranges(self.table)}; is it another version of the data set, or another kind of its labels?"
             )
         return self._lut.take(ids)
+
+
+def _ranges(numbers: Collection[int]) -> str:
+    """``0-18, 255``."""
+    runs = groupby(enumerate(sorted(numbers)), key=lambda pair: pair[1] - pair[0])  # constant along a run
+    ends = [[number for _, number in run] for _, run in runs]
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in ends)
 
 
 def _present(ids: np.ndarray) -> list[int]:
@@ -111,6 +122,9 @@ class Dataset:
             sets hold several encodings of their labels; most ignore it.
         read_label: ``path -> H x W integer ids``, for labels that are not single-channel 8-bit PNGs. Raises
             :class:`InputError` for a file it cannot read.
+        skipped: ``path -> how often by name``: what ``read_label`` leaves out of a label without refusing it, to be
+            told of at the end; None where it leaves out nothing.
+        version: of the conversion; raise it when a source and settings would give other files, or a mapping changes.
     """
 
     name: str
@@ -123,6 +137,8 @@ class Dataset:
     mappings: Mapping[str, LabelMapping]
     find_pairs: Callable[[Path, str], list[Pair]]
     read_label: Callable[[Path], np.ndarray] = read_label
+    skipped: Callable[[Path], Counter[str]] | None = None
+    version: int = 2
 
 
 def files_by_key(folder: Path, pattern: str, key: Callable[[Path], str] = lambda path: path.stem) -> dict[str, Path]:
@@ -130,15 +146,18 @@ def files_by_key(folder: Path, pattern: str, key: Callable[[Path], str] = lambda
 
     Args:
         folder: must exist and hold at least one match.
-        pattern: as in ``Path.glob``: ``*.png``, ``*/*_leftImg8bit.png``.
+        pattern: of names, ``*.png``, or of names in any subfolder, ``*/*_leftImg8bit.png``.
         key: from the path to the common part; two files of one key are an error.
 
     Raises:
-        InputError: for a missing folder, no match, or one key twice.
+        InputError: for a missing folder, one that cannot be read, a name that is not UTF-8, no match, or one key twice.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; is --source the right folder, unpacked completely?")
-    paths = natsorted((path for path in folder.glob(pattern) if not path.name.startswith(".")), key=str)
+    with reading(folder):
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder; is --source the right folder, unpacked completely?")
+    *inside, names = pattern.split("/")
+    folders = subfolders(folder) if inside else [folder]  # Path.glob would pass over those that it may not read
+    paths = natsorted((path for each in folders for path in listed(each) if fnmatchcase(path.name, names)), key=str)
     if not paths:
         raise InputError(f"{folder}: holds no {pattern}; is --source the right folder, unpacked completely?")
     by_key = {key(path): path for path in paths}

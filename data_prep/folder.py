@@ -121,7 +121,7 @@ def read_colours(path: Path) -> np.ndarray:
             f"{path}: is a {header}; with the mapping cityscapes_colors a label must be an 8-bit RGB PNG; for class "
             "ids give --mapping trainids or cityscapes_ids"
         )
-    rgb = read_image(path)
+    rgb = read_image(path, thorough=True)
     codes = _codes(rgb)  # compared as one number: ten times as fast as three bytes
     label, known = np.full(codes.shape, IGNORED, np.uint8), np.zeros(codes.shape, bool)
     for colour, train_id in _COLOURS.items():

@@ -16,6 +16,8 @@ Sources: Richter, Vineet, Roth and Koltun, "Playing for data: ground truth from 
 terms and the note on the 60 frames: download.visinf.tu-darmstadt.de/data/from_games.
 """
 
+import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, check_partner
 from dglab.classes import IGNORED
 from dglab.utils.errors import InputError
 from dglab.utils.extras import extras_named
+from dglab.utils.files import read_bytes
 from dglab.utils.images import brief, read_header, read_label
 
 DOMAIN = Domain("gta5", "GTA5", "G", num_train=12403, num_val=6382)
@@ -80,11 +83,13 @@ def read_split(source: Path) -> dict[int, str]:
     with extras_named("reading GTA5's split"):
         from scipy.io import loadmat  # here, so that the commands on other data sets start at once
 
-    path = next((p for p in (source / "split.mat", source / "read_mapping" / "split.mat") if p.exists()), None)
+    places = (source / "split.mat", source / "read_mapping" / "split.mat")
+    path = next((place for place in places if os.path.lexists(place)), None)
     if path is None:
         raise InputError(f"{source / 'split.mat'}: is missing; it comes in read_mapping.zip, from {_PAGE}")
+    content = read_bytes(path, empty=True)
     try:
-        content = loadmat(path)
+        content = loadmat(io.BytesIO(content))
         parts = {part: np.ravel(content[f"{part}Ids"]).astype(int).tolist() for part in ("train", "val", "test")}
     except Exception as error:  # scipy raises nearly anything on damaged files
         raise InputError(

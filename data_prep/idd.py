@@ -6,9 +6,11 @@ level3Id, ...). Which of them exist depends on what was run, all are bytes that 
 of the tool's table: the csId of vehicle fallback is 355 there, which no byte can be. The polygons are one truth, so a
 source without them is refused.
 
-Drawing follows ``preperation/json2labelImg.py`` of github.com/AutoNUE/public-code: polygons in the order of the file,
-later ones over earlier ones, filled with their outline, deleted ones left out, coordinates cut to whole pixels (as
-Pillow does), "cargroup" drawn as car. A name that is in no table is refused; the tool does the same.
+Drawing follows ``preperation/json2labelImg.py`` of github.com/AutoNUE/public-code as it is since August 2019 (commit
+9b38d12): polygons in the order of the file, later ones over earlier ones, filled with their outline, coordinates cut to
+whole pixels (as Pillow does), "cargroup" drawn as car. Passed over are deleted polygons, those of fewer than three
+points, and names that are in no table, of which the release has one, Cityscapes' "ground": what lies below stays. How
+many of these there are is said at the end. (Before, the tool stopped at them; and we drew "ground" as unlabeled.)
 
 **Non-drivable fallback is a choice**, for AutoNUE's own table contradicts itself: 255 by csId, 9 (terrain) by
 csTrainId. The first mapping, ``ignored``, is what the paper's code trains with (it reads csIds), and the class is more
@@ -22,7 +24,7 @@ Sources: Varma et al., "IDD: a dataset for exploring problems of autonomous navi
 WACV 2019; ids and names from ``helpers/anue_labels.py`` of AutoNUE/public-code.
 """
 
-import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -32,7 +34,7 @@ from PIL import Image, ImageDraw
 from data_prep.dataset import SPLITS, Dataset, Domain, LabelMapping, Pair, check_partners, files_by_key
 from dglab.classes import CLASS_NAMES, IGNORED
 from dglab.utils.errors import InputError
-from dglab.utils.images import brief
+from dglab.utils.files import parse_json, read_text, shown
 
 PART_I = Domain("idd", "IDD", "I", num_train=6993, num_val=981)
 
@@ -45,8 +47,9 @@ NAMES = (  # by AutoNUE's id
 )  # fmt: skip
 _IDS = {name: i for i, name in enumerate(NAMES)}
 _UNLABELED = _IDS["unlabeled"]
-# Polygon files of the release name this label of Cityscapes, too. It has no AutoNUE id; Cityscapes ignores it.
-_IDS["ground"] = _UNLABELED
+
+_TOO_FEW = "polygons of fewer than 3 points"
+_MOST_PIXELS, _FARTHEST = 1 << 28, 100_000  # of an image; a coordinate: beyond these a file is damaged, not large
 
 # What is called as in Cityscapes is the same class there, by csId as by csTrainId.
 _TO_TRAIN_IDS = {i: CLASS_NAMES.index(name) if name in CLASS_NAMES else IGNORED for i, name in enumerate(NAMES)}
@@ -90,35 +93,64 @@ def read_label(path: Path) -> np.ndarray:
         H x W uint8 of AutoNUE's ids 0-39.
 
     Raises:
-        InputError: for a file that is no such JSON, an unknown label name, or a polygon that is none.
+        InputError: for a file that is no such JSON, or a polygon that is none.
     """
+    size, shapes = _read(path)
+    label = Image.new("L", size, _UNLABELED)
+    draw = ImageDraw.Draw(label)
+    for name, points in shapes:
+        if len(points) >= 3 and _id(name) is not None:
+            draw.polygon(points, fill=_id(name))
+    return np.asarray(label)
+
+
+def skipped(path: Path) -> Counter[str]:
+    """What :func:`read_label` passes over: how many polygons by their name in no table, or of too few points."""
+    _, shapes = _read(path)
+    found = Counter(name for name, points in shapes if len(points) >= 3 and _id(name) is None)
+    few = sum(len(points) < 3 for _, points in shapes)
+    return found + Counter({_TOO_FEW: few})  # a sum leaves out what is 0
+
+
+def _read(path: Path) -> tuple[tuple[int, int], list[tuple[str, list[tuple[int, int]]]]]:
+    """The size, W and H, and name and points of each polygon that is not deleted."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        label = Image.new("L", (content["imgWidth"], content["imgHeight"]), _UNLABELED)
+        content = parse_json(read_text(path))
+        size = tuple(_whole(content[side], 1, _MOST_PIXELS) for side in ("imgWidth", "imgHeight"))
+        if size[0] * size[1] > _MOST_PIXELS:
+            raise ValueError(f"{size[0]} x {size[1]} pixels")
         shapes = [
-            (shape["label"], [(int(x), int(y)) for x, y in shape["polygon"]])
+            (
+                _text(shape["label"]),
+                [tuple(_whole(c, -_FARTHEST, _FARTHEST) for c in (x, y)) for x, y in shape["polygon"]],
+            )
             for shape in content["objects"]
             if not int(shape.get("deleted", 0))
         ]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        reason = str(error) if isinstance(error, InputError) else repr(error)[:200]
         raise InputError(
-            f"{path}: is damaged, or no polygon file ({error!r}); expected JSON with imgWidth, imgHeight and objects, "
-            "each with a label and a polygon of (x, y); unpack it again"
+            f"{shown(path)}: is damaged, or no polygon file ({reason}); expected JSON with imgWidth, imgHeight and "
+            "objects, each with a label and a polygon of (x, y); unpack it again"
         ) from error
-    unknown = sorted({str(name) for name, _ in shapes if _id(name) is None})
-    if unknown:
-        raise InputError(f"{path}: has the label(s) {brief(unknown)}; expected the names of AutoNUE's table")
-    draw = ImageDraw.Draw(label)
-    for name, points in shapes:
-        if len(points) < 2:  # the tool and Pillow stop here, too
-            raise InputError(f"{path}: a polygon of {name} has {len(points)} point(s); mark it as deleted")
-        draw.polygon(points, fill=_id(name))
-    return np.asarray(label)
+    return size, shapes
+
+
+def _whole(number: int | float, least: int, most: int) -> int:
+    if isinstance(number, str) or not least <= int(number) <= most:
+        raise ValueError(f"{str(number)[:40]}, expected a number from {least} to {most}")
+    return int(number)
+
+
+def _text(label: object) -> str:
+    if not isinstance(label, str):
+        raise TypeError(f"the label {label!r} is no text")
+    return label
 
 
 def _id(name: str) -> int | None:
     # polegroup is a name of its own; cargroup, a crowd of cars that cannot be told apart, is car.
-    return _IDS.get(name, _IDS.get(str(name).removesuffix("group")))
+    return _IDS.get(name, _IDS.get(name.removesuffix("group")))
 
 
 DATASET = Dataset(
@@ -140,4 +172,6 @@ DATASET = Dataset(
     },
     find_pairs=find_pairs,
     read_label=read_label,
+    skipped=skipped,
+    version=3,
 )

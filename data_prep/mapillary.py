@@ -2,9 +2,13 @@
 
 **v2.0 is refused.** The site serves both versions in one archive, and their ids 0-65 name different classes: read as
 v1.2, a v2.0 label is nonsense that raises no error. Labels are taken from ``v1.2/labels``, or from ``labels`` where an
-older archive has no such folder; a source with ``v2.0`` alone is refused by name. In ``labels`` the files are checked
-one by one: the palette in each v1.2 PNG paints the 19 Cityscapes classes in exactly the Cityscapes colours (the
-paper's code recognizes them by that), so any other palette is another version, or ids that some program reordered.
+older archive has no such folder; a source with ``v2.0`` alone is refused by name. The files are checked one by one: the
+palette in each v1.2 PNG paints the 19 Cityscapes classes in exactly the Cityscapes colours (the paper's code recognizes
+them by that), so any other palette is another version, or ids that some program reordered. **A greyscale PNG has no
+palette**, and where all its ids lie below 66, nothing in it tells one version from the other: in ``v1.2/labels`` the
+folder's name is believed; in ``labels`` a ``config.json`` in ``--source`` with v1.2's 66 names is asked for, and
+believed. A v2.0 label without a palette that somebody has put beside a v1.2 ``config.json``, or into ``v1.2/labels``,
+cannot be told apart.
 
 **Which Vistas class is which Cityscapes class is a choice**, and published numbers differ by it:
 
@@ -23,6 +27,8 @@ Source: Neuhold et al., "The Mapillary Vistas dataset for semantic understanding
 names and ids are those of its ``config.json``.
 """
 
+import functools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +38,7 @@ from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, check_partner
 from dglab.classes import CLASS_NAMES, IGNORED, PALETTE
 from dglab.utils import images as files
 from dglab.utils.errors import InputError
+from dglab.utils.files import read_json
 
 DOMAIN = Domain("mapillary", "Mapillary", "M", num_train=18000, num_val=2000)
 _PARTS = {"train": "training", "val": "validation"}
@@ -105,14 +112,22 @@ def _label_folder(part: Path) -> Path:
 
 
 def read_label(path: Path) -> np.ndarray:
-    """The ids of a label, H x W uint8, after a look at its palette. Greyscale PNGs have none and are read as they are.
+    """The ids of a label, H x W uint8, after a look at its palette, or, where it has none, at the ``config.json``.
 
     Raises:
-        InputError: for a file that is no label, or a palette that is not v1.2's.
+        InputError: for a file that is no label, a palette that is not v1.2's, or nothing that tells the version.
     """
     ids = files.read_label(path)
     with Image.open(path) as image:
         palette = np.reshape(image.getpalette() or [], (-1, 3)).tolist()
+    if len(palette) <= min(_COLOURS) and (path.parent.parent.name, path.parent.name) != ("v1.2", "labels"):
+        config = path.parents[2] / "config.json"  # of --source
+        if not os.path.lexists(config):
+            raise InputError(
+                f"{path}: has no palette, and its ids may be those of Mapillary Vistas v1.2 or v2.0; expected {config} "
+                "of the v1.2 archive beside it; or use the palette files in v1.2/labels"
+            )
+        _check_config(str(config))
     for i, colour in _COLOURS.items():
         if i < len(palette) and tuple(palette[i]) != colour:
             raise InputError(
@@ -122,13 +137,31 @@ def read_label(path: Path) -> np.ndarray:
     return ids
 
 
+@functools.lru_cache(maxsize=2)  # thousands of labels ask
+def _check_config(path: str) -> None:
+    """Refuse a ``config.json`` that does not name v1.2's classes."""
+    content = read_json(path)
+    try:
+        names = tuple(label["readable"] for label in content["labels"])
+    except (TypeError, KeyError) as error:
+        raise InputError(
+            f"{path}: is no config.json of Mapillary Vistas ({error!r}); take it from the archive"
+        ) from error
+    if names != NAMES:
+        raise InputError(
+            f"{path}: names {len(names)} classes, not the {len(NAMES)} of Mapillary Vistas v1.2; is it of v2.0? "
+            "use the labels of v1.2, and its config.json"
+        )
+
+
 DATASET = Dataset(
     name="mapillary",
     title="Mapillary Vistas v1.2, street scenes from all over the world, 66 classes",
     download="https://www.mapillary.com/dataset/vistas (registration); --source holds training and validation",
     licence="Mapillary Vistas, Research Edition: the licence is in the archive; cite Neuhold et al. (2017)",
     size="20,000 labelled images, sizes vary, up to more than 20 megapixels; consider --max-side 2048",
-    layout="{training,validation}/images/*.jpg with {training,validation}/v1.2/labels/*.png (or .../labels/*.png)",
+    layout="{training,validation}/images/*.jpg with {training,validation}/v1.2/labels/*.png (or .../labels/*.png, and "
+    "for labels without a palette config.json)",
     domains=(DOMAIN,),
     mappings={
         "base": LabelMapping(_table(_BASE), "the 19 classes that are the same, as in the paper's code"),

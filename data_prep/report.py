@@ -7,6 +7,7 @@ import numpy as np
 from data_prep.convert import DomainReport
 from data_prep.dataset import SPLITS, Dataset
 from dglab.classes import CLASS_NAMES
+from dglab.utils.images import brief
 
 _SHOWN = 10  # refused pairs in the message; all of them are in refused.csv
 
@@ -48,7 +49,7 @@ def pixels_table(reports: list[DomainReport]) -> str:
 
 
 def warnings(reports: list[DomainReport]) -> list[str]:
-    """A line for every split whose number of pairs is not the published one."""
+    """A line for every split whose number of pairs is not the published one, and for what was passed over."""
     lines = []
     for report in reports:
         for split in SPLITS:
@@ -58,6 +59,19 @@ def warnings(reports: list[DomainReport]) -> list[str]:
                     f"warning: {report.domain.name} {split}: found {found} pairs, published are {published}; "
                     "is the source unpacked completely?"
                 )
+        skipped = sum((outcome.skipped for outcome in report.outcomes), Counter())
+        if skipped:
+            counts = ", ".join(f"{name} ({count})" for name, count in skipped.most_common(_SHOWN))
+            rest = f" and {len(skipped) - _SHOWN} more" if len(skipped) > _SHOWN else ""
+            lines.append(
+                f"warning: {report.domain.name}: passed over in the labels, as by the public tool: {counts}{rest}"
+            )
+        turned = [outcome.pair.image for outcome in report.outcomes if outcome.turned]
+        if turned:
+            lines.append(
+                f"warning: {report.domain.name}: {len(turned)} image(s) with an EXIF orientation, which is ignored, as "
+                f"the label knows nothing of it: {brief(turned)}; turn image and label if they do not lie alike"
+            )
     return lines
 
 

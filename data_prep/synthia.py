@@ -15,6 +15,7 @@ must leave them out, or say so. Lane markings (22) are ignored, as in the papers
 Sources: Ros et al., "The SYNTHIA dataset", CVPR 2016; layout, size and ids: the README.txt of the archive.
 """
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ from PIL import Image
 from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, check_partners, files_by_key
 from dglab.classes import IGNORED
 from dglab.utils.errors import InputError
-from dglab.utils.images import brief, read_header
+from dglab.utils.files import read_bytes
+from dglab.utils.images import brief, check_png, damaged, read_header
 from dglab.utils.seeds import derive_seed
 
 NUM_IMAGES, NUM_VAL = 9400, 500
@@ -98,26 +100,28 @@ def read_classes(path: Path) -> np.ndarray:
     Raises:
         InputError: if the file is not a 16-bit colour PNG, or is damaged.
     """
-    header = read_header(path)
+    content = read_bytes(path)
+    header = read_header(path, content)
     if header.format != "PNG" or header.mode not in ("RGB", "RGBA") or header.bits != 16:
         raise InputError(
             f"{path}: is a {header}; expected a 16-bit PNG of several channels with the class in the first: a tool "
             "that knows 8 bits alone has lost it, and GT/COLOR never had it; unpack GT/LABELS from the archive again"
         )
-    # Of every sample Pillow keeps one byte, the high one. Told that the low byte comes first, it keeps the low one.
-    high, low = _first_channel(path, "16B"), _first_channel(path, "16L")
+    try:
+        check_png(content, rows=True)
+        # Of every sample Pillow keeps one byte, the high one. Told that the low byte comes first, it keeps the low one.
+        high, low = _first_channel(content, "16B"), _first_channel(content, "16L")
+    except Exception as error:  # Pillow raises nearly anything on damaged files
+        raise damaged(path, error) from error
     return high.astype(np.uint16) << 8 | low
 
 
-def _first_channel(path: Path, byte_order: str) -> np.ndarray:
+def _first_channel(content: bytes, byte_order: str) -> np.ndarray:
     """One byte of each sample of the first channel, H x W uint8: the high byte for "16B", the low one for "16L"."""
-    try:
-        with Image.open(path) as image:
-            (codec, extents, offset, raw_mode), *_ = image.tile  # how Pillow will decode: "RGB;16B" or "RGBA;16B"
-            image.tile = [(codec, extents, offset, raw_mode.replace("16B", byte_order))]
-            return np.array(image.getchannel(0))
-    except Exception as error:  # Pillow raises nearly anything on damaged files
-        raise InputError(f"{path}: is damaged or truncated ({error}); unpack it again") from error
+    with Image.open(io.BytesIO(content)) as image:
+        (codec, extents, offset, raw_mode), *_ = image.tile  # how Pillow will decode: "RGB;16B" or "RGBA;16B"
+        image.tile = [(codec, extents, offset, raw_mode.replace("16B", byte_order))]
+        return np.array(image.getchannel(0))
 
 
 DATASET = Dataset(

@@ -7,6 +7,7 @@ from dglab.bench.measure import measure
 from dglab.bench.testtime import bench_testtime
 from dglab.bench.train import bench_train
 from dglab.utils.errors import InputError
+from dglab.utils.machine import refuse_what_cannot_fit
 
 __all__ = ["BENCHES", "bench_data", "bench_testtime", "bench_train", "measure", "run_bench"]
 
@@ -24,9 +25,13 @@ def height_and_width(text: str, least: int) -> tuple[int, int]:
         InputError: for another form, or fewer pixels than ``least``.
     """
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) >= least for part in parts):
+    if len(parts) != 2 or not all(part.isdecimal() and len(part) < 10 and int(part) >= least for part in parts):
         raise InputError(f"the size is {text!r}; expected HxW in pixels, each {least} or more, for example 96x192")
-    return int(parts[0]), int(parts[1])
+    height, width = map(int, parts)
+    refuse_what_cannot_fit(
+        16 * height * width, f"an image of {height} x {width} and its label", "choose a smaller size"
+    )
+    return height, width
 
 
 def run_bench(name: str, model_name: str | None, size: str, device: str) -> list[dict[str, Any]]:

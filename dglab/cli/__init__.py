@@ -7,10 +7,13 @@ beyond the library itself (the lessons' packages, say) the others do without.
 import os
 import sys
 import warnings
+from typing import NoReturn
 
 import typer
 
 from dglab.cli.benches import bench
+from dglab.cli.checking import check
+from dglab.cli.options import check_arguments
 from dglab.cli.reproducing import reproduce
 from dglab.cli.show import doctor, presets
 from dglab.cli.testing import evaluate, predict
@@ -26,7 +29,7 @@ app = typer.Typer(
     help="Domain generalization in semantic segmentation: train, test, reproduce.",
 )
 app.command(cls=TrainCommand)(train)
-for command in (evaluate, predict, reproduce, bench, presets, doctor):
+for command in (evaluate, predict, reproduce, check, bench, presets, doctor):
     app.command()(command)
 
 
@@ -35,9 +38,27 @@ def main() -> None:
     keep_freed_memory()
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # without the line of code it is from
     try:
+        check_arguments(sys.argv[1:])
         with extras_named(f"dglab {' '.join(sys.argv[1:2])}"):  # the command's name
             app()
     except InputError as error:
-        process = os.environ.get("RANK", "0")  # under torchrun
-        typer.echo(f"error{'' if process == '0' else f' in process {process}'}: {error}", err=True)
-        sys.exit(2)
+        _refuse(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_for_want_of_memory(error):
+            raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        _refuse(
+            f"there is not enough memory ({reason}); choose a smaller crop, fewer images at a time, or a larger machine"
+        )
+
+
+def _refuse(message: str) -> NoReturn:
+    process = os.environ.get("RANK", "0")  # under torchrun
+    typer.echo(f"error{'' if process == '0' else f' in process {process}'}: {message}", err=True)
+    sys.exit(2)
+
+
+def _is_for_want_of_memory(error: BaseException) -> bool:
+    """Of Python, numpy and Pillow, of a GPU, or of torch on the CPU, which has no class for it."""
+    kinds = ("MemoryError", "OutOfMemoryError")
+    return any(kind.__name__ in kinds for kind in type(error).__mro__) or "can't allocate memory" in str(error)

@@ -8,6 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from dglab.utils.errors import InputError
+from dglab.utils.files import check_utf8, shown
+from dglab.utils.machine import refuse_what_cannot_fit
+
+_FEWEST_CHANNELS = 8  # of a layer that carries a style
 
 
 def writable(*, folder: bool) -> Callable[[Path | None], Path | None]:
@@ -71,13 +75,38 @@ def test_config(method: str, **options: Any) -> Any:
     """The test's settings, with the paper's defaults where an option is not given (None)."""
     from dglab.testtime.methods import BANK_POLICIES, TestConfig, bank
 
-    bank_only = ("neighbors", "capacity", "style_layer", "statistics")
+    of_banks = ("neighbors", "capacity", "statistics")
     given = {name: value for name, value in options.items() if value is not None}
-    allowed = {"tn": ("batch_size",), **dict.fromkeys(BANK_POLICIES, bank_only)}
+    allowed = {"tn": ("batch_size",), **dict.fromkeys(BANK_POLICIES, of_banks)}
+    allowed |= {method: (*of_banks, "style_layer") for method in ("sib", "oracle")}  # the others choose by no style
     TestConfig(method)  # an unknown method is named first
     refuse_foreign(method, given, (*allowed.get(method, ()), "test_seed"))
     if method not in BANK_POLICIES:
         return TestConfig(method, **given)
     layer = given.pop("style_layer", "1")
-    config = dataclasses.replace(bank(method, (), None), style_layer=int(layer) if layer.isdecimal() else layer)
-    return dataclasses.replace(config, **given)
+    number = layer.isdecimal() and len(layer) < 9
+    config = dataclasses.replace(bank(method, (), None), style_layer=int(layer) if number else layer, **given)
+    if "neighbors" not in given:
+        config = dataclasses.replace(config, neighbors=min(config.neighbors, max(config.capacity, 1)))
+    if config.neighbors > config.capacity >= 1:  # an impossible capacity is named later
+        raise InputError(
+            f"--neighbors is {config.neighbors} and --capacity {config.capacity}: more images to choose "
+            "than the bank keeps; give fewer neighbors or more capacity"
+        )
+    # each image keeps at least the means and deviations of its style, and what makes searching them fast
+    refuse_what_cannot_fit(
+        24 * _FEWEST_CHANNELS * config.capacity, f"a bank of {config.capacity} images", "give less --capacity"
+    )
+    return config
+
+
+def check_arguments(arguments: Iterable[str]) -> None:
+    """Refuse what means nothing to any option: an empty word, which as a path would be the present folder."""
+    before = ""
+    for argument in arguments:
+        check_utf8(argument, f"the argument {shown(argument)}; rename what it names")
+        if not argument or (argument.startswith("--") and argument.endswith("=")):
+            raise InputError(
+                f"{f'nothing is given after {before}' if before else 'an argument is empty'}; give a value"
+            )
+        before = argument

@@ -85,7 +85,8 @@ def train(
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="data-loading worker processes; default a few beside a GPU, 0 else")
+        int | None,
+        typer.Option(min=0, max=256, help="data-loading worker processes; default a few beside a GPU, 0 else"),
     ] = None,
 ) -> None:
     """Train one network on the sources of a task; the last checkpoint is the result.
@@ -127,11 +128,16 @@ def train(
 
 def _refuse_begun(out: Path, resume: bool) -> None:
     """A folder with a run in it is gone on with only when asked for, and a finished one never."""
+    from dglab.training.distributed import is_writer
     from dglab.training.log import LOG
     from dglab.training.state import CHECKPOINT, STATE
+    from dglab.utils.files import locked
 
     if (out / CHECKPOINT).exists():
         raise InputError(f"{out} holds a finished run; choose another --out, or remove it")
+    if is_writer() and out.is_dir():
+        with locked(out):  # refuses a folder that another process trains in, which else would look interrupted
+            pass
     begun = (out / STATE).exists() or ((out / LOG).is_file() and (out / LOG).stat().st_size > 0)
     if begun and not resume:
         raise InputError(f"{out} holds an interrupted run; add --resume to go on with it, or choose another --out")

@@ -14,6 +14,7 @@ from dglab.data.prepared import open_root
 from dglab.data.streets import STREETS, StreetsDataset
 from dglab.data.streets.size import StreetsSize
 from dglab.utils.errors import InputError
+from dglab.utils.files import read_json
 
 
 class InMemory(Dataset):
@@ -111,6 +112,6 @@ def fingerprint(root: str) -> str:
     """
     parts = [(str(p.relative_to(root)), p.stat().st_size) for p in sorted(Path(root).glob("*/*/*/*")) if p.is_file()]
     for path in sorted(Path(root).glob("*/domain.json")):
-        info = json.loads(path.read_text(encoding="utf-8"))
+        info = read_json(path)
         parts.append((path.parent.name, info.get("letter"), info.get("mapping"), info.get("converter_version")))
     return f"prepared {hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"

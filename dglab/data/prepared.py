@@ -15,11 +15,13 @@ is added. Two domains with one letter are an error; it asks for a ``domain.json`
 Hidden files (``.DS_Store``, the converter's temporary files), ``Thumbs.db`` and files beside the domain
 folders are ignored; anything else that does not belong is an error, for an image left out in silence is a
 wrong result. ``data_prep`` writes this layout for the public data sets, and ``domain.json`` last: a folder
-that has its ``conversion.json`` but no ``domain.json`` is unfinished and is refused.
+that has its ``conversion.json`` but no ``domain.json`` is unfinished and is refused. The converters also keep a
+digest of every file there: damage that a JPEG's decoder does not see is found by :func:`check_root`.
 """
 
-import json
+import os
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,14 +34,18 @@ from tqdm import tqdm
 
 from dglab.tasks import first_letter
 from dglab.utils.errors import InputError
+from dglab.utils.files import digest, listed, read_bytes, read_json, shown, subfolders
 from dglab.utils.images import brief, check_train_ids, image_header, label_header, read_image, read_label
 
 SPLITS = ("train", "val")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 _LETTER = re.compile(r"[A-Za-z][A-Za-z0-9]*")  # what a task can name, see dglab.tasks
+_DIGESTS = re.compile("[0-9a-f]{16} [0-9a-f]{16}")  # of image and label
+_AGAIN = "run the same python -m data_prep command again"
 _LITTER = ("thumbs.db", "desktop.ini")
 _BAR_FROM = 500  # pairs; fewer are checked before a bar could be read
+_SHOWN = 5  # bad pairs in a message; dglab check names all
 _LAYOUT = "<root>/<domain>/{train,val}/{images,labels}/<stem>.{jpg,png}"
 
 
@@ -97,6 +103,10 @@ class PreparedDomain:
     val: PreparedDataset
     info: dict
 
+    def digests(self, split: str) -> dict[str, str]:
+        """By stem the digests of image and label, as the converter wrote them; empty for a folder of another origin."""
+        return self.info.get("digests", {}).get(split, {})
+
 
 def open_root(root: Path | str, *, verify: bool = True) -> dict[str, PreparedDomain]:
     """Open every domain of a prepared folder, checked so that training does not stop hours later.
@@ -116,19 +126,68 @@ def open_root(root: Path | str, *, verify: bool = True) -> dict[str, PreparedDom
         InputError: naming the files, what was got, what was expected and what to do.
     """
     root = Path(root)
-    domains = [_open_domain(folder) for folder in _domain_folders(root)]
-    _check_letters(domains)
+    domains = _open_domains(root)
     pairs = [pair for domain in domains for part in (domain.train, domain.val) for pair in _pairs(part)]
-    problems = _map_files(_decode_problem if verify else _header_problem, pairs)
-    if problems:
-        raise InputError(f"{root}: {len(problems)} of {len(pairs)} pairs are bad:" + _lines(problems))
+    _refuse_bad(root, pairs, _map_files(_decode_problem if verify else _header_problem, pairs), most=_SHOWN)
     return {domain.letter: domain for domain in domains}
 
 
+@dataclass(frozen=True)
+class Checked:
+    """What :func:`check_root` found in order: a domain, how many pairs, and whether there were digests to compare."""
+
+    domain: PreparedDomain
+    pairs: int
+    with_digests: bool
+
+
+def check_root(root: Path | str) -> list[Checked]:
+    """Check a prepared root as :func:`open_root` does, and every file against its digest in ``domain.json``.
+
+    Returns:
+        What was checked, one a domain; without digests (anybody's own folder has none) damage inside a JPEG may stay
+        unseen.
+
+    Raises:
+        InputError: naming every pair that is damaged.
+    """
+    root = Path(root)
+    domains = _open_domains(root)
+    pairs = [
+        (*pair, domain.digests(part.split).get(stem, "") if domain.info.get("digests") else None)
+        for domain in domains
+        for part in (domain.train, domain.val)
+        for stem, pair in zip(part.stems, _pairs(part), strict=True)
+    ]
+    _refuse_bad(root, pairs, _map_files(_digest_problem, pairs), most=len(pairs))
+    return [
+        Checked(domain, len(domain.train) + len(domain.val), bool(domain.info.get("digests"))) for domain in domains
+    ]
+
+
+def _open_domains(root: Path) -> list[PreparedDomain]:
+    domains = [_open_domain(folder) for folder in _domain_folders(root)]
+    _check_letters(domains)
+    return domains
+
+
+def _refuse_bad(root: Path, pairs: list, found: list["Finding"], most: int) -> None:
+    problems = [one.problem for one in found if one.problem]
+    if problems:
+        raise InputError(f"{root}: {len(problems)} of {len(pairs)} pairs are bad:" + _lines(problems, most))
+    turned = [one.image for one in found if one.turned]
+    if turned:
+        warnings.warn(
+            f"{brief(turned)}: {len(turned)} image(s) with an EXIF orientation, which is ignored: rows and columns are "
+            "taken as they are stored, as the label's; turn image and label if they do not lie alike",
+            stacklevel=3,
+        )
+
+
 def _domain_folders(root: Path) -> list[Path]:
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder; expected {_LAYOUT} (see python -m data_prep)")
-    folders = [path for path in natsorted(root.iterdir(), key=str) if path.is_dir() and path.name[0] != "."]
+    if not os.path.isdir(root):
+        raise InputError(f"{shown(root)}: no such folder; expected {_LAYOUT} (see python -m data_prep)")
+    folders = natsorted(subfolders(root), key=str)
     if not folders:
         raise InputError(f"{root}: has no domain folders; expected {_LAYOUT}")
     if any(folder.name in SPLITS for folder in folders):
@@ -152,17 +211,14 @@ def _open_domain(folder: Path) -> PreparedDomain:
 
 def _read_info(folder: Path) -> dict:
     path = folder / "domain.json"
-    if not path.exists():
-        if (folder / "conversion.json").exists():
+    if not os.path.lexists(path):
+        if os.path.lexists(folder / "conversion.json"):
             raise InputError(
                 f"{folder}: its conversion is unfinished (there is no domain.json); "
                 "run the same python -m data_prep command again"
             )
         return {}
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-        raise InputError(f"{path}: is no JSON ({error}); mend it or remove it") from error
+    info = read_json(path)
     if not isinstance(info, dict):
         raise InputError(f'{path}: holds no object; expected something like {{"letter": "N"}}')
     for key, kind in (("name", str), ("letter", str), ("num_train", int), ("num_val", int)):
@@ -171,7 +227,19 @@ def _read_info(folder: Path) -> dict:
             raise InputError(f"{path}: {key} is {info[key]!r}; expected {expected}")
     if not _LETTER.fullmatch(info.get("letter", "A")):
         raise InputError(f"{path}: letter is {info['letter']!r}; expected a letter, then letters or digits, such as N2")
+    _check_digests(info.get("digests", {}), path)
     return info
+
+
+def _check_digests(digests: object, path: Path) -> None:
+    """Those of image and label, by stem by split."""
+    splits = list(digests.values()) if isinstance(digests, dict) else [None]
+    if not all(isinstance(of_split, dict) and all(map(_are_digests, of_split.values())) for of_split in splits):
+        raise InputError(f"{path}: its digests are none; convert the domain again, or remove the entry")
+
+
+def _are_digests(text: object) -> bool:
+    return isinstance(text, str) and _DIGESTS.fullmatch(text) is not None
 
 
 def _check_letters(domains: list[PreparedDomain]) -> None:
@@ -193,10 +261,10 @@ def _check_letters(domains: list[PreparedDomain]) -> None:
 
 def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """The files of a folder by stem; nothing but files of these suffixes, each stem once, at least one."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"{folder}: no such folder; a domain is {_LAYOUT}, with both train and val")
-    files = [path for path in natsorted(folder.iterdir(), key=str) if not _is_litter(path)]
-    foreign = [path for path in files if path.suffix.lower() not in suffixes or path.is_dir()]
+    files = [path for path in natsorted(listed(folder), key=str) if path.name.lower() not in _LITTER]
+    foreign = [path for path in files if path.suffix.lower() not in suffixes or os.path.isdir(path)]
     if foreign:
         raise InputError(
             f"{brief(foreign)}: cannot be used; expected only {' or '.join(suffixes)} files in {folder}; "
@@ -209,10 +277,6 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
         twice = [path.name for path in files if stems[path.stem] != path]
         raise InputError(f"{folder}: the stem of {brief(twice)} occurs twice; keep one file of each stem")
     return stems
-
-
-def _is_litter(path: Path) -> bool:
-    return path.name.startswith(".") or path.name.lower() in _LITTER
 
 
 def _check_partners(folder: Path, images: dict[str, Path], labels: dict[str, Path]) -> None:
@@ -229,24 +293,56 @@ def _pairs(dataset: PreparedDataset) -> Iterable[tuple[Path, Path]]:
     return zip(dataset.images, dataset.labels, strict=True)
 
 
-def _header_problem(pair: tuple[Path, Path]) -> str | None:
+@dataclass(frozen=True)
+class Finding:
+    """What a look at a pair found: a problem in words, or none; and whether its image has an EXIF orientation."""
+
+    image: Path
+    problem: str | None = None
+    turned: bool = False
+
+
+def _header_problem(pair: tuple[Path, Path]) -> Finding:
+    return _look(pair, lambda: None)
+
+
+def _decode_problem(pair: tuple[Path, Path]) -> Finding:
+    def decode() -> None:
+        read_image(pair[0], thorough=True)
+        check_train_ids(read_label(pair[1]), pair[1])
+
+    return _look(pair, decode)
+
+
+def _digest_problem(pair: tuple[Path, Path, str | None]) -> Finding:
+    """As :func:`_decode_problem`; then the digests, where the domain has some: "" is the one that it lacks."""
+    *files, expected = pair
+    finding = _decode_problem((files[0], files[1]))
+    if finding.problem or expected is None:
+        return finding
+    if not expected:
+        return Finding(files[0], f"{files[0]}: was not written with the others: there is no digest of it; {_AGAIN}")
+    try:
+        for path, there in zip(files, expected.split(), strict=True):
+            here = digest(read_bytes(path))
+            if here != there:
+                problem = f"{path}: is not the file that was written (digest {here}, expected {there}); {_AGAIN}"
+                return Finding(files[0], problem)
+    except InputError as error:
+        return Finding(files[0], str(error))
+    return finding
+
+
+def _look(pair: tuple[Path, Path], further: Callable[[], None]) -> Finding:
+    """Headers first, so that wrong sizes and formats cost no decoding."""
     try:
         image, label = image_header(pair[0]), label_header(pair[1])
+        if image.size != label.size:
+            raise InputError(_size_mismatch(pair[0], image.size, label.size))
+        further()
     except InputError as error:
-        return str(error)
-    return None if image.size == label.size else _size_mismatch(pair[0], image.size, label.size)
-
-
-def _decode_problem(pair: tuple[Path, Path]) -> str | None:
-    problem = _header_problem(pair)  # first, so that wrong sizes and formats cost no decoding
-    if problem:
-        return problem
-    try:
-        read_image(pair[0])
-        check_train_ids(read_label(pair[1]), pair[1])
-    except InputError as error:
-        return str(error)
-    return None
+        return Finding(pair[0], str(error))
+    return Finding(pair[0], turned=image.orientation != 1)
 
 
 def _size_mismatch(image: Path, image_size: tuple[int, ...], label_size: tuple[int, ...]) -> str:
@@ -256,14 +352,13 @@ def _size_mismatch(image: Path, image_size: tuple[int, ...], label_size: tuple[i
     )
 
 
-def _map_files(check: Callable[[tuple[Path, Path]], str | None], pairs: list[tuple[Path, Path]]) -> list[str]:
-    """The problems found, in order. Threads, because decoding runs outside Python's lock."""
+def _map_files(look: Callable[[tuple], Finding], pairs: list[tuple]) -> list[Finding]:
+    """What is found of each pair, in order. Threads, because decoding runs outside Python's lock."""
     quiet = len(pairs) <= _BAR_FROM or None  # None: quiet if stderr is no terminal, as in a notebook
     with ThreadPoolExecutor() as pool:
-        found = tqdm(pool.map(check, pairs), "checking", len(pairs), unit="pair", disable=quiet)
-        return [problem for problem in found if problem]
+        return list(tqdm(pool.map(look, pairs), "checking", len(pairs), unit="pair", disable=quiet))
 
 
-def _lines(problems: list[str], shown: int = 5) -> str:
-    rest = len(problems) - shown
-    return "\n  ".join(["", *problems[:shown]]) + (f"\n  and {rest} more" if rest > 0 else "")
+def _lines(problems: list[str], most: int) -> str:
+    rest = len(problems) - most
+    return "\n  ".join(["", *problems[:most]]) + (f"\n  and {rest} more" if rest > 0 else "")

@@ -7,18 +7,19 @@ same run wherever they lie.
 
 import functools
 import hashlib
+import os
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, ResNet50_Weights, ResNet101_Weights
 
 from dglab.utils.errors import InputError
 from dglab.utils.extras import extras_named
+from dglab.utils.files import check_file, reading, shown
 
 StateDict = Mapping[str, Tensor]
 
@@ -83,13 +84,13 @@ def read_weights(path: Path) -> StateDict:
     Raises:
         InputError: if there is no such file, or it holds anything but named tensors.
     """
-    if not path.is_file():
-        raise InputError(f"there are no weights at {path}; name a .safetensors or .pth file, or imagenet, or random")
+    _check_there(path)
     try:
+        check_file(path)
         if path.suffix == ".safetensors":
             return load_safetensors(path.read_bytes())
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, ValueError) as error:
+    except Exception as error:  # torch raises nearly anything on damaged files
         raise InputError(
             f"{path} cannot be read as weights ({type(error).__name__}); "
             "expected a .safetensors file, or tensors saved by torch.save"
@@ -102,6 +103,13 @@ def read_weights(path: Path) -> StateDict:
     return found
 
 
+def _check_there(path: Path) -> None:
+    if not os.path.isfile(path):
+        raise InputError(
+            f"there are no weights at {shown(path)}; name a .safetensors or .pth file, or imagenet, or random"
+        )
+
+
 def identify(path: Path) -> str:
     """What a run records of a file of weights: ``sha256:`` and 16 digits of its content's digest.
 
@@ -110,9 +118,9 @@ def identify(path: Path) -> str:
     Raises:
         InputError: if there is no such file.
     """
-    if not path.is_file():
-        raise InputError(f"there are no weights at {path}; name a .safetensors or .pth file, or imagenet, or random")
-    with open(path, "rb") as file:
+    _check_there(path)
+    check_file(path)
+    with reading(path), open(path, "rb") as file:
         return _DIGEST + hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
@@ -200,5 +208,14 @@ def fill(network: nn.Module, weights: StateDict, *, without: tuple[str, ...]) ->
         raise InputError(
             f"the weights do not fit: they come {'; '.join(problems)}. Pass weights of this very network, named as its "
             "library names them (torchvision's ResNet, IBN-Net's, timm's), or choose the backbone that they belong to"
+        )
+    senseless = [
+        name for name, t in given.items()
+        if expected[name].is_floating_point() and not (t.is_floating_point() and t.isfinite().all())
+    ]  # fmt: skip
+    if senseless:
+        raise InputError(
+            f"the weights are no finite floating-point numbers: {senseless[0]} and {len(senseless) - 1} more; pass the "
+            "weights of a trained network"
         )
     network.load_state_dict(given, strict=False)

@@ -1,5 +1,7 @@
 """Predict a folder of anybody's images: label PNGs and colour overlays."""
 
+import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,8 @@ from dglab.data.streams import image_batches
 from dglab.models import logits_of
 from dglab.testtime.methods import TestConfig, build_predictor
 from dglab.utils.errors import InputError
-from dglab.utils.files import written_whole
-from dglab.utils.images import read_image
+from dglab.utils.files import listed, written_whole
+from dglab.utils.images import brief, read_upright
 from dglab.utils.sizes import resized
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -27,17 +29,21 @@ OPACITY = 0.55  # of the classes over the image
 
 @dataclass(frozen=True)
 class Folder:
-    """The images of a folder in natural order of their names, with the size of each (H, W)."""
+    """The images of a folder in natural order of their names, upright, with the size of each (H, W).
+
+    ``turned``: those that their EXIF orientation has turned or mirrored, as every viewer shows them.
+    """
 
     paths: list[Path]
     sizes: list[tuple[int, int]]
+    turned: list[Path]
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, None]:
         """An image, uint8 3 x H x W, and no label."""
-        return torch.from_numpy(read_image(self.paths[index])).permute(2, 0, 1), None
+        return torch.from_numpy(read_upright(self.paths[index])[0]).permute(2, 0, 1), None
 
 
 def list_images(folder: Path) -> Folder:
@@ -46,16 +52,21 @@ def list_images(folder: Path) -> Folder:
     Raises:
         InputError: for a missing folder, one without images, two of the same stem, or an unreadable file.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"there is no folder {folder}; pass a folder with {', '.join(SUFFIXES)} images")
-    paths = natsorted((p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES), key=lambda p: p.name)
+    paths = natsorted((p for p in listed(folder) if p.suffix.lower() in SUFFIXES), key=lambda p: p.name)
     if not paths:
         raise InputError(f"{folder} holds no image; expected files ending in {', '.join(SUFFIXES)}")
     stems = [path.stem for path in paths]
     twice = next((path for path in paths if stems.count(path.stem) > 1), None)
     if twice is not None:
         raise InputError(f"{folder} holds two images called {twice.stem}; their predictions would overwrite each other")
-    return Folder(paths, [read_image(path).shape[:2] for path in paths])
+    sizes, turned = [], []
+    for path in paths:
+        image, was_turned = read_upright(path)
+        sizes.append(image.shape[:2])
+        turned += [path] if was_turned else []
+    return Folder(paths, sizes, turned)
 
 
 def predict_folder(model: nn.Module, images: Path, out: Path, test: TestConfig, device: str = "cpu") -> int:
@@ -67,7 +78,7 @@ def predict_folder(model: nn.Module, images: Path, out: Path, test: TestConfig, 
         out: gets ``labels/<stem>.png`` (single-channel trainIds) and ``overlays/<stem>.png``.
         test: the test-time method. TN takes M consecutive images at a time, brought to the size of the first; a bank
             takes them as they come, and brings those it keeps to the size of the current one. Every prediction has the
-            size of its image.
+            size of its image, upright.
         device: where the model is.
 
     Returns:
@@ -79,6 +90,12 @@ def predict_folder(model: nn.Module, images: Path, out: Path, test: TestConfig, 
     """
     check_method(test)
     folder = list_images(images)
+    if folder.turned:
+        warnings.warn(
+            f"{brief(folder.turned)}: {len(folder.turned)} image(s) turned as their EXIF orientation says; their "
+            "predictions lie as the images are seen",
+            stacklevel=2,
+        )
     size = test.batch_size or 1
     predictor = build_predictor(test, model, target_batches=lambda: image_batches(folder, 16, device), resize=True)
     with tqdm(total=len(folder.paths), desc=f"predicting ({test.method})", leave=False) as bar:
@@ -102,7 +119,7 @@ def check_method(test: TestConfig) -> None:
 
 
 def _write(out: Path, path: Path, label: np.ndarray) -> None:
-    overlay = OPACITY * colorize(label) + (1 - OPACITY) * read_image(path)
+    overlay = OPACITY * colorize(label) + (1 - OPACITY) * read_upright(path)[0]
     for name, picture in (("labels", label), ("overlays", overlay.round().astype(np.uint8))):
         with written_whole(out / name / f"{path.stem}.png") as beside:
             save_png(picture, beside)

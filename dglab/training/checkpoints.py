@@ -1,10 +1,12 @@
 """Files that a run leaves: weights as safetensors, never code; written beside, then renamed."""
 
+import os
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from dglab.models import SegmentationModel, build_model
 from dglab.models.multimodal import MultimodalNetwork, build_multimodal
@@ -12,7 +14,9 @@ from dglab.models.weights import StateDict
 from dglab.training.config import TrainingConfig
 from dglab.training.methods import modalities_of
 from dglab.utils.errors import InputError
-from dglab.utils.files import written_whole
+from dglab.utils.files import check_file, shown, written_whole
+
+SANE = 1e10  # no weight or running statistic of a network that learns comes near
 
 
 def network_of(
@@ -44,9 +48,10 @@ def read_config(path: Path) -> TrainingConfig:
     Raises:
         InputError: if the file is missing, no safetensors file, or not one of ours.
     """
-    if not path.is_file():
-        raise InputError(f"no checkpoint at {path}; expected a .safetensors file that dglab train has made")
+    if not os.path.isfile(path):
+        raise InputError(f"no checkpoint at {shown(path)}; expected a .safetensors file that dglab train has made")
     try:
+        check_file(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
@@ -67,7 +72,7 @@ def load_checkpoint(
     """A trained network in evaluation mode, and the configuration it was trained with.
 
     Raises:
-        InputError: as :func:`read_config`, and if the weights are those of another model.
+        InputError: as :func:`read_config`, and if the weights are those of another model, or no weights of a network.
     """
     path = Path(path)
     config = read_config(path)
@@ -83,5 +88,21 @@ def load_checkpoint(
             f"{path} holds the weights of another model than {config.backbone!r}: {wrong[0]} and "
             f"{len(wrong) - 1} more do not fit; pass a checkpoint of this version"
         )
+    senseless = [name for name, tensor in tensors.items() if not _are_weights(name, tensor, expected[name])]
+    if senseless:
+        raise InputError(
+            f"{path} holds no weights of a network that has learned: {senseless[0]} and {len(senseless) - 1} more are "
+            f"not finite, beyond {SANE:.0e}, negative variances, or of another type; pass a checkpoint that dglab "
+            "train has made"
+        )
     model.load_state_dict(tensors)
     return model.to(device).eval(), config
+
+
+def _are_weights(name: str, tensor: Tensor, expected: Tensor) -> bool:
+    """Whether a parameter or buffer holds what a network can compute with, in any of torch's floating-point types."""
+    if not expected.is_floating_point():
+        return tensor.dtype == expected.dtype
+    if not tensor.is_floating_point() or (name.endswith("running_var") and bool((tensor < 0).any())):
+        return False
+    return bool((tensor.abs() < SANE).all())

@@ -8,11 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from dglab.data.streets.size import StreetsSize
 from dglab.models.weights import is_recorded
 from dglab.utils.errors import InputError
+from dglab.utils.files import parse_json
 
 PRECISIONS = ("32", "bf16")
+LARGEST = torch.finfo(torch.float32).max
+MOST_STEPS = 10**12
 BATCHNORMS = ("process", "synchronized")
 
 
@@ -56,8 +61,10 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_per_domain", "checkpoint_every", "processes", "micro_batches"):
             self._expect(name, lambda value: value >= 1, "1 or more")
+        self._expect("steps", lambda steps: steps <= MOST_STEPS, f"{MOST_STEPS} or fewer")
         for name in ("lr", "inner_lr", "alpha", "weight_decay", "power"):
             self._expect(name, lambda value: 0 <= value < math.inf, "a finite number of 0 or more")
+            self._expect(name, lambda value: value <= LARGEST, f"a number that a weight can be, up to {LARGEST:.2g}")
         for name in ("blur", "momentum", "alpha_k", "alpha_p"):
             self._expect(name, lambda value: 0 <= value <= 1, "a number from 0 to 1")
         # the blur's kernel reaches two pixels beyond the edge, which are mirrored
@@ -100,12 +107,12 @@ class TrainingConfig:
             ValueError: for text that is no JSON object, and InputError for settings out of range.
             TypeError: for settings that this version does not know.
         """
-        values = json.loads(text)
+        values = parse_json(text)
         if not isinstance(values, dict):
             raise ValueError(f"the settings of a run are a JSON object, got {text!r}")
         if isinstance(values.get("data"), dict):
-            values["data"] = StreetsSize(**values["data"])
-        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+            values["data"] = _checked(StreetsSize(**values["data"]), {})
+        return _checked(cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}), _TYPES)
 
     @property
     def address(self) -> str:
@@ -117,6 +124,31 @@ class TrainingConfig:
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
         digest = hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:10]
         return f"{self.method}_{'+'.join(self.sources)}_seed{self.seed}_{digest}"
+
+
+_TYPES: dict[str, Any] = {  # by field; of several values (.,); all others are whole numbers
+    **{f.name: int | float for f in dataclasses.fields(TrainingConfig) if isinstance(f.default, float)},
+    **{f.name: type(f.default) for f in dataclasses.fields(TrainingConfig) if isinstance(f.default, str | bool)},
+    "data": str | StreetsSize,
+    "sources": (str,),
+    "modalities": (str,),
+    "crop": (int,),
+    "scale": (int | float,),
+}
+
+
+def _checked(read: Any, types: dict[str, Any]) -> Any:
+    """A dataclass read from a file, whose values may be of any type; those without a type here are whole numbers."""
+    for name, value in vars(read).items():
+        kind = types.get(name, int)
+        alone = not isinstance(kind, tuple)
+        if not (alone or isinstance(value, tuple)):
+            raise TypeError(f"{name} is {value!r}, expected several values")
+        for one in [value] if alone else value:
+            kind_of_one = kind if alone else kind[0]
+            if not isinstance(one, kind_of_one) or (isinstance(one, bool) and kind_of_one is not bool):
+                raise TypeError(f"{name} is {value!r}, expected {kind_of_one}")
+    return read
 
 
 def differences(a: TrainingConfig, b: TrainingConfig) -> str:

@@ -15,6 +15,7 @@ from dglab.data.batches import MultiDomainBatches
 from dglab.data.multimodal import check_modalities
 from dglab.models import BACKBONES
 from dglab.models.weights import check_weights
+from dglab.training.checkpoints import SANE
 from dglab.training.checks import check_variant
 from dglab.training.config import TrainingConfig
 from dglab.training.distributed import sum_over_processes
@@ -24,8 +25,7 @@ from dglab.training.mean_loss import trainable
 from dglab.training.methods import METHODS, OPTIONS, modalities_of, split_sizes
 from dglab.training.state import STATE
 from dglab.utils.errors import InputError
-
-SANE = 1e10  # no weight or running statistic of a network that learns comes near
+from dglab.utils.machine import refuse_what_cannot_fit
 
 
 def check_fits(config: TrainingConfig, domains: Mapping[str, Domain]) -> None:
@@ -45,6 +45,7 @@ def check_fits(config: TrainingConfig, domains: Mapping[str, Domain]) -> None:
         split_sizes(config.split, len(config.sources), torch.Generator())
     if modalities_of(config):
         check_multimodal(config, domains)
+    _check_memory(config)
 
 
 def check_multimodal(config: TrainingConfig, domains: Mapping[str, Domain]) -> None:
@@ -72,6 +73,19 @@ def check_multimodal(config: TrainingConfig, domains: Mapping[str, Domain]) -> N
     for name, value in unsupported.items():
         if getattr(config, name) != value:
             raise InputError(f"{name} is {getattr(config, name)!r}; expected {value!r} for the method {config.method}")
+
+
+def _check_memory(config: TrainingConfig) -> None:
+    """Refuse a batch that no memory holds, before any of it is drawn."""
+    height, width = config.crop
+    drawn = config.batch_per_domain // config.processes * len(config.sources)  # images of a process in a step
+    # at the least: all images and labels in bytes, and those of one pass in floats; what is computed comes on top
+    needed = height * width * (4 * drawn + 12 * (drawn // config.micro_batches))
+    refuse_what_cannot_fit(
+        needed,
+        f"a batch of {config.batch_per_domain} images of {len(config.sources)} domain(s), {height} x {width} each",
+        "choose a smaller crop or fewer images",
+    )
 
 
 def refuse_divergence(

@@ -11,8 +11,9 @@ from tqdm.auto import tqdm
 
 from dglab.training.distributed import is_writer
 from dglab.training.losses import Losses
+from dglab.utils.errors import InputError
 from dglab.utils.extras import extras_named
-from dglab.utils.files import writing
+from dglab.utils.files import parse_json, read_text, writing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,14 +76,20 @@ def read_log(run: Path | str) -> "pd.DataFrame":
         run: its folder, or its log alone.
 
     A last line that is half written, as in a run that is training or was killed, is left out.
+
+    Raises:
+        InputError: for a file that cannot be read, or is no log.
     """
     with extras_named("read_log"):
         import pandas as pd  # here, for training does without
 
     path = Path(run) / LOG if Path(run).is_dir() else Path(run)
-    lines = path.read_text().splitlines(keepends=True)
-    values = [json.loads(line) for line in lines if line.endswith("\n")]
-    return pd.DataFrame(values, columns=["step", "lr", "ds", "dg", "total"]).astype(float).astype({"step": int})
+    lines = read_text(path, empty=True).splitlines(keepends=True)
+    try:
+        values = [parse_json(line) for line in lines if line.endswith("\n")]
+        return pd.DataFrame(values, columns=["step", "lr", "ds", "dg", "total"]).astype(float).astype({"step": int})
+    except Exception as error:  # pandas raises nearly anything on what it cannot convert
+        raise InputError(f"{path}: is no log of a run ({error}); expected the {LOG} that dglab train writes") from error
 
 
 def show(bar: tqdm, line: Line, images: int) -> None:

@@ -40,7 +40,7 @@ def split_sizes(split: str, count: int, generator: torch.Generator) -> tuple[int
         first = int(torch.randint(1, count, (), generator=generator))
         return first, count - first
     parts = split.split(":")
-    if len(parts) == 2 and all(part.isdecimal() for part in parts):
+    if len(parts) == 2 and all(part.isdecimal() and len(part) < 10 for part in parts):
         first, second = map(int, parts)
         if first >= 1 and second >= 1 and first + second == count:
             return first, second

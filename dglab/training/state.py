@@ -5,9 +5,9 @@ import os
 import pickle
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from dglab.training.config import TrainingConfig, differences
 from dglab.training.distributed import is_writer
 from dglab.training.log import LOG
 from dglab.utils.errors import InputError
-from dglab.utils.files import writing, written_whole
+from dglab.utils.files import check_file, locked, read_text, writing, written_whole
 
 CHECKPOINT, STATE = "last.safetensors", "trainer_state.pt"
 
@@ -27,6 +27,15 @@ class Run(NamedTuple):
     model: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
+
+
+@contextmanager
+def own_folder(folder: Path) -> Iterator[None]:
+    """Inside, the folder of a run is there, and no other run's processes are in here with the same folder."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder) if is_writer() else nullcontext():
+        yield
 
 
 def save_state(folder: Path, config: TrainingConfig, run: Run, step: int) -> None:
@@ -45,18 +54,55 @@ def resume(folder: Path, config: TrainingConfig, run: Run, device: torch.device)
     """Take up the last saved state, if there is one; the step to go on with."""
     path = folder / STATE
     start = 0
-    if path.exists():
+    if os.path.lexists(path):
         with _resumable(path):
+            check_file(path)
             state = torch.load(path, map_location=device, weights_only=True)  # refuses a pickle with code in it
             found = TrainingConfig.from_json(state["config"])
         refuse_other(path, found, config)
         with _resumable(path):
-            for name, part in run._asdict().items():
-                part.load_state_dict(state[name])
-            start = int(state["step"])
+            start = _take_up(state, config, run)
     if is_writer():
         _tidy(folder, start)
     return start
+
+
+def _take_up(state: dict[str, Any], config: TrainingConfig, run: Run) -> int:
+    """Set a run to a state of which nothing is believed: what of it can be derived is, and the rest is checked.
+
+    Raises:
+        ValueError or another error: for a state that no training has written; the run is of no use then.
+    """
+    step = state["step"]
+    if type(step) is not int or not 0 < step < config.steps:
+        raise ValueError(f"its step is {step!r}, expected a whole number from 1 to {config.steps - 1}")
+    _check_tensors(state["model"])
+    run.model.load_state_dict(state["model"])
+    given, fresh = state["optimizer"], run.optimizer.state_dict()
+    [rate] = {group["lr"] for group in given["param_groups"]}
+    if not (isinstance(rate, float) and 0 <= rate <= config.lr):
+        raise ValueError(f"its learning rate is {rate!r}, expected a number from 0 to {config.lr}")
+    parameters = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
+    for number, kept in given["state"].items():
+        if kept.keys() != {"momentum_buffer"}:
+            raise ValueError(f"its optimizer keeps {', '.join(kept)}, expected momentum_buffer")
+        if number not in range(len(parameters)):
+            raise ValueError(f"its optimizer keeps a momentum of the parameter {number!r}, which there is not")
+        momentum = kept["momentum_buffer"]
+        if momentum is not None and momentum.shape != parameters[number].shape:
+            raise ValueError(f"a momentum is {tuple(momentum.shape)}, expected {tuple(parameters[number].shape)}")
+        _check_tensors({f"momentum {number}": momentum} if momentum is not None else {})
+    groups = [{**group, "lr": rate} for group in fresh["param_groups"]]
+    run.optimizer.load_state_dict({"state": given["state"], "param_groups": groups})
+    counts = {"last_epoch": step, "_step_count": step + 1, "_last_lr": [rate] * len(groups)}
+    run.schedule.load_state_dict({**run.schedule.state_dict(), **counts})
+    return step
+
+
+def _check_tensors(tensors: dict[str, torch.Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f"{name} holds numbers that are not finite")
 
 
 def refuse_other(path: Path, found: TrainingConfig, wanted: TrainingConfig) -> None:
@@ -71,7 +117,7 @@ def refuse_other(path: Path, found: TrainingConfig, wanted: TrainingConfig) -> N
 def _tidy(folder: Path, start: int) -> None:
     """Remove what a kill may have left: lines of steps that are trained again, and files half written."""
     log = folder / LOG
-    kept = log.read_text().splitlines(keepends=True)[:start] if log.exists() else []
+    kept = read_text(log, empty=True).splitlines(keepends=True)[:start] if os.path.lexists(log) else []
     if len(kept) < start:  # not a kill's doing, for the log is on the disk before the state is
         warnings.warn(
             f"{log} has {len(kept)} lines of the {start} steps until {folder / STATE}; the training goes on, and the "
@@ -90,11 +136,9 @@ def _resumable(path: Path) -> Iterator[None]:
     """Inside, whatever a damaged or foreign state does becomes one message."""
     try:
         yield
-    except (
-        pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, ValueError, TypeError, AttributeError
-    ) as error:  # fmt: skip
+    except Exception as error:  # torch raises nearly anything on damaged files
         unpickling = isinstance(error, pickle.UnpicklingError)  # torch's words advise to run the code in the file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         if unpickling:
             reason = "it is no file of tensors and numbers alone, and no other is read"
         raise InputError(f"cannot resume from {path} ({reason}); remove it to start this run anew") from error

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import torch
@@ -24,9 +24,8 @@ from dglab.training.guards import check_fits, naming_loader_failures, refuse_div
 from dglab.training.log import Line, log_line, recording, show
 from dglab.training.losses import Batch, Losses, cross_entropy
 from dglab.training.methods import METHODS, modalities_of, to_device
-from dglab.training.state import CHECKPOINT, STATE, Run, refuse_other, resume, save_state
+from dglab.training.state import CHECKPOINT, STATE, Run, own_folder, refuse_other, resume, save_state
 from dglab.training.two_tasks import MultimodalBatch
-from dglab.utils.files import writing
 from dglab.utils.machine import usable_cpus
 from dglab.utils.seeds import derive_seed
 
@@ -65,8 +64,9 @@ def train(
         on_log: called after each step with its line of the log: step, lr, ds, dg, total (None where there is none).
 
     Raises:
-        InputError: for settings that do not fit, a folder with another run or that cannot be written to, a loss, a
-            gradient or weights that leave all bounds, or a process that loads data and dies.
+        InputError: for settings that do not fit, a folder with another run, that another process trains in or that
+            cannot be written to, a loss, a gradient or weights that leave all bounds, or a process that loads data and
+            dies.
     """
     check_fits(config, domains)
     folder, device = Path(folder), torch.device(device)
@@ -77,10 +77,10 @@ def train(
         return checkpoint
     weights = starting_weights(config.backbone, config.weights, weights_file)
 
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # the caller's state stays
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices), ExitStack() as until_saved:  # the caller's state stays
         run = begin(config, weights, device)
-        with writing(folder):  # now that the weights fit, too: a run that is refused leaves nothing behind
-            folder.mkdir(parents=True, exist_ok=True)
+        until_saved.enter_context(own_folder(folder))  # now: a run whose weights do not fit leaves nothing behind
         start = resume(folder, config, run, device)
         batches = training_batches(config, domains, seed=config.seed, steps=config.steps, part=(rank(), world_size()))
         bar = tqdm(loader(batches, start, device, workers), initial=start, total=config.steps, desc=config.address,
@@ -101,10 +101,9 @@ def train(
                     refuse_insane(run.model, config, folder, step)
                     if step + 1 < config.steps and is_writer():
                         save_state(folder, config, run, step + 1)
-
-    if is_writer():
-        save_checkpoint(checkpoint, run.model, config)
-        (folder / STATE).unlink(missing_ok=True)
+        if is_writer():
+            save_checkpoint(checkpoint, run.model, config)
+            (folder / STATE).unlink(missing_ok=True)
     wait_for_all()
     return checkpoint
 

@@ -1,11 +1,139 @@
-"""Files written whole or not at all: beside, then renamed; what the disk refuses is named."""
+"""Files read with the system's refusals named, and written whole or not at all: beside, then renamed."""
 
+import hashlib
+import json
 import os
+import stat
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from dglab.utils.errors import InputError
+from dglab.utils.machine import memory_bytes
+
+_KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"))
+_LONGEST = 40  # characters of a file's name in that of the file beside it: a name has 255 bytes, a character up to 4
+_LOCK = ".lock"
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+@contextmanager
+def reading(path: Path | str) -> Iterator[None]:
+    """Inside, what the system refuses (no such file, no right, a link to nothing) becomes an InputError."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{shown(path)}: cannot be read ({error.strerror or error}); expected a file or folder that you may read: "
+            "see that it is there, and its permissions"
+        ) from error
+
+
+def check_file(path: Path | str, *, empty: bool = False) -> int:
+    """Refuse what is no file to read whole: a folder, a pipe (opening it would wait forever), what no memory holds.
+
+    Args:
+        path: of the file.
+        empty: whether it may be empty. Files of ``/proc`` say that they are, and some never end.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        InputError: naming the file and what it is.
+    """
+    with reading(path):
+        status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((kind for fits, kind in _KINDS if fits(status.st_mode)), "a device")
+        raise InputError(f"{shown(path)}: cannot be read: it is {kind}; expected a file")
+    if not (status.st_size or empty):
+        raise InputError(f"{shown(path)}: cannot be read: it is empty; fetch or make it again")
+    most = memory_bytes()
+    if most is not None and status.st_size > most:
+        raise InputError(
+            f"{shown(path)}: cannot be read: it has {status.st_size} bytes, more than this machine's memory"
+        )
+    return status.st_size
+
+
+def read_bytes(path: Path | str, *, empty: bool = False) -> bytes:
+    """The content of a file; see :func:`check_file`."""
+    if not check_file(path, empty=empty):
+        return b""
+    with reading(path), open(path, "rb") as file:
+        return file.read()
+
+
+def read_text(path: Path | str, *, empty: bool = False) -> str:
+    """The content of a file of UTF-8."""
+    content = read_bytes(path, empty=empty)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{shown(path)}: is no text in UTF-8 ({error}); mend it or remove it") from error
+
+
+def read_json(path: Path | str) -> Any:
+    """The content of a file of JSON."""
+    text = read_text(path)
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise InputError(f"{shown(path)}: is no JSON ({error}); mend it or remove it") from error
+
+
+def parse_json(text: str) -> Any:
+    """JSON; nested deeper than Python can follow, it is a ValueError as any other that cannot be read."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def listed(folder: Path) -> list[Path]:
+    """What is in a folder, hidden files left out.
+
+    Raises:
+        InputError: for a folder that cannot be read, and for a name that is not UTF-8.
+    """
+    with reading(folder):
+        names = [name for name in os.listdir(folder) if not name.startswith(".")]
+    for name in names:
+        check_utf8(name, f"in {shown(folder)}, the name {shown(name)}; rename it")
+    return [folder / name for name in names]
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, those that links lead to as well, hidden ones left out. Raises as :func:`listed`."""
+    found = listed(folder)
+    with reading(folder):  # of a folder that may be listed and not entered
+        return [path for path in found if path.is_dir()]
+
+
+def check_utf8(text: str, what: str) -> None:
+    """Refuse a name that no text file, message or table could hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"a name is not UTF-8: {what}") from None
+
+
+def shown(path: Path | str) -> str:
+    """A path for a message; bytes that are no UTF-8 as \\xff."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def digest(content: bytes) -> str:
+    """16 hexadecimal digits that tell one content from another."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+# ---------------------------------------------------------------------------------------------------- writing
 
 
 @contextmanager
@@ -15,9 +143,15 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"cannot write {path} ({error.strerror or error}); make it writable and see that the disk has room, or "
-            "choose another place"
+            f"cannot write {shown(path)} ({error.strerror or error}); make it writable and see that the disk has room, "
+            "or choose another place"
         ) from error
+
+
+def beside(path: Path, ending: str) -> Path:
+    """Where a file is written before it is renamed: hidden, beside its place, of a name that is never too long."""
+    name = path.name if len(path.name) <= _LONGEST else f"{path.name[:_LONGEST]}.{digest(os.fsencode(path.name))}"
+    return path.with_name(f".{name}.{ending}")
 
 
 @contextmanager
@@ -27,16 +161,16 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         InputError: if the disk refuses, see :func:`writing`.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    half = beside(path, f"{os.getpid()}.part")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            yield beside
-            with open(beside, "rb+") as file:
+            yield half
+            with open(half, "rb+") as file:
                 os.fsync(file.fileno())
-            os.replace(beside, path)
+            os.replace(half, path)
         finally:
-            beside.unlink(missing_ok=True)
+            half.unlink(missing_ok=True)
 
 
 def check_writable(path: Path, *, folder: bool) -> None:
@@ -46,8 +180,70 @@ def check_writable(path: Path, *, folder: bool) -> None:
         InputError: naming what is in the way.
     """
     if not folder and os.path.isdir(path):
-        raise InputError(f"cannot write {path}: it is a folder; name a file")
+        raise InputError(f"cannot write {shown(path)}: it is a folder; name a file")
     above = [path, *path.absolute().parents] if folder else path.absolute().parents
     nearest = next(place for place in above if os.path.lexists(place))
     if not (os.path.isdir(nearest) and os.access(nearest, os.W_OK)):
-        raise InputError(f"cannot write {path}: {nearest} is no folder that you may write to; choose another place")
+        raise InputError(
+            f"cannot write {shown(path)}: {shown(nearest)} is no folder that you may write to; choose another place"
+        )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Inside, no other process is in here with the same folder; a lock goes with its process, however that ends.
+
+    Where the file system knows no locks, a warning says so.
+
+    Raises:
+        InputError: if another process is, or the folder cannot be written to.
+    """
+    path = folder / _LOCK
+    with writing(path):
+        file = _lock(path)
+    try:
+        yield
+    finally:
+        if file is not None:
+            with writing(path):
+                path.unlink(missing_ok=True)  # before the lock is given up, see _lock
+            os.close(file)
+
+
+def _lock(path: Path) -> int | None:
+    """The descriptor that holds the lock; None if there can be none."""
+    try:
+        import fcntl
+    except ImportError:  # on Windows
+        fcntl = None
+    while True:
+        # without O_TRUNC and without waiting, whatever lies there
+        file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NONBLOCK", 0), 0o666)
+        try:
+            if fcntl is None:
+                raise OSError("there is no fcntl")
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            raise InputError(
+                f"another process is at work in {shown(path.parent)}; wait for its end, or choose another folder"
+            ) from None
+        except OSError as error:
+            os.close(file)
+            warnings.warn(
+                f"{shown(path.parent)} cannot be locked ({error.strerror or error}); see to it yourself that no other "
+                "process works in it",
+                stacklevel=4,
+            )
+            return None
+        if _is_same(path, file):
+            return file
+        os.close(file)
+
+
+def _is_same(path: Path, file: int) -> bool:
+    """Whether an open file still bears its name: a lock's last owner removes it, and then it guards nothing."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False

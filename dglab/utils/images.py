@@ -3,12 +3,20 @@
 Pillow is generous. It opens 16-bit colour PNGs as 8-bit ones (only the high byte survives), it stretches 2-
 and 4-bit greyscale to 0-255, and it turns a palette into colours on request. Harmless for a photograph, each
 of these silently changes the class ids of a label. So bit depths are taken from the file itself, not from
-Pillow's mode. And it shows a JPEG with damaged data as if nothing were amiss, grey or shifted from there on;
-JPEGs are therefore decoded by simplejpeg, which refuses them, in four fifths of Pillow's time.
+Pillow's mode.
+
+**Damage.** Pillow looks at no checksum of a PNG's pixels, so that one changed bit can turn a third of a label into
+other classes without a word. The checksums are therefore looked at before: of every chunk, a thousandth of the time of
+decoding, and of a label also the one of all its rows, which takes as long again as Pillow, for a label a millisecond.
+(torchvision's decoder looks at them, too, but has ended the process on some damaged files.) A JPEG has no checksums.
+Pillow shows one with damaged data as if nothing were amiss, grey or shifted from there on; JPEGs are decoded by
+simplejpeg, in four fifths of Pillow's time, which refuses those that are cut short and most others, but not all:
+zeros in the midst often decode. Those the digests in ``domain.json`` find (``dglab check``).
 
 Nothing here needs torch, so that ``data_prep`` starts at once.
 """
 
+import io
 import struct
 import zlib
 from collections.abc import Sequence
@@ -21,81 +29,135 @@ from PIL import Image
 
 from dglab.classes import IGNORED, NUM_CLASSES
 from dglab.utils.errors import InputError
+from dglab.utils.files import check_file, read_bytes, shown
 
 VALID_TRAIN_IDS = np.zeros(256, bool)
 VALID_TRAIN_IDS[:NUM_CLASSES] = True
 VALID_TRAIN_IDS[IGNORED] = True
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PIECE = 1 << 20  # bytes of rows inflated at a time
+_ORIENTATION = 0x0112  # the tag of EXIF
+_UPRIGHT = {  # by EXIF's orientation, 1 being upright already
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _SHOWN = 5  # so many files are named in one message; the rest are counted
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself before its pixels are decoded: format, Pillow mode, bits, (W, H)."""
+    """What a file says of itself before its pixels are decoded: format, Pillow mode, bits, (W, H), EXIF orientation."""
 
     format: str
     mode: str
     bits: int
     size: tuple[int, int]
+    orientation: int = 1  # 1 to 8; 1 is upright
 
     def __str__(self) -> str:
         return f"{self.bits}-bit {self.format} of mode {self.mode}, {self.size[0]} x {self.size[1]}"
 
 
-def read_header(path: Path) -> Header:
-    """Format, mode, bit depth and size, without decoding the pixels.
+def read_header(path: Path, content: bytes | None = None) -> Header:
+    """Format, mode, bit depth, size and orientation, without decoding the pixels.
+
+    Args:
+        path: of the file.
+        content: of the file, where it is read already.
 
     Raises:
         InputError: if the file cannot be opened as an image.
     """
+    if content is None:
+        check_file(path)
     try:
-        with open(path, "rb") as file, Image.open(file) as image:
+        with open(path, "rb") if content is None else io.BytesIO(content) as file, Image.open(file) as image:
             file.seek(0)
             first = file.read(25)
             bits = first[24] if first.startswith(_PNG_SIGNATURE) else 8  # IHDR's bit depth
-            return Header(image.format or "?", image.mode, bits, image.size)
+            return Header(image.format or "?", image.mode, bits, image.size, _orientation(image))
     except Exception as error:  # Pillow raises nearly anything on damaged files
-        raise InputError(f"{path}: cannot be read as an image ({error or type(error).__name__})") from error
+        raise InputError(f"{shown(path)}: cannot be read as an image ({error or type(error).__name__})") from error
 
 
-def image_header(path: Path) -> Header:
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none, or none that can be read."""
+    if "exif" not in image.info:
+        return 1
+    tags = Image.Exif()
+    try:
+        tags.load(image.info["exif"])
+        found = tags.get(_ORIENTATION)
+    except Exception:  # as above; the pixels are what they are
+        return 1
+    return found if found in _UPRIGHT else 1
+
+
+def image_header(path: Path, content: bytes | None = None) -> Header:
     """The header of a photograph: 8-bit RGB or greyscale, JPEG or PNG.
 
     Raises:
         InputError: for 16 bits a channel, transparency, palettes, CMYK and other formats.
     """
-    header = read_header(path)
+    header = read_header(path, content)
     if header.format not in ("JPEG", "PNG") or header.mode not in ("RGB", "L") or header.bits > 8:
-        raise InputError(f"{path}: is a {header}; an image must be an 8-bit RGB or greyscale JPEG or PNG; convert it")
+        raise InputError(
+            f"{shown(path)}: is a {header}; an image must be an 8-bit RGB or greyscale JPEG or PNG; convert it"
+        )
     return header
 
 
-def label_header(path: Path) -> Header:
+def label_header(path: Path, content: bytes | None = None) -> Header:
     """The header of a label: a PNG with one channel of 8-bit ids, greyscale or palette indices.
 
     Raises:
         InputError: for colours, 16 bits, greyscale of fewer than 8 bits, and other formats.
     """
-    header = read_header(path)
+    header = read_header(path, content)
     # Palette indices of 1, 2 or 4 bits are read as they are; greyscale of that depth would be stretched.
     if header.format != "PNG" or not (header.mode == "P" or (header.mode == "L" and header.bits == 8)):
         raise InputError(
-            f"{path}: is a {header}; a label must be a single-channel 8-bit PNG of class ids (mode L or P), "
+            f"{shown(path)}: is a {header}; a label must be a single-channel 8-bit PNG of class ids (mode L or P), "
             "not colours and not 16 bits; write the ids themselves"
         )
     return header
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, *, thorough: bool = False) -> np.ndarray:
     """A photograph as H x W x 3 uint8, RGB; greyscale is repeated over the three channels.
 
     Rows and columns are as stored: an EXIF orientation is not applied, since the label knows nothing of it.
 
+    Args:
+        path: of the file.
+        thorough: of a PNG look at the checksum of all rows, too, for half of the time again: a chunk that is missing
+            has left no other trace. Meant for the one reading before many others.
+
     Raises:
         InputError: if the file is no such image (see :func:`image_header`) or is damaged.
     """
-    return _decode(path, image_header(path), "RGB")
+    content = read_bytes(path)
+    return _decode(path, content, image_header(path, content), "RGB", rows=thorough)
+
+
+def read_upright(path: Path) -> tuple[np.ndarray, bool]:
+    """A photograph as one looks at it, H x W x 3 uint8, and whether its EXIF orientation had to turn or mirror it.
+
+    Raises:
+        InputError: as :func:`read_image`.
+    """
+    content = read_bytes(path)
+    header = image_header(path, content)
+    image = _decode(path, content, header, "RGB", rows=False)
+    if header.orientation == 1:
+        return image, False
+    return np.array(Image.fromarray(image).transpose(_UPRIGHT[header.orientation])), True
 
 
 def read_label(path: Path) -> np.ndarray:
@@ -104,18 +166,58 @@ def read_label(path: Path) -> np.ndarray:
     Raises:
         InputError: if the file is no such label (see :func:`label_header`) or is damaged.
     """
-    header = label_header(path)
-    return _decode(path, header, header.mode)
+    content = read_bytes(path)
+    header = label_header(path, content)
+    return _decode(path, content, header, header.mode, rows=True)
 
 
-def _decode(path: Path, header: Header, mode: str) -> np.ndarray:
+def _decode(path: Path, content: bytes, header: Header, mode: str, *, rows: bool) -> np.ndarray:
     try:
         if header.format == "JPEG":
-            return simplejpeg.decode_jpeg(path.read_bytes(), mode)
-        with Image.open(path) as image:
+            return simplejpeg.decode_jpeg(content, mode)
+        check_png(content, rows=rows)
+        with Image.open(io.BytesIO(content)) as image:
             return np.array(image if mode == header.mode else image.convert(mode))  # writable, for torch
     except Exception as error:  # as in read_header
-        raise InputError(f"{path}: is damaged or truncated ({error}); fetch or make it again") from error
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> InputError:
+    """What is said of a file whose header is right and whose pixels cannot be had."""
+    return InputError(f"{shown(path)}: is damaged or truncated ({error}); fetch or make it again")
+
+
+def check_png(content: bytes, *, rows: bool) -> None:
+    """Look at the checksums of a PNG, which Pillow does not: it would show other pixels without a word.
+
+    Args:
+        content: of the file.
+        rows: also inflate the pixels and look at the checksum of all rows, which tells of a missing chunk, too.
+
+    Raises:
+        ValueError, zlib.error: saying what is wrong.
+    """
+    view, position, name = memoryview(content), len(_PNG_SIGNATURE), b""
+    stream, inflated = zlib.decompressobj(), 0
+    width, height = struct.unpack(">II", view[16:24])
+    most = 8 * width * height + 16 * height + 64  # 16 bits of 4 channels, a filter's number a row, those of interlacing
+    while name != b"IEND":
+        start = position + 8
+        if start > len(content):
+            raise ValueError("it ends before its IEND chunk")
+        length, name = struct.unpack(">I4s", view[position:start])
+        end = start + length
+        if view[end : end + 4] != zlib.crc32(view[position + 4 : end]).to_bytes(4, "big"):
+            raise ValueError(f"the checksum of its {name.decode('latin-1')!r} chunk is wrong")
+        data = view[start:end] if rows and name == b"IDAT" else b""
+        while data:
+            inflated += len(stream.decompress(data, _PIECE))
+            data = stream.unconsumed_tail
+            if inflated > most:
+                raise ValueError("it holds more pixels than its header says")
+        position = end + 4
+    if rows and not stream.eof:  # zlib gets there only past the checksum
+        raise ValueError("rows of pixels are missing")
 
 
 def check_train_ids(label: np.ndarray, path: Path) -> None:
@@ -127,7 +229,7 @@ def check_train_ids(label: np.ndarray, path: Path) -> None:
     if (label + np.uint8(1)).max() > NUM_CLASSES:  # 255 becomes 0; a table of 256 answers would take 20 times as long
         foreign = np.flatnonzero((np.bincount(label.ravel(), minlength=256) > 0) & ~VALID_TRAIN_IDS)
         raise InputError(
-            f"{path}: has the value(s) {brief(foreign.tolist())}; expected the Cityscapes trainIds 0-18, or "
+            f"{shown(path)}: has the value(s) {brief(foreign.tolist())}; expected the Cityscapes trainIds 0-18, or "
             "255 for ignored pixels; convert other ids first (see python -m data_prep list)"
         )
 

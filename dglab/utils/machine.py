@@ -1,7 +1,9 @@
 """What this process may use of the machine, and how."""
 
 import ctypes
+import functools
 import os
+from pathlib import Path
 
 from dglab.utils.errors import InputError
 
@@ -11,6 +13,33 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of mallopt, from glibc's malloc.h
 def usable_cpus() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def memory_bytes() -> int | None:
+    """The memory of this machine in bytes, or of the container that this process runs in; None if nothing tells."""
+    known = []
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            known.append(int(Path(limit).read_text()))
+        except (OSError, ValueError):  # not there, or "max"
+            pass
+    return min(known, default=None)
+
+
+def refuse_what_cannot_fit(needed: int, what: str, remedy: str) -> None:
+    """Refuse, before work begins, what takes more bytes than there are; where memory is unknown, nothing.
+
+    Raises:
+        InputError: naming both numbers.
+    """
+    most = memory_bytes()
+    if most is not None and needed > most:
+        raise InputError(
+            f"{what}, takes {needed / 2**30:,.0f} GiB at the least, and this machine has {most / 2**30:.0f}; {remedy}"
+        )
 
 
 def keep_freed_memory() -> None:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dglab.utils.machine import refuse_what_cannot_fit
+
 
 def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Images or logits N x C x H' x W' at another size (H, W), bilinear and antialiased; no copy if it is theirs."""
@@ -17,6 +19,9 @@ def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 def together(images: Sequence[Tensor], device: torch.device | str) -> Tensor:
     """uint8 images 3 x H x W as one batch of floats in [0, 1], those of another size brought to the first one's."""
+    refuse_what_cannot_fit(
+        4 * images[0].numel() * len(images), f"a batch of {len(images)} images", "normalize fewer images together"
+    )
     if all(image.shape == images[0].shape for image in images):
         return torch.stack(tuple(images)).to(device).float() / 255  # M x 3 x H x W
     floats = (image[None].to(device).float() / 255 for image in images)

@@ -1,6 +1,7 @@
 """The prepared layout: what is read, and that every kind of bad input is refused with its file's name."""
 
 import json
+import os
 import struct
 import sys
 import zlib
@@ -216,6 +217,69 @@ def test_letters_that_clash_or_cannot_be_had(domain: Path, tmp_path: Path) -> No
     assert list(open_root(tmp_path)) == ["N", "N2"]
     put_domain(tmp_path, "007")
     refused(tmp_path, tmp_path / "007", "no letter")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.mkdir(), ["it is a folder"]),
+        (os.mkfifo, ["it is a named pipe"]),
+        (lambda path: path.symlink_to("gone"), ["No such file"]),
+        (lambda path: path.touch(), ["it is empty"]),
+        (lambda path: path.write_bytes(b'{"name": "\xff"}'), ["no text in UTF-8"]),
+        (lambda path: path.write_text("[" * 100_000), ["no JSON"]),
+    ],
+)
+def test_a_domain_json_that_cannot_be_read(domain: Path, make, words) -> None:
+    make(domain / "domain.json")
+    refused(domain.parent, domain / "domain.json", *words)
+
+
+def test_no_right_to_read(domain: Path, monkeypatch) -> None:
+    """Root may read anything, so the system's answer is played."""
+    (domain / "domain.json").write_text("{}")
+    (domain / "domain.json").chmod(0)
+    for name in ("domain.json", "train/images/a1.png", "val/labels/a2.png"):
+        with monkeypatch.context() as patch:
+            patch.setattr("builtins.open", denying(open, domain / name))
+            refused(domain.parent, domain / name, "Permission denied")
+    for name in ("", "train/images", "val/labels"):
+        with monkeypatch.context() as patch:
+            folder = domain / name if name else domain.parent
+            patch.setattr(os, "listdir", denying(os.listdir, folder))
+            refused(domain.parent, folder, "Permission denied")
+
+
+def denying(function, path: Path):
+    def called(given, *arguments, **options):
+        if str(given) == str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return function(given, *arguments, **options)
+
+    return called
+
+
+@pytest.mark.parametrize("name", ["train/images/a1.png", "val/labels/a2.png"])
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_pipe_where_a_file_belongs_is_not_waited_for(domain: Path, name: str, verify: bool) -> None:
+    (domain / name).unlink()
+    os.mkfifo(domain / name)
+    refused(domain.parent, domain / name, "named pipe", verify=verify)
+
+
+def test_a_name_that_is_not_utf_8(domain: Path) -> None:
+    for kind in ("images", "labels"):
+        (domain / "train" / kind / "a1.png").rename(domain / "train" / kind / os.fsdecode(b"caf\xe9.png"))
+    refused(domain.parent, "not UTF-8", r"caf\xe9.png", "rename it")
+
+
+def test_an_exif_orientation_is_ignored_and_told_of(domain: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(PAINT).save(domain / "val" / "images" / "a2.png", exif=exif)
+    with pytest.warns(UserWarning, match=r"a2.png: 1 image.s. with an EXIF orientation, which is ignored"):
+        image, _ = open_root(domain.parent)["N"].val[1]
+    assert np.array_equal(image.permute(1, 2, 0), PAINT)
 
 
 def test_unfinished_conversion(domain: Path) -> None:

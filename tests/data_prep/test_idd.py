@@ -32,10 +32,15 @@ SCENE = [
     shape("non-drivable fallback", box(6, 3, 6, 5)),
     shape("cargroup", box(2, 2, 4, 4)),
     shape("no such label", box(0, 0, 7, 5), deleted=1),
+    shape("ground", box(0, 0, 7, 5)),  # in no table: what lies below stays
+    shape("kangaroo", box(0, 0, 3, 3)),
+    shape("truck", [[0, 0], [7, 5]]),  # of fewer than three points, as two below
     shape("polegroup", box(5, 0, 5, 2)),  # a label of its own, not pole
     shape("person", [[0.9, 3.9], [2.5, 3.2], [0.1, 5.99]]),  # (0, 3) (2, 3) (0, 5), over road and car
-    shape("out of roi", [[6, 0], [7, 0]]),
-    shape("vehicle fallback", [[5, 4], [5, 5]]),
+    shape("out of roi", [[6, 0], [7, 0], [7, 0]]),
+    shape("vehicle fallback", [[5, 4], [5, 5], [5, 5]]),
+    shape("car", [[1, 1]]),
+    shape("car", []),
 ]
 DRAWN = """
 b b b b s . . .
@@ -111,6 +116,14 @@ def test_every_pixel_is_drawn_as_by_hand(source: Path, out: Path, options: tuple
     assert domain.val.images[0].read_bytes() == image_file(source, "val", "5/292668").read_bytes()
 
 
+def test_what_is_passed_over_is_counted_in_every_run(source: Path, out: Path, capsys) -> None:
+    for options in (("--check",), (), ()):
+        assert run(source, out, *options) == 0
+        stderr = capsys.readouterr().err
+        counts = "polygons of fewer than 3 points (12), ground (4), kangaroo (4)"  # of 4 frames
+        assert f"IDD: passed over in the labels, as by the public tool: {counts}" in stderr
+
+
 def test_label_pngs_of_the_public_tool_change_nothing(source: Path, out: Path) -> None:
     for path in source.glob("gtFine/*/*/*.json"):
         for kind in ("labelcsIds", "labelcsTrainIds", "labellevel3Ids", "instanceids"):
@@ -121,10 +134,12 @@ def test_label_pngs_of_the_public_tool_change_nothing(source: Path, out: Path) -
 
 @pytest.mark.parametrize(("mapping", "differs"), [("terrain", {}), ("ignored", {"non-drivable fallback": 255})])
 def test_every_name_of_the_table(source: Path, out: Path, mapping: str, differs: dict) -> None:
-    names = [*NAMES, "ground", "persongroup", "trailergroup"]
+    names = [*NAMES, "persongroup", "trailergroup", "ground", "groundgroup"]
     frame = ("val", "5/292668")
     Image.new("RGB", (len(names), 2)).save(image_file(source, *frame))
-    write_label(label_file(source, *frame), [shape(n, [[i, 0], [i, 1]]) for i, n in enumerate(names)], len(names), 2)
+    write_label(
+        label_file(source, *frame), [shape(n, [[i, 0], [i, 1], [i, 1]]) for i, n in enumerate(names)], len(names), 2
+    )
     assert run(source, out, "--mapping", mapping) == 0
     table = CS_TRAIN_ID | {"persongroup": 11} | differs
     assert open_root(out)["I"].val[0][1].tolist() == [[table.get(name, 255) for name in names]] * 2
@@ -152,15 +167,20 @@ def test_part_2_has_jpegs_another_name_and_no_published_count(source: Path, out:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", ["no polygon file"]),
+        (b"", ["it is empty"]),
         (json.dumps({"imgHeight": H, "imgWidth": W, "objects": SCENE}).encode()[:-30], ["no polygon file"]),
         (b"\x89PNG\r\n\x1a\n\xff", ["no polygon file"]),
         (b"[]", ["no polygon file"]),
         (b'{"imgHeight": 6, "objects": []}', ["imgWidth"]),
         (b'{"imgHeight": 6, "imgWidth": 7, "objects": []}', ["8 x 6", "7 x 6", "expected equal sizes"]),
-        ([shape("road", box(0, 0, 1, 1)), shape("kangaroo", box(0, 0, 1, 1))], ["kangaroo", "AutoNUE"]),
-        ([shape("roadwaygroup", box(0, 0, 1, 1))], ["roadwaygroup"]),
-        ([shape("car", [[1, 1]])], ["a polygon of car has 1 point"]),
+        ([shape(["car"], box(0, 0, 1, 1))], ["no polygon file", "label ['car'] is no text"]),
+        ([shape("car", [[1, 1], [10**400, 2], [3, 3]])], ["no polygon file", "expected a number"]),
+        ([shape("car", [[1, 1], [10**9, 2], [3, 3]])], ["no polygon file", "1000000000, expected a number"]),
+        ([shape("car", [[1, 1], ["7", 2], [3, 3]])], ["no polygon file", "expected a number"]),
+        (b'{"imgHeight": 1000000000, "imgWidth": 1000000000, "objects": []}', ["no polygon file", "1000000000"]),
+        (b'{"imgHeight": 100000, "imgWidth": 100000, "objects": []}', ["100000 x 100000 pixels"]),
+        (b"[" * 100_000, ["no polygon file", "nested too deeply"]),
+        (b'{"imgHeight": 6, "imgWidth": 8, "objects": ' + b"[" * 100_000, ["nested too deeply"]),
         ([shape("car", [[1, 1], [2]])], ["no polygon file"]),
         ([shape("car", [[1, 1], [float("nan"), 2], [3, 3]])], ["no polygon file", "NaN"]),
     ],

@@ -1,6 +1,7 @@
 """Mapillary Vistas on a miniature of v1.2: palette labels of many sizes, three mappings, and no way in for v2.0."""
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -129,10 +130,57 @@ def test_base_is_the_default_and_newer_archives_hold_v20_beside_v12(source: Path
     assert domain.train[0][1][0].tolist() == [BASE.get(i, 255) for i in range(66)]
 
 
-def test_greyscale_copies_of_labels_are_read_as_ids(source: Path, out: Path) -> None:
-    Image.fromarray(all_ids((132, 1))).save(source / "validation/labels/d.png")
+def greyscale(source: Path) -> Path:
+    """A label without a palette: its ids alone do not tell v1.2 from v2.0."""
+    path = source / "validation/labels/d.png"
+    Image.fromarray(all_ids((132, 1))).save(path)
+    return path
+
+
+def write_config(source: Path, names: tuple[str, ...]) -> None:
+    (source / "config.json").write_text(json.dumps({"labels": [{"readable": name} for name in names]}))
+
+
+def test_greyscale_labels_are_read_as_ids_where_the_config_names_the_classes(source: Path, out: Path) -> None:
+    greyscale(source)
+    write_config(source, NAMES)
     assert run(source, out) == 0
     assert open_root(out)["M"].val[0][1].tolist() == [[BASE.get(i, 255) for i in range(66)] * 2]
+
+
+def test_greyscale_labels_in_the_folder_of_v12_are_read_as_ids(source: Path, out: Path) -> None:
+    greyscale(source)
+    to_v12_layout(source)
+    assert run(source, out) == 0
+    assert open_root(out)["M"].val[0][1].tolist() == [[BASE.get(i, 255) for i in range(66)] * 2]
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (None, ["has no palette", "v1.2 or v2.0", "config.json"]),
+        (lambda s: write_config(s, (*NAMES[1:], "Pothole")), ["66 classes, not the 66", "v2.0"]),
+        (lambda s: write_config(s, (*NAMES, "Curb Cut")), ["67 classes"]),
+        (lambda s: (s / "config.json").write_text("[]"), ["no config.json of Mapillary"]),
+        (lambda s: (s / "config.json").write_text("{"), ["no JSON"]),
+        (lambda s: (s / "config.json").mkdir(), ["it is a folder"]),
+    ],
+)
+def test_greyscale_labels_of_either_version_are_refused(source: Path, out: Path, capsys, config, words) -> None:
+    path = greyscale(source)
+    if config is not None:
+        config(source)
+    assert run(source, out) == 2
+    stderr = capsys.readouterr().err
+    assert all(word in stderr for word in words), stderr
+    assert str(path) in (out / "mapillary/refused.csv").read_text()
+
+
+def test_a_palette_of_three_colours_tells_nothing(source: Path, out: Path, capsys) -> None:
+    path = source / "training/labels/b-2.png"
+    write_label(path, np.zeros((30, 40), np.uint8), palette_of_v12()[:3])
+    assert run(source, out) == 2
+    assert f"{path}: has no palette" in capsys.readouterr().err
 
 
 def test_sizes_may_vary_in_training(source: Path, out: Path) -> None:
