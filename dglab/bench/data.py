@@ -141,7 +141,7 @@ def _conversion(source: Path, out: Path) -> list[dict[str, Any]]:
     pairs = [(source / "train/images" / path.name, path) for path in (source / "train/labels").iterdir()]
     start = time.perf_counter()
     for image, label in pairs:  # what a conversion cannot do without
-        encode_jpeg(read_image(image))
+        encode_jpeg(read_image(image, thorough=True))
         encode_label(read_label(label))
     alone = time.perf_counter() - start
     command = [sys.executable, "-c", _CONVERT, str(source), str(out)]

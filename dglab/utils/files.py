@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import stat
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -183,10 +184,13 @@ def check_writable(path: Path, *, folder: bool) -> None:
         raise InputError(f"cannot write {shown(path)}: it is a folder; name a file")
     above = [path, *path.absolute().parents] if folder else path.absolute().parents
     nearest = next(place for place in above if os.path.lexists(place))
-    if not (os.path.isdir(nearest) and os.access(nearest, os.W_OK)):
+    try:
+        with tempfile.TemporaryFile(dir=nearest):  # for a permission alone does not tell: /proc has it
+            pass
+    except OSError:
         raise InputError(
             f"cannot write {shown(path)}: {shown(nearest)} is no folder that you may write to; choose another place"
-        )
+        ) from None
 
 
 @contextmanager

@@ -192,15 +192,14 @@ def check_png(content: bytes, *, rows: bool) -> None:
 
     Args:
         content: of the file.
-        rows: also inflate the pixels and look at the checksum of all rows, which tells of a missing chunk, too.
+        rows: also inflate the pixels, and look at their number and at the checksum of all rows: these tell of a missing
+            chunk, too, and of a header that is not theirs.
 
     Raises:
         ValueError, zlib.error: saying what is wrong.
     """
     view, position, name = memoryview(content), len(_PNG_SIGNATURE), b""
-    stream, inflated = zlib.decompressobj(), 0
-    width, height = struct.unpack(">II", view[16:24])
-    most = 8 * width * height + 16 * height + 64  # 16 bits of 4 channels, a filter's number a row, those of interlacing
+    stream, inflated, expected = zlib.decompressobj(), 0, _rows_size(content[16:29])
     while name != b"IEND":
         start = position + 8
         if start > len(content):
@@ -210,14 +209,25 @@ def check_png(content: bytes, *, rows: bool) -> None:
         if view[end : end + 4] != zlib.crc32(view[position + 4 : end]).to_bytes(4, "big"):
             raise ValueError(f"the checksum of its {name.decode('latin-1')!r} chunk is wrong")
         data = view[start:end] if rows and name == b"IDAT" else b""
-        while data:
+        while data and inflated <= expected:
             inflated += len(stream.decompress(data, _PIECE))
             data = stream.unconsumed_tail
-            if inflated > most:
-                raise ValueError("it holds more pixels than its header says")
         position = end + 4
-    if rows and not stream.eof:  # zlib gets there only past the checksum
+    if rows and inflated > expected:
+        raise ValueError("it holds more pixels than its header says")
+    if rows and (inflated < expected or not stream.eof):  # zlib gets there only past the checksum
         raise ValueError("rows of pixels are missing")
+
+
+def _rows_size(header: bytes) -> int:
+    """How many bytes the rows of a PNG inflate to, by its IHDR: every row begins with the number of its filter."""
+    width, height, bits, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    bits *= {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]  # channels
+    sizes = [(width, height)]
+    if interlaced:  # Adam7: seven images in one, each of every so-manieth column and row from a first one on
+        passes = ((0, 8, 0, 8), (4, 8, 0, 8), (0, 4, 4, 8), (2, 4, 0, 4), (0, 2, 2, 4), (1, 2, 0, 2), (0, 1, 1, 2))
+        sizes = [(len(range(x, width, dx)), len(range(y, height, dy))) for x, dx, y, dy in passes]
+    return sum(h * (1 + (w * bits + 7) // 8) for w, h in sizes if w and h)
 
 
 def check_train_ids(label: np.ndarray, path: Path) -> None:

@@ -124,7 +124,38 @@ def test_a_damaged_16_bit_label_is_refused(tmp_path: Path) -> None:
             read_classes(path)
 
 
-def test_interlaced_and_1_bit_palette_labels_are_read(tmp_path: Path) -> None:
+def interlaced(pixels: np.ndarray) -> bytes:
+    """Adam7 by its definition, a greyscale PNG whose rows are not filtered."""
+    place = np.array([[1, 6, 4, 6, 2, 6, 4, 6], [7] * 8, [5, 6] * 4, [7] * 8,
+                      [3, 6, 4, 6, 3, 6, 4, 6], [7] * 8, [5, 6] * 4, [7] * 8])  # fmt: skip
+    height, width = pixels.shape
+    of_pass = np.tile(place, (height // 8 + 1, width // 8 + 1))[:height, :width]
+    rows = b""
+    for number in range(1, 8):
+        for row, chosen in zip(pixels, of_pass == number, strict=True):
+            rows += b"\0" + row[chosen].tobytes() if chosen.any() else b""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 1))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("size", [(24, 40), (1, 1), (3, 2), (5, 9), (9, 5), (8, 1), (2, 8)])
+def test_interlaced_labels_are_read(tmp_path: Path, size: tuple[int, int]) -> None:
+    label = RNG.integers(0, 19, size, np.uint8)
+    (tmp_path / "a.png").write_bytes(interlaced(label))
+    np.testing.assert_array_equal(read_label(tmp_path / "a.png"), label)
+
+
+def test_a_header_that_is_not_of_these_pixels_is_refused(tmp_path: Path) -> None:
+    """With sound checksums: fewer bits, fewer rows, more columns, which Pillow would make something of."""
+    content = png(LABEL, palette=True)
+    for width, height, bits in ((W, H, 4), (W, H, 2), (W, H - 1, 8), (W, H + 1, 8), (W - 1, H, 8), (2 * W, H // 2, 8)):
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 3, 0, 0, 0))
+        (tmp_path / "a.png").write_bytes(content[:8] + header + content[33:])
+        with pytest.raises(InputError, match="a.png"):
+            read_label(tmp_path / "a.png")
+
+
+def test_1_bit_palette_labels_are_read(tmp_path: Path) -> None:
     image = Image.fromarray(LABEL % 2).convert("P")
     image.putdata((LABEL % 2).ravel().tolist())
     image.putpalette([0, 0, 0, 255, 255, 255])
