@@ -132,6 +132,13 @@ def test_a_second_image_of_one_stem_is_cleared_away(source: Path, out: Path) -> 
     assert contents(out) == before
 
 
+@pytest.mark.parametrize("name", ["images/a.gif", "labels/a.jpg", "labels/z.png", "images/a"])
+def test_a_file_that_the_reader_would_refuse_is_named(source: Path, out: Path, capsys, name: str) -> None:
+    (out / "day/train" / name).touch()
+    assert run(source, out) == 2
+    assert f"{out / 'day/train' / name}: 1 file(s) that --source does not have" in capsys.readouterr().err
+
+
 def test_a_conversion_of_before_the_digests_is_converted_once_more(source: Path, out: Path, capsys) -> None:
     before = contents(out)
     (out / "day/pairs.jsonl").unlink()
