@@ -293,9 +293,9 @@ def _check_out(out: Path, domain: Domain, settings: Settings, pairs: list[Pair])
     try:
         earlier = read_json(record)
         if not isinstance(earlier, dict):
-            raise InputError(f"{record}: holds no settings")
+            raise InputError(f"{record}: holds no settings; mend it")
     except InputError as error:
-        raise InputError(f"{error}: is damaged; remove {folder} and run again") from error
+        raise InputError(f"{error}, or remove {folder}, and run again") from error
     differ = [
         f"{key} was {earlier.get(key)!r} and is now {value!r}"
         for key, value in asdict(settings).items()

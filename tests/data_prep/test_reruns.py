@@ -181,7 +181,7 @@ def test_a_record_that_is_none_costs_the_work_and_nothing_else(source: Path, out
         ("conversion.json", os.mkfifo, "named pipe"),
         ("conversion.json", Path.mkdir, "it is a folder"),
         ("conversion.json", lambda path: path.symlink_to("gone"), "No such file"),
-        ("conversion.json", lambda path: path.write_text("[" * 90_000), "is damaged"),
+        ("conversion.json", lambda path: path.write_text("[" * 90_000), "no JSON"),
         ("conversion.json", lambda path: path.write_text("[]"), "holds no settings"),
         ("domain.json", Path.mkdir, "cannot write"),
         ("refused.csv", Path.mkdir, "cannot write"),
