@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 wrong use or bad input (one message, no traceback), 1 our 
 import argparse
 import errno
 import sys
+import warnings
 from pathlib import Path
 
 from data_prep import MODULES, report
@@ -19,6 +20,7 @@ _USERS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, er
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # without the line of code it is from
     options = _parser().parse_args(arguments)  # exits with 2 on wrong use
     try:
         return _list(options) if options.name == "list" else _convert(options)

@@ -293,9 +293,9 @@ def _check_out(out: Path, domain: Domain, settings: Settings, pairs: list[Pair])
     try:
         earlier = read_json(record)
         if not isinstance(earlier, dict):
-            raise InputError(f"{record}: holds no settings")
+            raise InputError(f"{record}: holds no settings; mend it")
     except InputError as error:
-        raise InputError(f"{error}: is damaged; remove {folder} and run again") from error
+        raise InputError(f"{error}, or remove {folder}, and run again") from error
     differ = [
         f"{key} was {earlier.get(key)!r} and is now {value!r}"
         for key, value in asdict(settings).items()
@@ -306,8 +306,9 @@ def _check_out(out: Path, domain: Domain, settings: Settings, pairs: list[Pair])
             f"{folder}: was converted with other settings: {'; '.join(differ)}; give the same settings to go on, "
             "another --out, or remove that folder"
         )
-    expected = {_place(out, pair, kind) for pair in pairs for kind in ("images", "labels")}
-    stray = [path for path in _written(folder) if path.with_suffix("") not in expected]
+    expected = {_place(out, pair, "images", suffix) for pair in pairs for suffix in _SUFFIXES.values()}
+    expected |= {_place(out, pair, "labels", ".png") for pair in pairs}
+    stray = [path for path in _written(folder) if path not in expected]
     if stray:
         raise InputError(
             f"{brief(stray)}: {len(stray)} file(s) that --source does not have (any more); remove them or {folder}"
@@ -468,7 +469,7 @@ def _kept(job: _Job, pair: Pair) -> Outcome | None:
     return Outcome(pair, "kept", _count_pixels(ids), ids.shape[::-1], "", done, turned, skipped)
 
 
-def _place(out: Path, pair: Pair, kind: str, suffix: str = "") -> Path:
+def _place(out: Path, pair: Pair, kind: str, suffix: str) -> Path:
     return out / pair.domain.folder / pair.split / kind / (pair.stem + suffix)
 
 

@@ -132,6 +132,13 @@ def test_a_second_image_of_one_stem_is_cleared_away(source: Path, out: Path) -> 
     assert contents(out) == before
 
 
+@pytest.mark.parametrize("name", ["images/a.gif", "labels/a.jpg", "labels/z.png", "images/a"])
+def test_a_file_that_the_reader_would_refuse_is_named(source: Path, out: Path, capsys, name: str) -> None:
+    (out / "day/train" / name).touch()
+    assert run(source, out) == 2
+    assert f"{out / 'day/train' / name}: 1 file(s) that --source does not have" in capsys.readouterr().err
+
+
 def test_a_conversion_of_before_the_digests_is_converted_once_more(source: Path, out: Path, capsys) -> None:
     before = contents(out)
     (out / "day/pairs.jsonl").unlink()
@@ -174,7 +181,7 @@ def test_a_record_that_is_none_costs_the_work_and_nothing_else(source: Path, out
         ("conversion.json", os.mkfifo, "named pipe"),
         ("conversion.json", Path.mkdir, "it is a folder"),
         ("conversion.json", lambda path: path.symlink_to("gone"), "No such file"),
-        ("conversion.json", lambda path: path.write_text("[" * 90_000), "is damaged"),
+        ("conversion.json", lambda path: path.write_text("[" * 90_000), "no JSON"),
         ("conversion.json", lambda path: path.write_text("[]"), "holds no settings"),
         ("domain.json", Path.mkdir, "cannot write"),
         ("refused.csv", Path.mkdir, "cannot write"),

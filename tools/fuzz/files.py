@@ -104,8 +104,8 @@ class Files:
         """A converter mends what is damaged."""
         arguments = ["folder", "--source", str(copy / "source" / "day"), "--out", str(copy / "out")]
         code, _ = run(lambda: data_prep(arguments), case, count)
-        if code == 0:
-            check_root(copy / "out")
+        if code == 0 and run(lambda: check_root(copy / "out") and 0, case, count, counted=False)[0] == 2:
+            count.accepted.append(f"{case}: the converter is content and the reader refuses")
         self._compare(copy / "out", "rerun", count, case, text=path.suffix in TEXT)
         count.half_written += [f"{case}: {left}" for left in (copy / "out").rglob(".*")]
 
