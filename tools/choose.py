@@ -32,13 +32,14 @@ COLUMNS = (*SETTINGS, *SOURCES, "mean", "classes_below_1", "seconds")
 
 
 def tries(seeds: list[int]) -> list[TrainingConfig]:
-    """All that is tried, for AGG and MLDG alike: the network at two lengths, then the rate at each."""
+    """All that is tried, for AGG and MLDG alike: two networks, the rate at two lengths, a learning curve at one rate."""
     found = []
-    for method, seed in itertools.product(("agg", "mldg"), seeds):
+    for seed, method in itertools.product(seeds, ("agg", "mldg")):
         for backbone, steps, lr in (
             ("thin", 450, 0.1),
-            *(("thin-fpn", 900, lr) for lr in (0.1, 0.2, 0.4, 0.8)),
-            *(("thin-fpn", 3000, lr) for lr in (0.2, 0.4)),
+            *(("thin-fpn", 900, lr) for lr in (0.1, 0.2, 0.4)),
+            *(("thin-fpn", 1500, lr) for lr in (0.1, 0.2, 0.4)),
+            *(("thin-fpn", steps, 0.2) for steps in (450, 3000)),
         ):
             found.append(
                 dataclasses.replace(
