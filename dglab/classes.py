@@ -1,4 +1,4 @@
-"""The 19 evaluation classes of Cityscapes: trainIds, names, colours.
+"""The 19 evaluation classes of Cityscapes: trainIds, names, categories, colours.
 
 Source: cityscapesScripts, ``cityscapesscripts/helpers/labels.py`` (the rows whose trainId is 0-18).
 """
@@ -12,6 +12,9 @@ CLASS_NAMES: tuple[str, ...] = (
     "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation",
     "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
 )  # fmt: skip
+
+CATEGORY_NAMES: tuple[str, ...] = ("flat", "construction", "object", "nature", "sky", "human", "vehicle")
+CATEGORIES: tuple[int, ...] = (0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 5, 6, 6, 6, 6, 6, 6)  # of each class
 
 PALETTE: tuple[tuple[int, int, int], ...] = (
     (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153),

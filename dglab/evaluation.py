@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dglab.classes import IGNORED, NUM_CLASSES
+from dglab.classes import CATEGORIES, CATEGORY_NAMES, IGNORED, NUM_CLASSES
 from dglab.data.streams import Batch, arrival_order, arrivals, in_batches
 from dglab.models import logits_of
 from dglab.testtime import ImageBank
@@ -78,6 +78,15 @@ class ConfusionMatrix:
         """Mean IoU over the classes that occur, in [0, 1]; nan if none does."""
         iou = self.iou()
         return float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")
+
+    def of_categories(self) -> "ConfusionMatrix":
+        """The matrix of the seven categories of Cityscapes: car for truck is right among vehicles.
+
+        Source: Cityscapes' ``evalPixelLevelSemanticLabeling.py``, the scores of categories.
+        """
+        matrix = ConfusionMatrix(len(CATEGORY_NAMES), self.ignore_index)
+        np.add.at(matrix.counts, np.ix_(CATEGORIES, CATEGORIES), self.counts)
+        return matrix
 
     @property
     def num_absent(self) -> int:

@@ -20,12 +20,17 @@ def first_letter(name: str) -> str:
 class Task:
     """Source domains to train on and unseen target domains to test on, each by its letter.
 
+    Args:
+        sources, targets: letters.
+        unseen: False for the bound, a network trained on the target's own training images: ``C->C``.
+
     Raises:
         InputError: for a target among the sources, a domain named twice, or a side without domains.
     """
 
     sources: tuple[str, ...]
     targets: tuple[str, ...]
+    unseen: bool = True
 
     def __post_init__(self) -> None:
         for role, letters in (("source", self.sources), ("target", self.targets)):
@@ -34,7 +39,7 @@ class Task:
             if len(set(letters)) < len(letters):
                 raise InputError(f"task {self}: a {role} domain is named twice; name each domain once")
         both = [letter for letter in self.targets if letter in self.sources]
-        if both:
+        if both and self.unseen:
             raise InputError(
                 f"task {self}: {', '.join(both)} is both source and target; "
                 "a target domain must be unseen in training, so remove it from one side"

@@ -32,7 +32,7 @@ COLUMNS = (*SETTINGS, *SOURCES, "mean", "classes_below_1", "seconds")
 
 
 def tries(seeds: list[int]) -> list[TrainingConfig]:
-    """All that is tried, for AGG and MLDG alike: two networks, the rate at two lengths, a learning curve at one rate."""
+    """For AGG and MLDG alike: two networks, the rate at two lengths, a learning curve at one rate."""
     found = []
     for seed, method in itertools.product(seeds, ("agg", "mldg")):
         for backbone, steps, lr in (

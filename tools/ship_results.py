@@ -13,15 +13,16 @@ import pandas as pd
 
 from dglab.experiments.lessons import find_lessons
 from dglab.experiments.methods import AGG, MLDG
-from dglab.experiments.runner import SHIPPED, Lab, open_lab, run
-from dglab.experiments.table import read_table, write_table
+from dglab.experiments.recorded import SHIPPED, write_recorded
+from dglab.experiments.runner import Lab, open_lab, run
+from dglab.experiments.table import read_table
 from dglab.experiments.trials import EXTRA_STUDIES, main_tasks, mixed_task
 from dglab.training.config import TrainingConfig
 from dglab.training.log import LOG
 from dglab.training.state import CHECKPOINT
 from dglab.utils.files import written_whole
 
-METRICS = ("miou", "selection_accuracy", "agreement", "absent_classes")
+METRICS = ("miou", "category_miou", "selection_accuracy", "agreement", "absent_classes")
 
 
 def shipped_trainings(lab: Lab) -> list[TrainingConfig]:
@@ -38,7 +39,7 @@ def main(data: str = "streets") -> None:
     extra = EXTRA_STUDIES["order" if data == "streets" else "imagenet"]
     frame = pd.concat([read_table(lab.out / "tables.csv"), run(lab, extra(lab))], ignore_index=True)
     folder = SHIPPED / lab.preset.name
-    write_table(frame[frame["metric"].isin(METRICS)], folder / f"{lab.data_name}.csv")
+    write_recorded(frame[frame["metric"].isin(METRICS)], folder / f"{lab.data_name}.csv")
     if data == "streets":
         _copy_networks(lab, folder)
     for path in sorted(folder.iterdir()):

@@ -18,9 +18,17 @@ def reproduce(
         typer.Option(help="results folder; default results/<preset>[-<name>]", callback=writable(folder=True)),
     ] = None,
     device: DeviceOption = "auto",
+    seeds: Annotated[int | None, typer.Option(min=1, help="trainings of each method at the most")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="networks at a time; default one a core")] = None,
+    reuse_recorded: Annotated[
+        bool, typer.Option("--reuse-recorded", help="take the results that ship along, compute the others")
+    ] = False,
 ) -> None:
     """Run every study and lesson; leaves notebooks, tables.csv, run.json, figures and report.html."""
     from dglab.experiments.reproduce import reproduce as run
 
-    made = run(preset, str(data or "streets"), out, only, choose_device(device))
+    made = run(
+        preset, str(data or "streets"), out, only, choose_device(device), seeds=seeds, jobs=jobs,
+        reuse_recorded=reuse_recorded,
+    )  # fmt: skip
     typer.echo(f"{'report' if only is None else only}: {made}")

@@ -12,23 +12,33 @@ from torch.utils.data import Dataset
 from dglab.data.multimodal import MultimodalStreets
 from dglab.data.prepared import open_root
 from dglab.data.streets import STREETS, StreetsDataset
+from dglab.data.streets.kept import kept_path, load
 from dglab.data.streets.size import StreetsSize
 from dglab.utils.errors import InputError
 from dglab.utils.files import read_json
 
 
 class InMemory(Dataset):
-    """A data set whose items are kept once read; for sets that fit, as streets and CamVid do."""
+    """A data set whose items are kept once read; for sets that fit, as streets and CamVid do.
 
-    def __init__(self, dataset: Dataset) -> None:
+    Args:
+        dataset: what to read from.
+        drawn: a file with all its items, see :mod:`dglab.data.streets.kept`; looked for when the first one is asked
+            for.
+    """
+
+    def __init__(self, dataset: Dataset, drawn: Path | None = None) -> None:
         self.dataset, self.letter, self.stems = dataset, dataset.letter, dataset.stems
         self.modalities = getattr(dataset, "modalities", ())
+        self._drawn = drawn
         self._items: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        if not self._items and self._drawn is not None and self._drawn.exists():
+            self._items = load(self._drawn)
         if index not in self._items:
             self._items[index] = self.dataset[index]
         return self._items[index]
@@ -45,7 +55,12 @@ class Domain:
 
 
 def streets_domains(
-    height: int, width: int, train_images: int, val_images: int, modalities: tuple[str, ...] = ()
+    height: int,
+    width: int,
+    train_images: int,
+    val_images: int,
+    modalities: tuple[str, ...] = (),
+    drawn: Path | None = None,
 ) -> dict[str, Domain]:
     """The five embedded domains G, S, I, M, C, drawn on demand.
 
@@ -53,11 +68,14 @@ def streets_domains(
         height, width: of the images, pixels.
         train_images, val_images: how many in each domain.
         modalities: of :class:`dglab.data.multimodal.MultimodalStreets`; none gives plain images.
+        drawn: a folder that :func:`dglab.data.streets.kept.draw` has filled; what is not there is drawn.
     """
+    size = StreetsSize(height, width, train_images, val_images)
 
     def part(letter: str, split: str, length: int) -> Dataset:
         if not modalities:
-            return InMemory(StreetsDataset(letter, split, length, height=height, width=width))
+            kept = drawn and kept_path(drawn, size, letter, split)
+            return InMemory(StreetsDataset(letter, split, length, height=height, width=width), kept)
         return InMemory(MultimodalStreets(letter, split, length, modalities=modalities, height=height, width=width))
 
     return {
@@ -77,7 +95,7 @@ def prepared_domains(root: Path | str, *, in_memory: bool) -> dict[str, Domain]:
 
 @functools.lru_cache(maxsize=4)
 def open_domains(
-    data: str | StreetsSize, in_memory: bool = False, modalities: tuple[str, ...] = ()
+    data: str | StreetsSize, in_memory: bool = False, modalities: tuple[str, ...] = (), drawn: Path | None = None
 ) -> dict[str, Domain]:
     """The domains at hand, by letter.
 
@@ -85,12 +103,13 @@ def open_domains(
         data: how large the embedded streets are drawn, or the path of a prepared root.
         in_memory: keep what is read of a prepared root; the embedded streets are always kept once drawn.
         modalities: of the embedded streets, see there; none gives plain images.
+        drawn: of the embedded streets, see there.
 
     Raises:
         InputError: for a root that cannot be read, or modalities of one.
     """
     if isinstance(data, StreetsSize):
-        return streets_domains(data.height, data.width, data.train_images, data.val_images, modalities)
+        return streets_domains(data.height, data.width, data.train_images, data.val_images, modalities, drawn)
     if modalities:
         raise InputError(
             f"{data} is a prepared root, which holds images and labels alone; {' and '.join(modalities)} come with the "

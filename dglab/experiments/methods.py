@@ -94,6 +94,8 @@ MLDG_MEAN = TrainingMethod("MLDG mean", "mldg_mean")  # MLDG with AGG's step len
 BY_DOMAIN = TrainingMethod("by domain", "by_domain")  # AGG whose passes hold one domain each: no meta-learning at all
 BY_DOMAIN2 = TrainingMethod("by domain, 2x", "by_domain2")  # and the loss doubled
 TRAINING_METHODS = (AGG, AGG2, SPLIT, MLDG_INNER_0, MLDG, MLDG_MEAN)
+DECISIVE = (AGG, BY_DOMAIN, MLDG_INNER_0, MLDG)  # what the BatchNorm batch does, and what the inner step adds to it
+ALL_TRAINING_METHODS = (AGG, AGG2, SPLIT, BY_DOMAIN, BY_DOMAIN2, MLDG_INNER_0, MLDG, MLDG_MEAN)
 
 SOURCE_BN = Normalization("source BN", "bn")
 BN_REESTIMATED = Normalization("BN re-estimated", "bn-reestimated")
@@ -119,7 +121,7 @@ def display_name(row: Mapping[str, Any]) -> str:
         row: its other fields.
     """
     inner_step = row["inner_lr"] != 0
-    labels = {(known.method, known.inner_step): known.label for known in (*TRAINING_METHODS, BY_DOMAIN, BY_DOMAIN2)}
+    labels = {(known.method, known.inner_step): known.label for known in ALL_TRAINING_METHODS}
     name = labels.get((row["train_method"], inner_step), row["train_method"])
     return (
         name

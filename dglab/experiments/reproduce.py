@@ -2,30 +2,34 @@
 
 import dataclasses
 import json
-import platform
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from dglab import __version__
 from dglab.experiments.lessons import execute_all, execute_alone, extract_figures, find_lessons
 from dglab.experiments.methods import AGG, MLDG
+from dglab.experiments.record import describe_machine, versions
 from dglab.experiments.runner import Lab, open_lab, run
 from dglab.experiments.table import write_table
-from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, Study, main_tasks, mixed_task
+from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, WHOLE_STUDIES, Study, main_tasks, mixed_task
 from dglab.report.examples import example_predictions
 from dglab.report.page import write_report
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
-from dglab.utils.machine import usable_cpus
 
 MIXED_LESSON = "05_sib"  # needs two targets beside two sources
 
 
 def reproduce(
-    preset: str, data: str = "streets", out: Path | None = None, only: str | None = None, device: str = "auto"
+    preset: str,
+    data: str = "streets",
+    out: Path | None = None,
+    only: str | None = None,
+    device: str = "auto",
+    *,
+    seeds: int | None = None,
+    jobs: int | None = None,
+    reuse_recorded: bool = False,
 ) -> Path:
     """Train and test all that the preset's studies need, execute the lessons, and write table, figures and report.
 
@@ -37,6 +41,9 @@ def reproduce(
         out: the results folder; None takes ``results/<preset>[-<name>]``.
         only: the name of one lesson (``04_tn``) or study (``batch_size``): compute what it needs, and no more.
         device: where to train and test.
+        seeds: how many trainings of each method at the most; None takes the preset's.
+        jobs: networks that are trained or tested at a time on a CPU; None takes one a core.
+        reuse_recorded: take each result that ships along, and compute the others.
 
     Returns:
         The path of ``report.html``; of the executed notebook, or of the study's table, if ``only`` names one.
@@ -46,21 +53,28 @@ def reproduce(
     """
     start = time.monotonic()
     lab = open_lab(preset, data, device=device, results=out, use_shipped=False)
+    chosen = lab.preset.with_seeds(seeds) if seeds else lab.preset
+    lab = dataclasses.replace(lab, preset=chosen, jobs=jobs, reuse_recorded=reuse_recorded)
     if only is not None:
         return _reproduce_one(lab, only)
     lessons = find_lessons()
     if mixed_task(lab) is None:  # fewer than four domains: nothing to mix
         lessons = [lesson for lesson in lessons if lesson.stem != MIXED_LESSON]
     lab.out.mkdir(parents=True, exist_ok=True)
-    trials = [trial for study in STUDIES.values() for trial in study(lab)]
-    lab.results(trials)  # of all studies at once, for they share networks and tests
+    trials = [trial for study in studies_of(lab).values() for trial in study(lab)]
+    frame = run(lab, trials)  # of all studies at once, for they share networks and tests
     execute_all(lessons, lab)
     extract_figures(lab.out)
     draw_examples(lab)
-    write_table(run(lab, trials), lab.out / "tables.csv")
+    write_table(frame, lab.out / "tables.csv")
     with written_whole(lab.out / "run.json") as beside:
         beside.write_text(json.dumps(describe_run(lab, (time.monotonic() - start) / 60), indent=1), encoding="utf-8")
     return write_report(lab.out)
+
+
+def studies_of(lab: Lab) -> dict[str, Study]:
+    """The studies that the preset runs."""
+    return STUDIES | WHOLE_STUDIES if lab.preset.whole and lab.data == "streets" else STUDIES
 
 
 def _reproduce_one(lab: Lab, name: str) -> Path:
@@ -106,7 +120,7 @@ def describe_run(lab: Lab, minutes: float) -> dict[str, Any]:
     identity = lab.identity
     return {
         "machine": describe_machine(lab.device),
-        "versions": {"dglab": __version__, "python": platform.python_version(), "torch": torch.__version__},
+        "versions": versions(),
         "minutes": round(minutes, 2),
         "preset": {"name": lab.preset.name, "about": lab.preset.about},
         "data": {
@@ -117,18 +131,3 @@ def describe_run(lab: Lab, minutes: float) -> dict[str, Any]:
         "train_seeds": lab.preset.train_seeds,
         "test_seeds": lab.preset.test_seeds,
     }
-
-
-def describe_machine(device: str) -> str:
-    """What the numbers were made on."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{usable_cpus()} CPU cores ({_processor()})"
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        return models[0] if models else platform.machine()
-    return platform.processor() or platform.machine()

@@ -4,9 +4,8 @@ import dataclasses
 import functools
 import hashlib
 import json
-import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,14 @@ import torch
 from tqdm.auto import tqdm
 
 from dglab.data import Domain, Joined, identity, open_domains
+from dglab.data.streets import SPLITS
+from dglab.data.streets.kept import draw
 from dglab.data.streets.size import StreetsSize
 from dglab.evaluation import ConfusionMatrix
-from dglab.experiments.table import LABELS, labels_of, read_table, tidy
+from dglab.experiments.jobs import in_parallel
+from dglab.experiments.record import note_network
+from dglab.experiments.recorded import SHIPPED, recorded_table
+from dglab.experiments.table import LABELS, labels_of, tidy
 from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, Trial
 from dglab.presets import Preset, find_preset
 from dglab.tasks import DOMAIN_NAMES
@@ -33,9 +37,7 @@ from dglab.training.state import CHECKPOINT
 from dglab.training.trainer import train
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
-from dglab.utils.machine import choose_device, keep_freed_memory, usable_cpus
-
-SHIPPED = Path(__file__).parents[1] / "shipped"  # trained networks and tables of the quick preset
+from dglab.utils.machine import choose_device
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,12 @@ class Lab:
     Args:
         preset: its scale.
         data: ``"streets"``, or the path of a prepared root.
-        out: the results folder; trained networks lie in ``runs``, scores in ``scores``.
+        out: the results folder; trained networks lie in ``runs``, scores in ``scores``, drawn streets in ``streets``.
         device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
-        use_shipped: take trained networks and rows that ship with the package where ``out`` has none of its own.
+        use_shipped: take trained networks, and the rows of whole studies, that ship with the package where ``out`` has
+            none of its own.
+        reuse_recorded: take every single row that ships, and compute the others.
+        jobs: processes at a time; None takes one a core where the preset is for a CPU, else this process.
     """
 
     preset: Preset
@@ -55,11 +60,13 @@ class Lab:
     out: Path
     device: str = "cpu"
     use_shipped: bool = True
+    reuse_recorded: bool = False
+    jobs: int | None = None
 
     @property
     def domains(self) -> dict[str, Domain]:
         """The domains at hand, by letter."""
-        return open_domains(self._source, self.preset.in_memory)
+        return open_domains(self._source, self.preset.in_memory, drawn=self.out / "streets")
 
     @property
     def names(self) -> dict[str, str]:
@@ -84,9 +91,8 @@ class Lab:
 
     def training(self, sources: Sequence[str], seed: int, **changes: Any) -> TrainingConfig:
         """The settings of a run: the preset's, for these sources and this seed, with ``changes``."""
-        return dataclasses.replace(
-            self.preset.training, sources=tuple(sources), seed=seed, data=self.identity, **changes
-        )
+        template = self.preset.template(changes.get("method", self.preset.training.method))
+        return dataclasses.replace(template, sources=tuple(sources), seed=seed, data=self.identity, **changes)
 
     def checkpoint(self, training: TrainingConfig) -> Path | None:
         """The trained network of a run, if there is one."""
@@ -116,25 +122,38 @@ class Lab:
 
     def train_all(self, trainings: Iterable[TrainingConfig]) -> None:
         """Train what is not trained yet."""
-        missing = [t for t in dict.fromkeys(trainings) if self.checkpoint(t) is None]
-        for training in missing:
-            check_fits(training, self.domains)  # all of them, before the first one takes its minutes
+        missing = [training for training in dict.fromkeys(trainings) if self.checkpoint(training) is None]
+        self._check(missing)
         self._run(_train_job, missing, "training")
 
     def results(self, trials: Iterable[Trial]) -> dict[Trial, Result]:
-        """What came out of each trial; computed now where it has not been yet."""
+        """What came out of each trial; computed now where it has not been yet.
+
+        A network and all its tests are one job. Of each way of training the first seed comes first, then the second of
+        each, so that what a run leaves behind that is stopped is a smaller study.
+        """
         trials = list(dict.fromkeys(trials))
         missing = {self.score_path(trial): trial for trial in trials if not self.score_path(trial).exists()}
-        self.train_all(trial.training for trial in missing.values())
-        self._run(_test_job, _by_network(missing.values()), "testing")
+        groups = sorted(_by_network(missing.values()), key=lambda group: group[0].training.seed)
+        self._check([group[0].training for group in groups])
+        self._run(_network_job, groups, "networks")
         return {trial: self._read(trial) for trial in trials}
+
+    def _check(self, trainings: Iterable[TrainingConfig]) -> None:
+        """All of them, before the first one takes its minutes."""
+        for training in trainings:
+            check_fits(training, self.domains)
 
     def score_path(self, trial: Trial) -> Path:
         """Where the score of a trial lies; studies that hold the same network and test share it."""
         images = self.preset.streets.val_images if self.data == "streets" else None  # for other data: in the identity
         tested = json.dumps({**dataclasses.asdict(trial.test), "val_images": images}, sort_keys=True)
         digest = hashlib.sha256(tested.encode()).hexdigest()[:12]
-        return self.out / "scores" / trial.training.address / f"{trial.test.method}_{digest}.json"
+        return self.scores_of(trial.training) / f"{trial.test.method}_{digest}.json"
+
+    def scores_of(self, training: TrainingConfig) -> Path:
+        """Where the scores of a network lie."""
+        return self.out / "scores" / training.address
 
     def _read(self, trial: Trial) -> Result:
         stored = json.loads(self.score_path(trial).read_text())
@@ -143,41 +162,30 @@ class Lab:
         return Result(matrix, stored["selection_accuracy"], stored["agreement"])
 
     def _run(self, function: Callable[["Lab", Any], None], tasks: Sequence[Any], what: str) -> None:
-        """Run independent tasks, several at a time where the preset says so, with a bar."""
+        """Run independent jobs, several at a time where the preset says so, with a bar."""
         if not tasks:
             return
         parallel = self.preset.parallel and torch.device(self.device).type == "cpu"
-        workers = min(len(tasks), usable_cpus()) if parallel else 0
+        if parallel and self.data == "streets":  # once for all processes
+            parts = [(letter, split) for split in SPLITS for letter in self.domains]
+            for _ in in_parallel(functools.partial(_draw_job, self), parts, self.jobs):
+                pass
+        workers = self.jobs if parallel else 0
         with tqdm(total=len(tasks), desc=f"{what} ({self.preset.name}, {self.data_name})", leave=False) as bar:
-            for _ in _in_parallel(functools.partial(function, self), tasks, workers):
+            for _ in in_parallel(functools.partial(function, self), tasks, workers):
                 bar.update()
 
 
-def _begin_worker() -> None:
-    torch.set_num_threads(1)
-    keep_freed_memory()
-
-
-def _in_parallel(function: Callable[[Any], None], tasks: Sequence[Any], workers: int) -> Iterator[None]:
-    if workers == 0:  # here; one worker is another matter, for it has one thread, as each of several has
-        for task in tasks:
-            yield function(task)
-        return
-    context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads half alive
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
-        futures = [pool.submit(function, task) for task in tasks]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+def _draw_job(lab: Lab, part: tuple[str, str]) -> None:
+    draw(lab.preset.streets, *part, lab.out / "streets")
 
 
 def _train_job(lab: Lab, training: TrainingConfig) -> None:
+    start = time.process_time()
     train(
         training, lab.domains, lab.out / "runs" / training.address, device=lab.device, progress=not lab.preset.parallel
     )
+    note_network(lab.scores_of(training), lab.device, training=time.process_time() - start)
 
 
 def _by_network(trials: Iterable[Trial]) -> list[list[Trial]]:
@@ -188,8 +196,12 @@ def _by_network(trials: Iterable[Trial]) -> list[list[Trial]]:
     return list(groups.values())
 
 
-def _test_job(lab: Lab, trials: list[Trial]) -> None:
+def _network_job(lab: Lab, trials: list[Trial]) -> None:
+    """Train a network, if need be, and test it in all these ways."""
     training = trials[0].training
+    if lab.checkpoint(training) is None:
+        _train_job(lab, training)
+    start = time.process_time()
     model, _ = load_checkpoint(lab.checkpoint(training), lab.device)
     for trial in trials:
         with preserved_statistics(model):  # bn-reestimated changes them
@@ -202,6 +214,7 @@ def _test_job(lab: Lab, trials: list[Trial]) -> None:
                 compare=True,
             )
         _write_score(lab.score_path(trial), trial, result)
+    note_network(lab.scores_of(training), lab.device, testing=time.process_time() - start)
 
 
 def _write_score(path: Path, trial: Trial, result: Result) -> None:
@@ -220,41 +233,44 @@ def run(lab: Lab, trials: Sequence[Trial]) -> pd.DataFrame:
     """Run a study and return its rows of the tidy table; what is missing is trained and tested now, the rest is read.
 
     Where it has not all been computed here and the package ships the rows of these trials, those are returned: a
-    lesson then opens in seconds. ``dglab reproduce`` makes your own; so does a lab with ``use_shipped=False``.
+    lesson then opens in seconds. ``dglab reproduce`` makes your own; so does a lab with ``use_shipped=False``. A lab
+    that reuses what is recorded computes the trials without a row.
 
     Args:
         lab: where to train and test.
         trials: of one study or of several, for example ``batch_size(lab)``.
     """
     trials = list(dict.fromkeys(trials))
-    if lab.use_shipped and not all(lab.score_path(trial).exists() for trial in trials):
-        rows = _recorded(lab, trials)
-        if rows is not None:
-            return rows
+    if lab.use_shipped or lab.reuse_recorded:
+        shipped = recorded(lab, [trial for trial in trials if not lab.score_path(trial).exists()])
+        if lab.reuse_recorded:
+            return _merged(lab, trials, shipped)
+        if shipped and all(trial in shipped or lab.score_path(trial).exists() for trial in trials):
+            return pd.concat(recorded(lab, trials).values(), ignore_index=True)
     return tidy(lab, lab.results(trials))
 
 
-def _recorded(lab: Lab, trials: Sequence[Trial]) -> pd.DataFrame | None:
-    """The rows that ship along for these trials; None if there are not those of every one."""
-    table = shipped_table(lab)
+def recorded(lab: Lab, trials: Sequence[Trial]) -> dict[Trial, pd.DataFrame]:
+    """The rows that ship with the package, of those trials that have any."""
+    table = recorded_table(lab.preset.name) if lab.data == "streets" else None
     studies = {study: make for study, make in (STUDIES | EXTRA_STUDIES).items() if study in {t.study for t in trials}}
     own = {trial for make in studies.values() for trial in make(lab)}
-    if table is None or not own.issuperset(trials):  # with a setting of the reader's own, which nobody has recorded
-        return None
-    wanted = labels_of(lab, trials)[LABELS]
-    rows = table.merge(wanted, on=LABELS, sort=False)  # in the table's order
-    return rows if len(rows[LABELS].drop_duplicates()) == len(wanted) else None
+    trials = [trial for trial in trials if trial in own]  # with a setting of the reader's own nobody has recorded it
+    if table is None or not trials:
+        return {}
+    wanted = labels_of(lab, trials)[LABELS].assign(number=range(len(trials)))
+    rows = table.merge(wanted, on=LABELS, sort=False)
+    return {trials[number]: group.drop(columns="number") for number, group in rows.groupby("number")}
 
 
-def shipped_table(lab: Lab) -> pd.DataFrame | None:
-    """The table that ships with the package for this preset and data; None if there is none."""
-    path = SHIPPED / lab.preset.name / "streets.csv"
-    return read_table(path) if lab.data == "streets" and path.exists() else None
+def _merged(lab: Lab, trials: Sequence[Trial], shipped: dict[Trial, pd.DataFrame]) -> pd.DataFrame:
+    own = lab.results([trial for trial in trials if trial not in shipped])
+    return pd.concat([shipped[t] if t in shipped else tidy(lab, {t: own[t]}) for t in trials], ignore_index=True)
 
 
 def recorded_real() -> pd.DataFrame:
     """What came out on CamVid with the preset quick, as recorded: for lesson 06 where no real data are at hand."""
-    return read_table(SHIPPED / "quick" / "camvid.csv")
+    return recorded_table("quick", "camvid")
 
 
 def open_lab(

@@ -39,8 +39,9 @@ TYPES = {
 def tidy(lab: Lab, results: Mapping[Trial, Result]) -> pd.DataFrame:
     """Results as rows, one value each; IoU in percent, accuracy in percent.
 
-    Metrics: ``miou``; ``iou`` of each class (empty where absent); ``absent_classes``, the number that the mean leaves
-    out; ``selection_accuracy`` of a bank on a mixed stream; ``agreement`` of cached statistics with joint ones.
+    Metrics: ``miou``; ``iou`` of each class (empty where absent); ``category_miou``, the mean over the seven
+    categories; ``absent_classes``, the number that the mean leaves out; ``selection_accuracy`` of a bank on a mixed
+    stream; ``agreement`` of cached statistics with joint ones.
     """
     labels = labels_of(lab, list(results)).to_dict("records")
     rows = [{**label, **value} for label, result in zip(labels, results.values(), strict=True) for value in _of(result)]
@@ -68,7 +69,12 @@ def _train_images(lab: Lab, trial: Trial) -> int | None:
 
 def _of(result: Result) -> list[dict[str, Any]]:
     """The values of one trial: metric, class and value of each row."""
-    values = [("miou", 100 * result.matrix.miou()), ("absent_classes", result.matrix.num_absent)]
+    matrix = result.matrix
+    values = [
+        ("miou", 100 * matrix.miou()),
+        ("category_miou", 100 * matrix.of_categories().miou()),
+        ("absent_classes", matrix.num_absent),
+    ]
     if result.selection_accuracy is not None:
         values.append(("selection_accuracy", 100 * result.selection_accuracy))
     if result.agreement is not None:
@@ -76,7 +82,7 @@ def _of(result: Result) -> list[dict[str, Any]]:
     each = [{"metric": metric, "value": value} for metric, value in values]
     return each + [
         {"metric": "iou", "class": name, "value": 100 * value}
-        for name, value in zip(CLASS_NAMES, result.matrix.iou(), strict=True)
+        for name, value in zip(CLASS_NAMES, matrix.iou(), strict=True)
         if np.isfinite(value)
     ]
 

@@ -19,8 +19,10 @@ import pandas as pd
 from dglab.experiments.methods import (
     AGG,
     AGG2,
+    ALL_TRAINING_METHODS,
     BY_DOMAIN,
     BY_DOMAIN2,
+    DECISIVE,
     MLDG,
     MLDG_INNER_0,
     TRAINING_METHODS,
@@ -103,6 +105,16 @@ def main_tasks(lab: Lab) -> list[Task]:
     return [Task(tuple(other for other in letters if other != target), (target,)) for target in targets]
 
 
+def other_tasks(lab: Lab) -> list[Task]:
+    """The tasks with one target that the paper prints beside its main one, and each other domain left out in turn."""
+    if not lab.preset.whole or lab.data != "streets":
+        return []
+    letters = tuple(lab.domains)
+    left_out = [Task(tuple(other for other in letters if other != target), (target,)) for target in letters]
+    three = tuple(letters[:3])
+    return [Task(three, ("C",)), Task(three, ("M",)), *(task for task in left_out if task not in main_tasks(lab))]
+
+
 def mixed_task(lab: Lab) -> Task | None:
     """The task with a mixed stream: the paper's G+S+I->C+M on streets, on other data the first and the last domain
     left out; None where fewer than two sources would remain."""
@@ -112,14 +124,32 @@ def mixed_task(lab: Lab) -> Task | None:
     return Task(sources, targets) if len(sources) >= 2 else None
 
 
-def _trainings(lab: Lab, task: Task, methods: Iterable[TrainingMethod], **changes: Any) -> list[TrainingConfig]:
+def _trainings(
+    lab: Lab,
+    task: Task,
+    methods: Iterable[TrainingMethod],
+    seeds: Callable[[TrainingMethod], tuple[int, ...]] | None = None,
+    **changes: Any,
+) -> list[TrainingConfig]:
     """Those that the task allows: of a single source nothing can be split."""
     return [
         lab.training(task.sources, seed, **changes, **method.settings)
         for method in methods
-        for seed in lab.preset.train_seeds
+        for seed in (seeds(method) if seeds else lab.preset.train_seeds)
         if len(task.sources) >= 2 or "split" not in OPTIONS[method.method]
     ]
+
+
+def _by_weight(lab: Lab) -> Callable[[TrainingMethod], tuple[int, ...]]:
+    """More trainings of what the main question is decided by, fewer of the other controls."""
+    preset = lab.preset
+
+    def seeds(method: TrainingMethod) -> tuple[int, ...]:
+        if method in DECISIVE:
+            return preset.decisive_seeds or preset.train_seeds
+        return preset.control_seeds or preset.train_seeds
+
+    return seeds
 
 
 def _combined(study: str, task: Task, trainings: Iterable[TrainingConfig], tests: Iterable[TestConfig]) -> list[Trial]:
@@ -131,18 +161,30 @@ def _combined(study: str, task: Task, trainings: Iterable[TrainingConfig], tests
 def ablation(lab: Lab) -> list[Trial]:
     """Table 3: {AGG, MLDG} x {BN, TN, SIB}, with the training controls and the re-estimated statistics beside them.
 
-    TN at M = 1 (which the missing deviation suggests the paper used), at 4, and at 5, as many as SIB normalizes. On
-    data of one's own AdaBN and QIB, too, with every training method; on streets Tables 5 and 11 have them.
+    TN at M = 1 (which the missing deviation suggests the paper used), at 4, at 5, as many as SIB normalizes, and at 16.
+    On data of one's own AdaBN and QIB, too, with every training method; on streets Tables 5 and 11 have them.
     """
     trials = []
     for task in main_tasks(lab):
-        tests = [bn(task.targets), TestConfig("bn-reestimated", task.targets), tn(task.targets, 1, None)]
-        for seed in lab.preset.test_seeds:
-            tests += [tn(task.targets, M, seed), tn(task.targets, M + 1, seed), bank("sib", task.targets, seed)]
-        if lab.data != "streets":
-            tests += [TestConfig("adabn", task.targets), *(bank("qib", task.targets, s) for s in lab.preset.test_seeds)]
-        trials += _combined("ablation", task, _trainings(lab, task, TRAINING_METHODS), tests)
+        methods = ALL_TRAINING_METHODS if lab.preset.whole else TRAINING_METHODS
+        for method in methods:
+            tests = _of_ablation(lab, task, banks=method in (AGG, BY_DOMAIN, MLDG) or not lab.preset.whole)
+            trials += _combined("ablation", task, _trainings(lab, task, [method], _by_weight(lab)), tests)
+    for task in other_tasks(lab):
+        trials += _combined("ablation", task, _trainings(lab, task, (AGG, MLDG)), _of_ablation(lab, task))
     return trials
+
+
+def _of_ablation(lab: Lab, task: Task, *, banks: bool = True) -> list[TestConfig]:
+    """Normalizations of Table 3; ``banks`` False leaves out those that take several passes an image."""
+    tests = [bn(task.targets), TestConfig("bn-reestimated", task.targets), tn(task.targets, 1, None)]
+    sizes = (M, M + 1, 16) if lab.preset.whole else (M, M + 1)
+    for seed in lab.preset.test_seeds:
+        tests += [tn(task.targets, m, seed) for m in sizes]
+        tests += [bank("sib", task.targets, seed)] if banks else []
+    if lab.data != "streets":
+        tests += [TestConfig("adabn", task.targets), *(bank("qib", task.targets, s) for s in lab.preset.test_seeds)]
+    return tests
 
 
 def batch_size(lab: Lab) -> list[Trial]:
@@ -151,7 +193,8 @@ def batch_size(lab: Lab) -> list[Trial]:
     for task in main_tasks(lab):
         tests = [bn(task.targets)]
         tests += [tn(task.targets, m, seed) for m in lab.preset.batch_sizes for seed in lab.preset.test_seeds]
-        trials += _combined("batch_size", task, _trainings(lab, task, TRAINING_METHODS), tests)
+        methods = (AGG, BY_DOMAIN, MLDG) if lab.preset.whole else TRAINING_METHODS
+        trials += _combined("batch_size", task, _trainings(lab, task, methods), tests)
     return trials
 
 
@@ -213,7 +256,7 @@ def cached_statistics(lab: Lab) -> list[Trial]:
     """SIB by each image's kept moments (one pass) against joint statistics (M + 1), on one target and on the mix."""
     trials = []
     for task in [*main_tasks(lab), *([mixed_task(lab)] if mixed_task(lab) else [])]:
-        seeds = lab.preset.test_seeds
+        seeds = lab.preset.test_seeds[:2]  # pairs of one network, which differ little from order to order
         tests = [bank("sib", task.targets, seed, statistics=kind) for seed in seeds for kind in ("joint", "cached")]
         trials += _combined("cached_statistics", task, _trainings(lab, task, [AGG, MLDG]), tests)
     return trials
@@ -273,7 +316,7 @@ def train_as_you_test(lab: Lab) -> list[Trial]:
         if letter == targets[0]:  # a test on a source belongs to one task
             tests += [test for source in sources for test in _as_tn_sees(lab, (source,))]
         task = Task(sources, (letter,))
-        trials += _combined("train_as_you_test", task, _trainings(lab, task, methods), tests)
+        trials += _combined("train_as_you_test", task, _trainings(lab, task, methods, _by_weight(lab)), tests)
     return trials
 
 
@@ -288,6 +331,20 @@ def meta_split(lab: Lab) -> list[Trial]:
     return trials
 
 
+def common_rate(lab: Lab) -> list[Trial]:
+    """Table 3's methods, those that have a rate of their own and those that have not, all at the rate of MLDG."""
+    preset = lab.preset
+    mldg = preset.template(MLDG.method)
+    seeds = preset.control_seeds or preset.train_seeds
+    trials = []
+    for task in main_tasks(lab):
+        for method in DECISIVE:
+            changes = {"lr": mldg.lr, "inner_lr": mldg.inner_lr} | method.settings
+            trainings = [lab.training(task.sources, seed, **changes) for seed in seeds]
+            trials += _combined("common_rate", task, trainings, _as_tn_sees(lab, task.targets))
+    return trials
+
+
 def source_domains(lab: Lab) -> list[Trial]:
     """Table 8: from one source domain to all of them. AGG alone can train on one."""
     trials = []
@@ -297,6 +354,26 @@ def source_domains(lab: Lab) -> list[Trial]:
             tests = [*_as_tn_sees(lab, task.targets)]
             tests += [bank("sib", task.targets, seed) for seed in lab.preset.test_seeds]
             trials += _combined("source_domains", task, _trainings(lab, task, [AGG, MLDG]), tests)
+    return trials
+
+
+def bound(lab: Lab) -> list[Trial]:
+    """A network trained on the target's own training images, with the same budget: what a gap is to be seen against."""
+    trials = []
+    for target in {task.target: None for task in main_tasks(lab)}:
+        task = Task((target,), (target,), unseen=False)
+        trials += _combined("bound", task, _trainings(lab, task, [AGG]), [bn(task.targets)])
+    return trials
+
+
+def ibn_net(lab: Lab) -> list[Trial]:
+    """Table 1: IBN-Net, trained as AGG, beside AGG and MLDG, under source BN and TN."""
+    name = f"{lab.preset.training.backbone}-ibn-a"
+    trials = []
+    for task in main_tasks(lab):
+        trainings = _trainings(lab, task, [AGG, MLDG])
+        trainings += _trainings(lab, task, [AGG], backbone=name)
+        trials += _combined("ibn_net", task, trainings, _as_tn_sees(lab, task.targets))
     return trials
 
 
@@ -318,10 +395,16 @@ STUDIES: dict[str, Study] = {
     "cached_statistics": cached_statistics,
     "prior": prior,
 }
+WHOLE_STUDIES: dict[str, Study] = {
+    "meta_split": meta_split,
+    "source_domains": source_domains,
+    "train_as_you_test": train_as_you_test,
+    "bound": bound,
+    "ibn_net": ibn_net,
+    "common_rate": common_rate,
+}  # what a preset runs that runs every table
 EXTRA_STUDIES: dict[str, Study] = {
     "order": order,
     "imagenet": imagenet,
-    "train_as_you_test": train_as_you_test,
-    "meta_split": meta_split,
-    "source_domains": source_domains,
-}  # minutes more, or hours; reproduce leaves them out, and runs each by its name
+    **WHOLE_STUDIES,
+}  # minutes more, or hours; other presets leave them out, and reproduce runs each by its name

@@ -119,11 +119,13 @@ class PyramidModel(SegmentationModel):
         return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def thin_fpn(num_classes: int = NUM_CLASSES, width: int = 16) -> PyramidModel:
+def thin_fpn(num_classes: int = NUM_CLASSES, width: int = 16, *, ibn: bool = False) -> PyramidModel:
     """The thin ResNet without dilation, down to a sixteenth, and a decoder back up to a quarter: 0.4 M parameters."""
     w1, w2, w3, w4 = width, 2 * width, 4 * width, 8 * width
     stem = _convolution(3, w1, 3, stride=2)
     stages = [_basic_block(w1, w1), _basic_block(w1, w2, 2), _basic_block(w2, w3, 2), _basic_block(w3, w4, 2)]
+    if ibn:
+        to_ibn_a(stages[:3])
     model = PyramidModel(stem, stages, PyramidHead((w2, w3, w4), num_classes))
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -294,6 +296,7 @@ def efficientnet_lite0(num_classes: int = NUM_CLASSES, *, weights: StateDict | N
 BACKBONES: dict[str, Callable[..., SegmentationModel]] = {
     "thin": thin_resnet,
     "thin-fpn": thin_fpn,
+    "thin-fpn-ibn-a": functools.partial(thin_fpn, ibn=True),
     "thin-ibn-a": functools.partial(thin_resnet, ibn=True),
     "resnet18": functools.partial(dilated_resnet, 18),
     "resnet50": functools.partial(dilated_resnet, 50),

@@ -12,7 +12,7 @@ from dglab.data import fingerprint
 from dglab.data.streams import arrival_order
 from dglab.evaluation import ConfusionMatrix, evaluate
 from dglab.experiments import runner
-from dglab.experiments.runner import Lab, open_lab, run, shipped_table
+from dglab.experiments.runner import Lab, open_lab, recorded, run
 from dglab.experiments.trials import STUDIES, Trial
 from dglab.presets import PRESETS
 from dglab.tasks import Task
@@ -119,7 +119,7 @@ def test_other_data_are_another_run(tmp_path, prepared):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"preset": "huge"}, "unknown preset 'huge'; the presets are tiny, quick, standard, paper"),
+        ({"preset": "huge"}, "unknown preset 'huge'; the presets are tiny, quick, full, standard, paper"),
         ({"seed": 7}, "seed is 7; the preset tiny trains the seeds 0"),
         ({"device": "tpu"}, "unknown device 'tpu'; expected auto, cpu, cuda or mps"),
         ({"data": "no/such/folder"}, "no/such/folder: no such folder"),
@@ -194,4 +194,5 @@ def test_images_of_unlike_sizes_are_normalized_together(tmp_path, prepared):
 
 def test_a_folder_called_streets_is_shown_no_shipped_figures(tmp_path, prepared):
     root = prepared(tmp_path / "streets", "GSIM")
-    assert shipped_table(open_lab("quick", str(root), device="cpu", results=tmp_path / "out")) is None
+    lab = open_lab("quick", str(root), device="cpu", results=tmp_path / "out")
+    assert recorded(lab, STUDIES["ablation"](lab)) == {}

@@ -7,7 +7,8 @@ import pytest
 
 from dglab.experiments import runner
 from dglab.experiments.methods import SOURCE_BN, select
-from dglab.experiments.runner import open_lab, run, shipped_table
+from dglab.experiments.recorded import recorded_table
+from dglab.experiments.runner import open_lab, run
 from dglab.experiments.trials import STUDIES, ablation, order
 from dglab.testtime.methods import bn
 from dglab.testtime.testing import run_test
@@ -21,7 +22,7 @@ def lab(tmp_path):
 
 
 def test_networks_score_what_was_recorded(lab):
-    table = shipped_table(lab)
+    table = recorded_table(lab.preset.name)
     table = table[(table["metric"] == "miou") & (table["train_seed"] == 0)]
     for training in shipped_trainings(lab):
         path = lab.checkpoint(training)
@@ -39,7 +40,7 @@ def test_networks_score_what_was_recorded(lab):
 def test_lessons_open_without_training_or_testing(lab, monkeypatch):
     monkeypatch.setattr(runner, "train", lambda *args, **options: pytest.fail("trained"))
     monkeypatch.setattr(runner, "run_test", lambda *args, **options: pytest.fail("tested"))
-    table = shipped_table(lab)
+    table = recorded_table(lab.preset.name)
     for name, study in (STUDIES | {"order": order}).items():
         recorded = table[table["study"] == name].reset_index(drop=True)
         pd.testing.assert_frame_equal(run(lab, study(lab)), recorded)

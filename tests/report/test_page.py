@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from dglab.experiments.reproduce import describe_run
-from dglab.experiments.table import read_table, write_table
+from dglab.experiments.table import write_table
 from dglab.report.page import write_report
 from dglab.report.tables import ablation_table, adabn_table, plus_minus, policy_table
 from dglab.utils.errors import InputError
@@ -106,7 +106,7 @@ def test_no_number_rests_on_what_a_method_is_called(frames, request):
 
 def test_the_page_of_what_ships(tmp_path, lab):
     """The README's numbers: what a reader finds there stands in the recorded table, and so on the page."""
-    from dglab.experiments.runner import SHIPPED
+    from dglab.experiments.recorded import recorded_table
 
-    rows = ablation_table(read_table(SHIPPED / "quick" / "streets.csv"), "G+S+I+M->C", True)
+    rows = ablation_table(recorded_table("quick"), "G+S+I+M->C", True)
     assert len(rows) == 36 and all(row["ours"] != "not run" for row in rows)

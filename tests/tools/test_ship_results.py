@@ -5,8 +5,9 @@ import shutil
 
 import pandas as pd
 
+from dglab.experiments.recorded import read_recorded
 from dglab.experiments.runner import Lab
-from dglab.experiments.table import read_table, write_table
+from dglab.experiments.table import write_table
 from tools import ship_results
 
 
@@ -28,7 +29,7 @@ def test_networks_table_and_picture_are_copied(lab, frames, tmp_path, monkeypatc
     names = {path.name for path in (shipped / "tiny").iterdir()}
     networks = [training.address for training in ship_results.shipped_trainings(own)]
     assert names == {"streets.csv", *(f"{name}.{ending}" for name in networks for ending in ("safetensors", "jsonl"))}
-    frame = read_table(shipped / "tiny" / "streets.csv")
+    frame = read_recorded(shipped / "tiny" / "streets.csv")
     assert set(frame["study"]) == {*frames, "order"} and set(frame["order"].dropna()) == {1, 2}
-    assert set(frame["metric"]) == {"miou", "selection_accuracy", "agreement", "absent_classes"}
+    assert set(frame["metric"]) == {"miou", "category_miou", "selection_accuracy", "agreement", "absent_classes"}
     assert (tmp_path / "docs" / "overview.png").read_bytes() == b"a picture"

@@ -134,6 +134,6 @@ def test_every_value_of_the_protocol_is_printed_with_its_place(capsys):
 def test_a_preset_s_own_values_do_not_borrow_the_paper_s_place():
     assert QUICK.reason("lr", 0.1) == QUICK.why["lr"] and "section" not in QUICK.why["lr"]
     assert TINY.reason("steps", 2) == "" and TINY.reason("momentum", 0.9) == PLACES["momentum"]
-    assert set(PRESETS) == {"tiny", "quick", "standard", "paper"}
+    assert set(PRESETS) == {"tiny", "quick", "full", "standard", "paper"}
     for preset in PRESETS.values():
         assert set(preset.why) <= {field.name for field in dataclasses.fields(preset.training)}

@@ -1,0 +1,54 @@
+"""What results were made on: of a run as a whole, and of each network."""
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dglab import __version__
+from dglab.experiments.jobs import instructions
+from dglab.utils.files import read_json, written_whole
+from dglab.utils.machine import usable_cpus
+
+NETWORK = "network.json"
+
+
+def versions() -> dict[str, str]:
+    """Of what computes."""
+    return {"dglab": __version__, "python": platform.python_version(), "torch": torch.__version__}
+
+
+def describe_machine(device: str) -> str:
+    """What the numbers were made on."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{usable_cpus()} CPU cores ({_processor()})"
+
+
+def note_network(folder: Path, device: str, **seconds: float) -> None:
+    """Add to what is known of a network: where it was made, and how long each part of the work took.
+
+    Args:
+        folder: of its scores.
+        device: where it was made.
+        seconds: of processor time, by what took them (training, testing); added up over calls.
+    """
+    path = folder / NETWORK
+    known: dict[str, Any] = read_json(path) if path.exists() else {}
+    spent = known.get("seconds", {})
+    known = {
+        "machine": describe_machine(device), "instructions": instructions(), "versions": versions(),
+        "seconds": spent | {what: round(spent.get(what, 0.0) + one, 1) for what, one in seconds.items()},
+    }  # fmt: skip
+    with written_whole(path) as beside:
+        beside.write_text(json.dumps(known), encoding="utf-8")
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        return models[0] if models else platform.machine()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,59 @@
+"""Results that ship along: tidy tables in a compact form, a row a trial, and the networks they were made with."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from dglab.classes import CLASS_NAMES
+from dglab.experiments.table import COLUMNS, LABELS, TYPES
+from dglab.utils.errors import InputError
+from dglab.utils.files import written_whole
+
+SHIPPED = Path(__file__).parents[1] / "shipped"  # a folder for each preset
+OF_TRIAL = [*LABELS, "method"]
+_CLASS = "iou "  # and the name of the class: a column
+_VALUES = ("miou", "category_miou", "absent_classes", "selection_accuracy", "agreement",
+           *(_CLASS + name for name in CLASS_NAMES))  # fmt: skip
+
+
+def write_recorded(frame: pd.DataFrame, path: Path) -> None:
+    """Write a tidy table with one row a trial and a column a value: a tenth of its size.
+
+    Args:
+        frame: a tidy table.
+        path: of the file. Values have four decimals, IoU of single classes two.
+    """
+    named = frame["metric"].where(frame["class"].isna(), _CLASS + frame["class"])
+    trial = frame.groupby(OF_TRIAL, dropna=False, sort=False).ngroup()
+    values = pd.DataFrame({"trial": trial, "name": named, "value": frame["value"]})
+    wide = values.pivot(index="trial", columns="name", values="value")
+    wide = wide[[name for name in _VALUES if name in wide]]
+    shown = wide.apply(lambda v: v.map(("{:.2f}" if v.name.startswith(_CLASS) else "{:.4f}").format).where(v.notna()))
+    labels = frame[OF_TRIAL].groupby(trial, sort=True).head(1).set_axis(sorted(trial.unique()))
+    with written_whole(path) as beside:
+        labels.join(shown).to_csv(beside, index=False)
+
+
+def read_recorded(path: Path) -> pd.DataFrame:
+    """The tidy table back.
+
+    Raises:
+        InputError: for a missing file, or one of another version.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no record {path}")
+    wide = pd.read_csv(path, dtype={name: kind for name, kind in TYPES.items() if name in OF_TRIAL})
+    if list(wide.columns[: len(OF_TRIAL)]) != OF_TRIAL:
+        raise InputError(f"{path} is not a record of this version; install dglab anew")
+    frame = wide.melt(OF_TRIAL, var_name="name", ignore_index=False).dropna(subset="value")
+    frame = frame.sort_index(kind="stable").reset_index(drop=True)  # by trial again, its values in their order
+    of_class = frame["name"].str.startswith(_CLASS)
+    frame["metric"] = frame["name"].where(~of_class, "iou")
+    frame["class"] = frame["name"].str.removeprefix(_CLASS).where(of_class)
+    return frame[list(COLUMNS)].astype(TYPES)
+
+
+def recorded_table(preset: str, data: str = "streets") -> pd.DataFrame | None:
+    """The table that ships with the package for a preset and data; None if there is none."""
+    path = SHIPPED / preset / f"{data}.csv"
+    return read_recorded(path) if path.exists() else None

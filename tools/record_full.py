@@ -1,0 +1,57 @@
+"""Put what ``dglab reproduce --preset full`` has computed so far into the package: ``python -m tools.record_full``.
+
+Rows of the trials that are done, merged with those recorded before, and for each network where and how long. A run that
+is stopped may be recorded; ``dglab reproduce --preset full --reuse-recorded`` goes on from there, on any machine.
+"""
+
+import pandas as pd
+
+from dglab.experiments.record import NETWORK
+from dglab.experiments.recorded import SHIPPED, write_recorded
+from dglab.experiments.reproduce import studies_of
+from dglab.experiments.runner import Lab, open_lab, recorded
+from dglab.experiments.table import tidy
+from dglab.utils.files import read_json, written_whole
+
+METRICS = ("miou", "category_miou", "iou", "absent_classes", "selection_accuracy", "agreement")
+
+
+def main() -> None:
+    """Record."""
+    lab = open_lab("full", use_shipped=False)
+    trials = list(dict.fromkeys(trial for study in studies_of(lab).values() for trial in study(lab)))
+    known = recorded(lab, trials)
+    done = [trial for trial in trials if lab.score_path(trial).exists()]
+    own = dict(zip(done, tidy_each(lab, done), strict=True))
+    frames = [own.get(trial, known.get(trial)) for trial in trials if trial in own or trial in known]
+    frame = pd.concat(frames, ignore_index=True)
+    folder = SHIPPED / lab.preset.name
+    write_recorded(frame[frame["metric"].isin(METRICS)], folder / "streets.csv")
+    write_networks(lab)
+    print(f"{len(frames)} of {len(trials)} trials: {len(own)} of this run, {len(frames) - len(own)} recorded before")
+
+
+def tidy_each(lab: Lab, trials: list) -> list[pd.DataFrame]:
+    """The rows of each trial."""
+    frame = tidy(lab, lab.results(trials))
+    number = frame["metric"].eq("miou").cumsum()  # each trial's rows begin with it
+    return [group for _, group in frame.groupby(number)]
+
+
+def write_networks(lab: Lab) -> None:
+    """Where each network was made and how long it took: rows known before stay."""
+    path = SHIPPED / lab.preset.name / "networks.csv"
+    rows = {row["network"]: row for row in pd.read_csv(path).to_dict("records")} if path.exists() else {}
+    for note in sorted((lab.out / "scores").glob(f"*/{NETWORK}")):
+        known = read_json(note)
+        rows[note.parent.name] = {
+            "network": note.parent.name, "machine": known["machine"], "instructions": known["instructions"],
+            "torch": known["versions"]["torch"], "dglab": known["versions"]["dglab"],
+            **{f"seconds_{what}": known["seconds"].get(what) for what in ("training", "testing")},
+        }  # fmt: skip
+    with written_whole(path) as beside:
+        pd.DataFrame(sorted(rows.values(), key=lambda row: row["network"])).to_csv(beside, index=False)
+
+
+if __name__ == "__main__":
+    main()
