@@ -7,7 +7,7 @@ data_prep``. A new data set is a module with a ``DATASET`` (:class:`data_prep.da
 
 from types import ModuleType
 
-from data_prep import bdd100k, camvid, cityscapes, folder, gta5, idd, mapillary, synthia
+from data_prep import bdd100k, camvid, cityscapes, folder, gta5, idd, kitti, mapillary, synthia
 
 MODULES: dict[str, ModuleType] = {
     "cityscapes": cityscapes,
@@ -17,5 +17,6 @@ MODULES: dict[str, ModuleType] = {
     "mapillary": mapillary,
     "bdd100k": bdd100k,
     "camvid": camvid,
+    "kitti": kitti,
     "folder": folder,
 }

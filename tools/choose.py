@@ -44,7 +44,7 @@ def tries(seeds: list[int]) -> list[TrainingConfig]:
             found.append(
                 dataclasses.replace(
                     QUICK.training, method=method, seed=seed, backbone=backbone, steps=steps, lr=lr,
-                    inner_lr=0.2 * lr if method == "mldg" else QUICK.training.inner_lr, sources=SOURCES,
+                    inner_lr=0.2 * lr if method == "mldg" else 0.02, sources=SOURCES,
                     data=QUICK.streets, checkpoint_every=steps,
                 )
             )  # fmt: skip

@@ -8,7 +8,7 @@ import pandas as pd
 import statsmodels.api as sm
 from scipy import stats
 
-from dglab.experiments.methods import SIB, SIB_CACHED, TRAINING_METHODS, Shown, select
+from dglab.experiments.methods import SIB, SIB_CACHED, Shown, select, trained_in
 
 
 def summarize(frame: pd.DataFrame, by: Sequence[str], metric: str = "miou") -> pd.DataFrame:
@@ -156,7 +156,7 @@ def cached_against_joint(frame: pd.DataFrame) -> pd.DataFrame:
     rows = frame[frame["study"] == "cached_statistics"]
     found = []
     for task in rows["task"].unique():
-        for method in TRAINING_METHODS:
+        for method in trained_in(rows):
             part = method.rows(rows[rows["task"] == task])
             if part.empty:
                 continue

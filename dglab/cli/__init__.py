@@ -1,4 +1,5 @@
-"""The command line. Exit codes: 0 done, 2 wrong use or bad input (one message, no traceback), 1 our fault.
+"""The command line. Exit codes: 0 done, 2 wrong use or bad input (one message, no traceback), 1 our fault; of verify
+also 3, something lies outside.
 
 Every command imports what it needs when it is called: ``dglab --help`` costs no second, and what one command needs
 beyond the library itself (the lessons' packages, say) the others do without.
@@ -18,6 +19,7 @@ from dglab.cli.reproducing import reproduce
 from dglab.cli.show import doctor, presets
 from dglab.cli.testing import evaluate, predict
 from dglab.cli.training import TrainCommand, train
+from dglab.cli.verifying import verify
 from dglab.utils.errors import InputError
 from dglab.utils.extras import extras_named
 from dglab.utils.machine import keep_freed_memory
@@ -29,7 +31,7 @@ app = typer.Typer(
     help="Domain generalization in semantic segmentation: train, test, reproduce.",
 )
 app.command(cls=TrainCommand)(train)
-for command in (evaluate, predict, reproduce, check, bench, presets, doctor):
+for command in (evaluate, predict, reproduce, verify, check, bench, presets, doctor):
     app.command()(command)
 
 

@@ -70,6 +70,11 @@ class Shown(Protocol):
     def rows(self, frame: pd.DataFrame) -> pd.DataFrame: ...
 
 
+def trained_in(frame: pd.DataFrame) -> list[TrainingMethod]:
+    """The training methods that a tidy table has rows of, in the order of :data:`TRAINING_METHODS`."""
+    return [method for method in TRAINING_METHODS if len(method.rows(frame))]
+
+
 def select(frame: pd.DataFrame, *shown: Shown, **fields: Any) -> pd.DataFrame:
     """The rows of a tidy table that belong to all of these records and have these values: ``select(frame, MLDG, SIB)``.
 
@@ -93,9 +98,8 @@ MLDG = TrainingMethod("MLDG", "mldg")
 MLDG_MEAN = TrainingMethod("MLDG mean", "mldg_mean")  # MLDG with AGG's step length
 BY_DOMAIN = TrainingMethod("by domain", "by_domain")  # AGG whose passes hold one domain each: no meta-learning at all
 BY_DOMAIN2 = TrainingMethod("by domain, 2x", "by_domain2")  # and the loss doubled
-TRAINING_METHODS = (AGG, AGG2, SPLIT, MLDG_INNER_0, MLDG, MLDG_MEAN)
+TRAINING_METHODS = (AGG, AGG2, SPLIT, BY_DOMAIN, BY_DOMAIN2, MLDG_INNER_0, MLDG, MLDG_MEAN)
 DECISIVE = (AGG, BY_DOMAIN, MLDG_INNER_0, MLDG)  # what the BatchNorm batch does, and what the inner step adds to it
-ALL_TRAINING_METHODS = (AGG, AGG2, SPLIT, BY_DOMAIN, BY_DOMAIN2, MLDG_INNER_0, MLDG, MLDG_MEAN)
 
 SOURCE_BN = Normalization("source BN", "bn")
 BN_REESTIMATED = Normalization("BN re-estimated", "bn-reestimated")
@@ -121,7 +125,7 @@ def display_name(row: Mapping[str, Any]) -> str:
         row: its other fields.
     """
     inner_step = row["inner_lr"] != 0
-    labels = {(known.method, known.inner_step): known.label for known in ALL_TRAINING_METHODS}
+    labels = {(known.method, known.inner_step): known.label for known in TRAINING_METHODS}
     name = labels.get((row["train_method"], inner_step), row["train_method"])
     return (
         name

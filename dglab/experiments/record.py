@@ -2,13 +2,17 @@
 
 import json
 import platform
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from dglab import __version__
 from dglab.experiments.jobs import instructions
+from dglab.experiments.recorded import SHIPPED
+from dglab.training.config import TrainingConfig
 from dglab.utils.files import read_json, written_whole
 from dglab.utils.machine import usable_cpus
 
@@ -44,6 +48,30 @@ def note_network(folder: Path, device: str, **seconds: float) -> None:
     }  # fmt: skip
     with written_whole(path) as beside:
         beside.write_text(json.dumps(known), encoding="utf-8")
+
+
+def expected_hours(networks: pd.DataFrame | None, missing: Collection[TrainingConfig], jobs: int) -> float | None:
+    """How long networks will take to train and to test, by those of the same method that are recorded.
+
+    Args:
+        networks: the record of networks, see :func:`recorded_networks`; None if there is none.
+        missing: what is to be trained and tested.
+        jobs: at a time.
+
+    Returns:
+        Hours; None where nothing is recorded to go by.
+    """
+    if networks is None or not len(networks):
+        return None
+    seconds = networks[["seconds_training", "seconds_testing"]].sum(axis=1)
+    by_method = seconds.groupby(networks["network"].str.extract(r"(.+?)_[A-Z]", expand=False)).mean()
+    return sum(by_method.get(training.method, seconds.mean()) for training in missing) / jobs / 3600
+
+
+def recorded_networks(preset: str) -> pd.DataFrame | None:
+    """Where and how long each network of a recorded study was made: a row each; None if there is no record."""
+    path = SHIPPED / preset / "networks.csv"
+    return pd.read_csv(path) if path.exists() else None
 
 
 def _processor() -> str:

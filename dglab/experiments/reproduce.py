@@ -3,19 +3,21 @@
 import dataclasses
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from dglab.experiments.lessons import execute_all, execute_alone, extract_figures, find_lessons
 from dglab.experiments.methods import AGG, MLDG
-from dglab.experiments.record import describe_machine, versions
-from dglab.experiments.runner import Lab, open_lab, run
+from dglab.experiments.record import describe_machine, expected_hours, recorded_networks, versions
+from dglab.experiments.runner import Lab, open_lab, recorded, run
 from dglab.experiments.table import write_table
-from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, WHOLE_STUDIES, Study, main_tasks, mixed_task
+from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, WHOLE_STUDIES, Study, Trial, main_tasks, mixed_task
 from dglab.report.examples import example_predictions
 from dglab.report.page import write_report
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
+from dglab.utils.machine import usable_cpus
 
 MIXED_LESSON = "05_sib"  # needs two targets beside two sources
 
@@ -62,6 +64,7 @@ def reproduce(
         lessons = [lesson for lesson in lessons if lesson.stem != MIXED_LESSON]
     lab.out.mkdir(parents=True, exist_ok=True)
     trials = [trial for study in studies_of(lab).values() for trial in study(lab)]
+    tell_expected(lab, trials)
     frame = run(lab, trials)  # of all studies at once, for they share networks and tests
     execute_all(lessons, lab)
     extract_figures(lab.out)
@@ -70,6 +73,16 @@ def reproduce(
     with written_whole(lab.out / "run.json") as beside:
         beside.write_text(json.dumps(describe_run(lab, (time.monotonic() - start) / 60), indent=1), encoding="utf-8")
     return write_report(lab.out)
+
+
+def tell_expected(lab: Lab, trials: Iterable[Trial]) -> None:
+    """Say how long the missing networks will take, where networks of this preset are recorded to go by."""
+    known = recorded(lab, list(trials)) if lab.reuse_recorded else {}
+    missing = {t.training for t in trials if t not in known and not lab.score_path(t).exists()}
+    jobs = lab.jobs or usable_cpus()
+    hours = expected_hours(recorded_networks(lab.preset.name), missing, jobs)
+    if hours is not None and missing:
+        print(f"{len(missing)} networks to train and test: about {hours:.1f} hours, {jobs} at a time", flush=True)
 
 
 def studies_of(lab: Lab) -> dict[str, Study]:
@@ -82,6 +95,7 @@ def _reproduce_one(lab: Lab, name: str) -> Path:
     studies: dict[str, Study] = STUDIES | EXTRA_STUDIES
     if name in studies:
         path = lab.out / f"{name}.csv"
+        tell_expected(lab, studies[name](lab))
         write_table(run(lab, studies[name](lab)), path)
         return path
     lessons = {path.stem: path for path in find_lessons()}

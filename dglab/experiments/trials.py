@@ -19,7 +19,6 @@ import pandas as pd
 from dglab.experiments.methods import (
     AGG,
     AGG2,
-    ALL_TRAINING_METHODS,
     BY_DOMAIN,
     BY_DOMAIN2,
     DECISIVE,
@@ -166,7 +165,7 @@ def ablation(lab: Lab) -> list[Trial]:
     """
     trials = []
     for task in main_tasks(lab):
-        methods = ALL_TRAINING_METHODS if lab.preset.whole else TRAINING_METHODS
+        methods = TRAINING_METHODS if lab.preset.whole else DECISIVE
         for method in methods:
             tests = _of_ablation(lab, task, banks=method in (AGG, BY_DOMAIN, MLDG) or not lab.preset.whole)
             trials += _combined("ablation", task, _trainings(lab, task, [method], _by_weight(lab)), tests)
@@ -193,7 +192,7 @@ def batch_size(lab: Lab) -> list[Trial]:
     for task in main_tasks(lab):
         tests = [bn(task.targets)]
         tests += [tn(task.targets, m, seed) for m in lab.preset.batch_sizes for seed in lab.preset.test_seeds]
-        methods = (AGG, BY_DOMAIN, MLDG) if lab.preset.whole else TRAINING_METHODS
+        methods = (AGG, BY_DOMAIN, MLDG) if lab.preset.whole else DECISIVE
         trials += _combined("batch_size", task, _trainings(lab, task, methods), tests)
     return trials
 

@@ -18,19 +18,27 @@ from matplotlib.figure import Figure
 from dglab import __version__, paper
 from dglab.analysis.claims import Verdict, judge
 from dglab.analysis.intervals import cached_against_joint
+from dglab.analysis.predictions import as_rows, train_as_you_test
 from dglab.analysis.signals import prior_grid
+from dglab.experiments.recorded import recorded_table
 from dglab.experiments.table import read_table
 from dglab.report import figures
-from dglab.report.tables import ablation_table, adabn_table, policy_table
+from dglab.report.tables import (
+    ablation_table,
+    adabn_table,
+    beside_record,
+    bound_table,
+    policy_table,
+    sources_table,
+    split_table,
+)
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
 
+RECORDED = "full"  # the preset whose recorded study the page leads with
 NOT_RUN = (
-    ("Tables 1 and 2", "need the Cityscapes benchmark's test server; the published figures are in dglab.paper"),
-    ("Tables 3, 9 and 11", "their tasks other than the one above"),
-    ("Table 4", "meta-train : meta-test ratio; train with --split 3:1, 2:2, 1:3"),
-    ("Table 8", "number of source domains"),
-    ("Table 10", "DeepLabV3 and HRNet"),
+    ("Table 2", "needs the Cityscapes benchmark's test server; the published figures are in dglab.paper"),
+    ("Table 10", "DeepLabV3 and HRNet: train with --backbone, on a GPU"),
     ("Inference time", "run dglab bench testtime"),
 )
 
@@ -56,16 +64,18 @@ def write_report(folder: Path) -> Path:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((resources.files("dglab.report") / "report.html.j2").read_text(encoding="utf-8"))
     mixed = _tasks(frame, "selection_policy")
+    recorded = recorded_table(RECORDED) if streets and record["preset"]["name"] != RECORDED else None
     page = template.render(
         version=__version__,
         run=record,
         streets=streets,
-        tasks=[_section(folder, frame, task, streets) for task in _tasks(frame, "ablation")],
+        tasks=[_section(folder, frame, task, streets, recorded) for task in _tasks(frame, "ablation")],
         mixed=mixed[0] if mixed else None,
         policies=policy_table(frame, streets),
         cached=cached_against_joint(frame).to_dict("records"),
         figures=pictures,
-        verdicts=[_verdict(verdict) for verdict in judge(frame)] if streets else [],
+        recorded=_recorded(recorded),
+        verdicts=_verdicts(frame, recorded) if streets else [],
         not_run=NOT_RUN if streets else [],
         classes=_classes(frame),
     )
@@ -74,16 +84,19 @@ def write_report(folder: Path) -> Path:
     return folder / "report.html"
 
 
-def _section(folder: Path, frame: pd.DataFrame, task: str, streets: bool) -> dict[str, Any]:
+def _section(
+    folder: Path, frame: pd.DataFrame, task: str, streets: bool, recorded: pd.DataFrame | None
+) -> dict[str, Any]:
     """What the page shows of a task with one target: its name, two tables and four pictures."""
     rows = frame[frame["task"] == task]
     target = rows["target"].iloc[0]
     suffix = "" if streets else f"_{target}"  # on streets there is one such task
+    ablation = ablation_table(frame, task, streets)
     examples = folder / "figures" / f"figure4_predictions{suffix}.png"
     return {
         "name": task.replace("->", " → "),
         "target": target,
-        "ablation": ablation_table(frame, task, streets),
+        "ablation": ablation if recorded is None else beside_record(ablation, ablation_table(recorded, task, streets)),
         "adabn": adabn_table(frame, task, streets),
         "examples": _encoded(examples.read_bytes()) if examples.exists() else None,
         **{
@@ -170,12 +183,38 @@ def _encoded(picture: bytes) -> str:
     return base64.b64encode(picture).decode()
 
 
-def _verdict(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "claim": verdict.claim,
-        "outcome": verdict.outcome,
-        "parts": [str(part) for part in verdict.parts if part.difference is not None],
+def _recorded(record: pd.DataFrame | None) -> dict[str, Any]:
+    """What the page shows of the recorded study alone; empty if there is none."""
+    if record is None:
+        return {}
+    tables = {
+        "Table 4: meta-train : meta-test": split_table(record),
+        "Table 8: how many source domains": sources_table(record),
+        "Table 1, and the bound": bound_table(record),
+        "Train as you test: what was predicted, and what came out": as_rows(train_as_you_test(record)),
     }
+    runs = record.drop_duplicates(["task", "train_method", "inner_lr", "split", "backbone", "train_seed"])
+    return {"networks": len(runs), "tables": {title: rows for title, rows in tables.items() if rows}}
+
+
+def _verdicts(frame: pd.DataFrame, recorded: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """Each claim with what came out in the record and here; the parts are the record's, if there is one."""
+    here = judge(frame)
+    of_record = here if recorded is None else judge(recorded)
+    return [
+        {
+            "claim": own.claim,
+            "parts": [str(part) for part in known.parts if part.difference is not None],
+            "recorded": None if recorded is None else _tag(known),
+            "here": _tag(own),
+        }
+        for own, known in zip(here, of_record, strict=True)
+    ]
+
+
+def _tag(verdict: Verdict) -> dict[str, str]:
+    kinds = {"holds": "holds", "contradicted": "not", "open": "open"}
+    return {"outcome": verdict.outcome, "kind": kinds.get(verdict.outcome.partition(",")[0], "notrun")}
 
 
 def _classes(frame: pd.DataFrame) -> str:

@@ -20,10 +20,10 @@ from dglab.experiments.methods import (
     TN_1,
     TN_4,
     TN_5,
-    TRAINING_METHODS,
     Normalization,
     TrainingMethod,
     select,
+    trained_in,
 )
 
 MISSING = "not run"
@@ -49,8 +49,71 @@ def ablation_table(frame: pd.DataFrame, task: str, streets: bool) -> list[dict[s
             **_ours(rows, method, normalization),
             "paper": _published("table03_ablation", task, method, normalization) if streets else "",
         }
-        for method in TRAINING_METHODS
+        for method in trained_in(rows)
         for normalization in shown
+    ]
+
+
+def beside_record(rows: list[dict[str, Any]], recorded: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a recorded ablation, those of the reader's own beside them.
+
+    Args:
+        rows, recorded: as :func:`ablation_table` returns them.
+
+    Returns:
+        Those of the record, with ``here``, and after them those that it lacks.
+    """
+    here = {(row["training"], row["test"]): row["ours"] for row in rows}
+    known = {(row["training"], row["test"]) for row in recorded}
+    beside = [{**row, "here": here.get((row["training"], row["test"]), MISSING)} for row in recorded]
+    lacking = [row for row in rows if (row["training"], row["test"]) not in known]
+    return beside + [{**row, "here": row["ours"], "ours": MISSING, "order": ""} for row in lacking]
+
+
+def split_table(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Table 4: how the domains are split into meta-train and meta-test."""
+    rows = frame[frame["study"] == "meta_split"]
+    published = paper.table("table04_meta_split").set_index("meta_train_domains")["miou"]
+    names = {"3:1": (3, "3:1"), "half": (2, "2:2"), "1:3": (1, "1:3"), "random": (None, "cut anywhere")}
+    return [
+        {
+            "split": name,
+            "source BN": _ours(rows, MLDG, SOURCE_BN, split=split)["ours"],
+            "TN, M = 4": _ours(rows, MLDG, TN_4, split=split)["ours"],
+            "the paper (source BN)": f"{published[count]:.2f}" if count else "",
+        }
+        for split, (count, name) in names.items()
+    ]
+
+
+def sources_table(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Table 8: from one source domain to four."""
+    rows = frame[frame["study"] == "source_domains"]
+    published = paper.table("table08_source_domains").set_index("sources")["miou"]
+    table = []
+    for task in sorted(rows["task"].unique(), key=len):
+        sources = task.split("->")[0]
+        part = rows[rows["task"] == task]
+        table.append({
+            "sources": sources,
+            "AGG": _ours(part, AGG, SOURCE_BN)["ours"], "AGG+SIB": _ours(part, AGG, SIB)["ours"],
+            "MLDG": _ours(part, MLDG, SOURCE_BN)["ours"], "MLDG+SIB": _ours(part, MLDG, SIB)["ours"],
+            "the paper (MLDG+SIB; G: not stated)": f"{published[sources]:.2f}" if sources in published else "",
+        })  # fmt: skip
+    return table
+
+
+def bound_table(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """What sources alone reach on the target, beside IBN-Net and a network trained on the target itself."""
+    main = frame[(frame["study"] == "ibn_net") & (frame["test_method"] == "bn")]
+    instance = main["backbone"].str.contains("ibn")
+    target = frame[frame["study"] == "bound"]
+    rows = {"AGG": main[~instance & (main["train_method"] == "agg")], "AGG, IBN-Net": main[instance],
+            "MLDG": main[main["train_method"] == "mldg"], "trained on the target itself": target}  # fmt: skip
+    found = {name: summarize(part, ["task"]) for name, part in rows.items() if len(part)}
+    return [
+        {"trained": name, "source BN": plus_minus(one["mean"].iloc[0], one["train_sd"].iloc[0])}
+        for name, one in found.items()
     ]
 
 
@@ -93,9 +156,9 @@ def _name(method: TrainingMethod, normalization: Normalization) -> str:
     return method.label if normalization is SOURCE_BN else f"{method.label}+{normalization.label}"
 
 
-def _ours(frame: pd.DataFrame, method: TrainingMethod, normalization: Normalization) -> dict[str, str]:
+def _ours(frame: pd.DataFrame, method: TrainingMethod, normalization: Normalization, **fields: Any) -> dict[str, str]:
     """What a table shows of one method: ours, and its deviation over orders of arrival."""
-    found = summarize(select(frame, method, normalization), ["task"])
+    found = summarize(select(frame, method, normalization, **fields), ["task"])
     if found.empty:
         return {"ours": MISSING, "order": ""}
     one = found.iloc[0]

@@ -75,7 +75,7 @@ def test_every_setting_has_a_score_of_its_own(lab):
 def test_studies_share_a_score(lab):
     """What an ablation has tested the study of batch sizes does not test again."""
     ablation, sizes = ({lab.score_path(one) for one in STUDIES[name](lab)} for name in ("ablation", "batch_size"))
-    assert len(ablation & sizes) == 12  # source BN, and TN with M = 1, of six training methods
+    assert len(ablation & sizes) == 8  # source BN, and TN with M = 1, of four training methods
 
 
 def test_addresses_on_disk_stay_as_they_were(lab):

@@ -36,7 +36,7 @@ def test_a_folder_becomes_one_page_that_needs_nothing_else(folder, monkeypatch):
     assert drawn == {"figure4_predictions", "figure5_batch_size", "table03_controls", "table05_selection_policy",
                      "table06_style_layer", "table07_queue_size", "table09_source_and_target", "prior"}  # fmt: skip
     assert page.count("<h3>G+S+I+M → C</h3>") == 1 and "A mixed stream (Table 5): G+S+I → C+M" in page
-    assert page.count('<tr class="group">') == 6  # training methods
+    assert page.count('<tr class="group">') >= 4  # training methods: those here, and those that are recorded
     assert {number for number in re.findall(r"<tr><td>(\d+)\. ", page)} == {str(n) for n in range(1, 13)}
 
 
@@ -52,7 +52,7 @@ def test_other_data_are_not_set_beside_the_papers(folder):
     (folder / "run.json").write_text(json.dumps(record))
     (folder / "figures" / "figure4_predictions.png").rename(folder / "figures" / "figure4_predictions_C.png")
     page = write_report(folder).read_text(encoding="utf-8")
-    assert "the paper</th>" not in page and "claims, tested here" not in page and "Table 3" not in page
+    assert "the paper</th>" not in page and "The paper's claims" not in page and "Table 3" not in page
     assert (folder / "figures" / "figure5_batch_size_C.png").exists() and len(re.findall("<img ", page)) == 8
 
 
@@ -78,11 +78,11 @@ def test_the_papers_figures_stand_beside_ours(frames):
 def test_the_tables_hold_the_tables_numbers(frames):
     frame = frames["ablation"]
     scores = frame[frame["metric"] == "miou"]
-    tn = scores[(scores["train_method"] == "agg2") & (scores["batch_size"] == 4)]["value"]
+    tn = scores[(scores["train_method"] == "by_domain") & (scores["batch_size"] == 4)]["value"]
     [row] = [
         row
         for row in ablation_table(frame, "G+S+I+M->C", True)
-        if (row["training"], row["test"]) == ("AGG2", "TN, M = 4")
+        if (row["training"], row["test"]) == ("by domain", "TN, M = 4")
     ]
     assert row["ours"] == f"{tn.item():.1f}" and row["order"] == ""  # one training, one order
     assert plus_minus(12.34, 0.56) == "12.3 ± 0.6" and plus_minus(12.34, float("nan")) == "12.3"

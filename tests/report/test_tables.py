@@ -76,7 +76,7 @@ def test_the_ablation_shows_single_trainings_and_their_mean(three_tests):
     assert texts(fig.axes[0].get_yticklabels()) == LABELS
     for axis, first in zip(fig.axes, (0, 1, 3), strict=True):
         assert axis.get_xlabel() == "mIoU (%)"
-        assert len(axis.lines) == 2 * 6
+        assert len(axis.lines) == 2 * len(TRAINING_METHODS)
         for k, method in enumerate(TRAINING_METHODS):  # two trainings, each the mean of its orders, and their mean
             assert points(axis, MARKERS[method]) == [(10 * k + first + x, k) for x in (0, 2, 1)]
     low, high = fig.axes[0].get_ylim()
@@ -93,7 +93,7 @@ def test_normalizations_show_mean_and_deviation_for_each_task(three_tests):
         assert shown == (["source BN", "TN, M = 4"] if labelled else [])
     assert texts(fig.legends[0].get_texts()) == LABELS
     for axis, extra in zip(fig.axes[:2], (0, 100), strict=True):
-        assert axis.get_ylabel() == "mIoU (%)" and len(axis.containers) == 6
+        assert axis.get_ylabel() == "mIoU (%)" and len(axis.containers) == len(TRAINING_METHODS)
         for k, bars in enumerate(axis.containers):
             x, y = (np.asarray(part, float) for part in bars.lines[0].get_data())
             np.testing.assert_allclose(y, [10 * k + 1 + extra, 10 * k + 4 + extra])

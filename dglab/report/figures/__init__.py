@@ -16,6 +16,7 @@ from dglab.report.figures.pictures import depth, gallery, picture_grid, predicti
 from dglab.report.figures.tables import (
     ablation,
     batch_size,
+    gain_by_domain,
     gain_explained,
     normalizations,
     selection_policy,
@@ -40,6 +41,7 @@ __all__ = [
     "domain_look",
     "figure",
     "framework",
+    "gain_by_domain",
     "gain_explained",
     "gallery",
     "loss_curves",

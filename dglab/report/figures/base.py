@@ -25,8 +25,8 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
 )  # fmt: skip
 GREY = "#777777"
 # of the training methods, by what selects their rows and not by what they are called
-COLORS = dict(zip(TRAINING_METHODS, (BLUE, SKY, GREEN, PURPLE, VERMILION, ORANGE), strict=True))
-MARKERS = dict(zip(TRAINING_METHODS, "osDv^P", strict=True))
+COLORS = dict(zip(TRAINING_METHODS, (BLUE, SKY, GREEN, BLACK, GREY, PURPLE, VERMILION, ORANGE), strict=True))
+MARKERS = dict(zip(TRAINING_METHODS, "osDX*v^P", strict=True))
 DOMAIN_COLORS = (BLUE, SKY, GREEN, PURPLE, VERMILION, ORANGE)
 DOMAIN_MARKERS = "os^Dv<>P*X"
 MIOU = "mIoU (%)"

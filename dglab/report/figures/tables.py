@@ -21,11 +21,11 @@ from dglab.experiments.methods import (
     TN_1,
     TN_4,
     TN_5,
-    TRAINING_METHODS,
     Normalization,
     Shown,
     TrainingMethod,
     select,
+    trained_in,
 )
 from dglab.report.figures.base import BLACK, BLUE, GREY, MIOU, VERMILION, figure, method_look
 
@@ -42,12 +42,12 @@ def ablation(frame: pd.DataFrame, normalizations: Sequence[Normalization]) -> Fi
     count = len(normalizations)
     fig, axes = figure(1, count, (3.1 * count + 1, 3.6), sharey=True, sharex=True, squeeze=False)
     for axis, normalization in zip(axes[0], normalizations, strict=True):
-        for y, method in enumerate(TRAINING_METHODS):
+        for y, method in enumerate(trained_in(frame)):
             values = _trainings(frame, method, normalization)
             _marks(axis, values, [y] * len(values), method)
             _marks(axis, [values.mean()], [y], method, large=True)
         axis.set(title=normalization.label, xlabel=MIOU)
-        _methods_on(axis)
+        _methods_on(axis, frame)
     axes[0][0].invert_yaxis()
     return fig
 
@@ -65,9 +65,10 @@ def normalizations(frame: pd.DataFrame, shown: Sequence[Normalization], titles: 
     fig, axes = figure(lines, columns, (7 * columns, 3.8 * lines), sharex=True, squeeze=False)
     for place, (axis, (task, title)) in enumerate(zip(axes.flat, titles.items(), strict=False)):
         rows = frame[frame["task"] == task]
-        for number, method in enumerate(TRAINING_METHODS):
+        methods = trained_in(rows)
+        for number, method in enumerate(methods):
             values = [_trainings(rows, method, normalization) for normalization in shown]
-            x = np.arange(len(shown)) + 0.12 * (number - (len(TRAINING_METHODS) - 1) / 2)
+            x = np.arange(len(shown)) + 0.12 * (number - (len(methods) - 1) / 2)
             axis.errorbar(
                 x,
                 [v.mean() for v in values],
@@ -125,7 +126,7 @@ def gain_explained(frame: pd.DataFrame) -> Figure:
         frame: the tidy table of the study ``ablation``, one task.
     """
     fig, axes = figure(1, 2, (11, 3.6), sharey=True)
-    for y, method in enumerate(TRAINING_METHODS):
+    for y, method in enumerate(trained_in(frame)):
         over_agg = _trainings(frame, method, SOURCE_BN) - _trainings(frame, AGG, SOURCE_BN)
         of_tn = _trainings(frame, method, TN_4) - _trainings(frame, method, BN_REESTIMATED)
         for axis, gaps in zip(axes, (over_agg, of_tn), strict=True):
@@ -133,10 +134,31 @@ def gain_explained(frame: pd.DataFrame) -> Figure:
             _marks(axis, [gaps.mean()], [y], method, large=True)
     axes[0].set(title=f"gain over {AGG.label}, source BN", xlabel="difference in mIoU (points)")
     axes[1].set(title="TN (M = 4) over re-estimated BN", xlabel="difference in mIoU (points)")
-    _methods_on(axes[0])
+    _methods_on(axes[0], frame)
     axes[0].invert_yaxis()
     for axis in axes:
         axis.axvline(0, color=BLACK, linewidth=1)
+    return fig
+
+
+def gain_by_domain(frame: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
+    """What TN (M = 4) adds to source BN on each domain, by training method: a panel a domain.
+
+    Args:
+        frame: tidy rows of networks with the same sources, tested on several domains.
+        titles: of the panels, by domain.
+    """
+    fig, axes = figure(1, len(titles), (2.6 * len(titles) + 1.5, 3.4), sharey=True, sharex=True, squeeze=False)
+    for axis, (domain, title) in zip(axes[0], titles.items(), strict=True):
+        rows = frame[frame["domain_evaluated"] == domain]
+        for y, method in enumerate(trained_in(frame)):
+            gaps = _trainings(rows, method, TN_4) - _trainings(rows, method, SOURCE_BN)
+            _marks(axis, gaps, [y] * len(gaps), method)
+            _marks(axis, [gaps.mean()], [y], method, large=True)
+        axis.axvline(0, color=BLACK, linewidth=1)
+        axis.set(title=title, xlabel="TN - source BN (points)")
+    _methods_on(axes[0][0], frame)
+    axes[0][0].invert_yaxis()
     return fig
 
 
@@ -229,8 +251,9 @@ def _marks(
     axis.plot(x, y, linestyle="", label=label, **method_look(method), **look)
 
 
-def _methods_on(axis: Any) -> None:
-    axis.set_yticks(range(len(TRAINING_METHODS)), [method.label for method in TRAINING_METHODS])
+def _methods_on(axis: Any, frame: pd.DataFrame) -> None:
+    methods = trained_in(frame)
+    axis.set_yticks(range(len(methods)), [method.label for method in methods])
 
 
 def _task_title(frame: pd.DataFrame) -> str:

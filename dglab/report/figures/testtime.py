@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from dglab.classes import CLASS_NAMES
 from dglab.evaluation import ConfusionMatrix
-from dglab.experiments.methods import TRAINING_METHODS
+from dglab.experiments.methods import trained_in
 from dglab.report.figures.base import GREY, MIOU, domain_look, figure, method_look, plain_log
 
 
@@ -41,7 +41,7 @@ def prior_curves(grid: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     fig, axes = figure(1, len(domains), (4.6 * len(domains), 4.2), squeeze=False)
     for axis, domain in zip(axes[0], domains, strict=True):
         rows = grid[grid["domain"] == domain]
-        for method in TRAINING_METHODS:
+        for method in trained_in(rows):
             for m, part in method.rows(rows).groupby("batch_size"):
                 curve = part.groupby("prior")["miou"].agg(["mean", "std"])
                 look = {**method_look(method), "linestyle": "-" if m == 1 else "--"}

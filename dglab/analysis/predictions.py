@@ -1,0 +1,108 @@
+"""Why does TN suit MLDG? The predictions of docs/predictions.md beside what came out.
+
+The hypothesis, *train as you test*: what TN needs is a training whose BatchNorm batches hold one domain, and the inner
+step adds nothing to that.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from dglab.analysis.intervals import Difference, contrast, paired_difference, per_training
+from dglab.experiments.methods import (
+    AGG,
+    AGG2,
+    BN_REESTIMATED,
+    BY_DOMAIN,
+    BY_DOMAIN2,
+    MLDG,
+    MLDG_INNER_0,
+    SOURCE_BN,
+    TN_4,
+    Normalization,
+    TrainingMethod,
+    select,
+)
+
+
+class Prediction(NamedTuple):
+    """One difference, and what was expected of it before the runs."""
+
+    number: int  # in docs/predictions.md
+    what: str
+    domain: str  # tested on
+    expected: str  # positive, negative, or no difference
+    difference: Difference
+
+    @property
+    def outcome(self) -> str:
+        """``as predicted``, ``against it``, or ``open``."""
+        verdict = self.difference.verdict
+        if verdict == "open":
+            return "open"
+        found = {"holds": "positive", "contradicted": "negative"}.get(verdict, verdict)
+        # a difference that is certain and yet inside the margin is none that was predicted away
+        inside = max(-self.difference.low, self.difference.high) < self.difference.margin
+        agrees = found == self.expected or (self.expected == "no difference" and inside)
+        return "as predicted" if agrees else "against it"
+
+
+def train_as_you_test(frame: pd.DataFrame) -> list[Prediction]:
+    """The predictions 1 to 4 on the task with two sources: each domain by itself, M of TN is 4.
+
+    Args:
+        frame: a tidy table with the study ``train_as_you_test``; methods that it lacks are left out.
+    """
+    rows = frame[(frame["study"] == "train_as_you_test") & (frame["metric"] == "miou")]
+    domains = rows["domain_evaluated"].unique()
+    unseen = set(rows["target"])
+    of = {domain: rows[rows["domain_evaluated"] == domain] for domain in domains}
+    found: list[Prediction] = []
+
+    def add(number: int, what: str, domain: str, expected: str, difference: Difference | None) -> None:
+        if difference is not None:
+            found.append(Prediction(number, what, domain, expected, difference))
+
+    for domain in (domain for domain in domains if domain not in unseen):
+        for method in (AGG, BY_DOMAIN, MLDG_INNER_0, MLDG):
+            gain = _within(of[domain], method, TN_4, SOURCE_BN)
+            add(1, f"{method.label}: TN - source BN", domain, "negative" if method is AGG else "positive", gain)
+    for domain in (domain for domain in domains if domain in unseen):
+        part = of[domain]
+        add(2, "source BN: by domain - AGG", domain, "negative", _between(part, SOURCE_BN, BY_DOMAIN, AGG))
+        add(2, "by domain: re-estimated - source BN", domain, "positive",
+            _within(part, BY_DOMAIN, BN_REESTIMATED, SOURCE_BN))  # fmt: skip
+        add(3, "TN: by domain, 2x - AGG2", domain, "positive", _between(part, TN_4, BY_DOMAIN2, AGG2))
+        for control in (MLDG_INNER_0, BY_DOMAIN2):
+            add(4, f"TN: MLDG - {control.label}", domain, "no difference", _between(part, TN_4, MLDG, control))
+    return found
+
+
+def as_rows(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
+    """For reading: a row a prediction."""
+    return [
+        {
+            "prediction": one.number,
+            "difference": one.what,
+            "tested on": one.domain,
+            "expected": one.expected,
+            "came out [95 %]": str(one.difference),
+            "outcome": one.outcome,
+        }
+        for one in predictions
+    ]
+
+
+def _within(
+    frame: pd.DataFrame, method: TrainingMethod, better: Normalization, worse: Normalization
+) -> Difference | None:
+    first, second = (per_training(select(frame, method, test)) for test in (better, worse))
+    return paired_difference(first, second) if (first - second).notna().any() else None
+
+
+def _between(
+    frame: pd.DataFrame, test: Normalization, better: TrainingMethod, worse: TrainingMethod
+) -> Difference | None:
+    first, second = (per_training(select(frame, method, test)) for method in (better, worse))
+    return contrast([(1, first), (-1, second)]) if len(first) and len(second) else None

@@ -1,0 +1,65 @@
+"""Whether a run came out as those that are recorded: each training beside the interval for one more training."""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from dglab.utils.errors import InputError
+
+LEVEL = 0.999
+SETTINGS = [
+    "task", "train_method", "inner_lr", "order", "split", "backbone", "weights", "steps", "test_method",
+    "domain_evaluated", "batch_size", "neighbors", "capacity", "style_layer", "statistics", "prior",
+]  # fmt: skip
+_OF_TRAINING = ["train_method", "inner_lr", "order", "split", "backbone", "weights", "steps"]
+
+
+def verify(frame: pd.DataFrame, record: pd.DataFrame) -> pd.DataFrame:
+    """Each recorded setting beside what came out here.
+
+    The interval is the prediction interval of one new training at a level of 99.9 %: the recorded mean, plus and minus
+    what one training deviates by and the mean may be off by. The deviation is pooled over the training methods of a
+    task and test, for each has few trainings.
+
+    Args:
+        frame: the tidy table of the run.
+        record: the recorded one, of the same preset and data.
+
+    Returns:
+        A row a setting: its fields, ``recorded`` (mean mIoU), ``low`` and ``high``, ``here`` (of the training farthest
+        from the mean), and ``verdict``: ``inside``, ``outside``, or ``not run``.
+
+    Raises:
+        InputError: for a record without two trainings of anything, which bounds nothing.
+    """
+    known, here = _by_training(record), _by_training(frame)
+    groups = known.groupby(SETTINGS, dropna=False)["value"].agg(["mean", "count", "var"]).reset_index()
+    pooled = _pooled(groups)
+    if not (pooled["freedom"] > 0).any():
+        raise InputError("the record holds one training of each method, which bounds nothing; install dglab anew")
+    table = groups.merge(pooled, on=[name for name in SETTINGS if name not in _OF_TRAINING])
+    reach = stats.t.ppf((1 + LEVEL) / 2, table["freedom"].clip(lower=1)) * np.sqrt(table["variance"])
+    reach = reach * np.sqrt(1 + 1 / table["count"])
+    table = table.assign(recorded=table["mean"], low=table["mean"] - reach, high=table["mean"] + reach)
+    table = table.merge(here, on=SETTINGS, how="left").rename(columns={"value": "here"})
+    distance = (table["here"] - table["recorded"]).abs()
+    table = table.assign(distance=distance.fillna(0)).sort_values("distance", ascending=False, kind="stable")
+    table = table.drop_duplicates(SETTINGS).sort_index()
+    outside = (table["here"] < table["low"]) | (table["here"] > table["high"])
+    table["verdict"] = np.select([table["here"].isna(), outside], ["not run", "outside"], "inside")
+    return table[[*SETTINGS, "recorded", "low", "high", "here", "verdict"]].reset_index(drop=True)
+
+
+def _by_training(frame: pd.DataFrame) -> pd.DataFrame:
+    """mIoU of each training in each setting, the mean over orders of arrival."""
+    rows = frame[frame["metric"] == "miou"].drop_duplicates([*SETTINGS, "train_seed", "test_seed"])  # shared by studies
+    return rows.groupby([*SETTINGS, "train_seed"], dropna=False)["value"].mean().reset_index()
+
+
+def _pooled(groups: pd.DataFrame) -> pd.DataFrame:
+    """The variance over trainings, pooled over training methods, with its degrees of freedom."""
+    by = [name for name in SETTINGS if name not in _OF_TRAINING]
+    groups = groups.assign(freedom=groups["count"] - 1, squares=(groups["count"] - 1) * groups["var"].fillna(0))
+    sums = groups.groupby(by, dropna=False)[["freedom", "squares"]].sum().reset_index()
+    sums["variance"] = sums["squares"] / sums["freedom"].where(sums["freedom"] > 0)
+    return sums[[*by, "freedom", "variance"]]

@@ -1,0 +1,79 @@
+"""A run beside what is recorded, against the prediction interval by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from typer.testing import CliRunner
+
+from dglab.analysis.verification import verify
+from dglab.cli import app
+from dglab.experiments.reproduce import describe_run
+from dglab.experiments.table import COLUMNS, TYPES, write_table
+from dglab.utils.errors import InputError
+
+
+def table_of(values, test_method="bn", **more):
+    """Rows of mIoU from {(train_method, train_seed, test_seed): value}."""
+    rows = [
+        {"study": "ablation", "task": "G+S->C", "train_method": method, "test_method": test_method, "train_seed": a,
+         "test_seed": b, "metric": "miou", "value": value, "target": "C", "domain_evaluated": "C", **more}
+        for (method, a, b), value in values.items()
+    ]  # fmt: skip
+    return pd.DataFrame(rows).reindex(columns=list(COLUMNS)).astype(TYPES)
+
+
+RECORD = table_of({("agg", 0, None): 20.0, ("agg", 1, None): 21.0, ("agg", 2, None): 22.0,
+                   ("mldg", 0, None): 30.0, ("mldg", 1, None): 30.5})  # fmt: skip
+
+
+def test_the_interval_is_that_of_one_new_training_with_a_pooled_deviation():
+    found = verify(RECORD, RECORD).set_index("train_method")
+    pooled = (2 * 1.0 + 1 * 0.125) / 3  # variances 1 of three trainings, 0.125 of two
+    half = stats.t.ppf(0.9995, 3) * np.sqrt(pooled * (1 + 1 / 3))
+    agg = found.loc["agg"]
+    assert (agg["recorded"], agg["low"], agg["high"]) == pytest.approx((21, 21 - half, 21 + half))
+    assert agg["here"] in (20.0, 22.0) and set(found["verdict"]) == {"inside"}
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(33.0, "inside"), (45.0, "outside"), (2.0, "outside")])
+def test_one_training_far_off_is_enough(value, verdict):
+    found = verify(table_of({("agg", 0, None): 21.0, ("agg", 5, None): value}), RECORD).set_index("train_method")
+    assert found.loc["agg", "verdict"] == verdict and found.loc["agg", "here"] == value
+    assert found.loc["mldg", "verdict"] == "not run"
+
+
+def test_orders_are_averaged_and_studies_share_a_test():
+    record = table_of({("agg", 0, 0): 19.0, ("agg", 0, 1): 21.0, ("agg", 1, 0): 21.0, ("agg", 1, 1): 23.0}, "sib")
+    twice = pd.concat([record, record.assign(study="adabn")])
+    assert verify(record, twice)[["recorded", "low", "high"]].equals(
+        verify(record, record)[["recorded", "low", "high"]]
+    )
+    assert verify(record, record)["recorded"].item() == 21
+
+
+def test_a_record_of_single_trainings_bounds_nothing():
+    with pytest.raises(InputError, match="one training of each"):
+        verify(RECORD, RECORD[RECORD["train_seed"] == 0])
+
+
+def test_the_command(lab, frames, tmp_path, monkeypatch):
+    import json
+
+    own = pd.concat(frames.values(), ignore_index=True)
+    write_table(own, tmp_path / "tables.csv")
+    (tmp_path / "run.json").write_text(json.dumps(describe_run(lab, 1.0)))
+    command = ["verify", "--results", str(tmp_path)]
+    refused = CliRunner().invoke(app, command)
+    assert isinstance(refused.exception, InputError) and "of which nothing is recorded" in str(refused.exception)
+
+    def record(shift):
+        seeds = [own.assign(train_seed=seed, value=own["value"] + 0.01 * seed + shift) for seed in (1, 2, 3)]
+        monkeypatch.setattr("dglab.experiments.recorded.recorded_table", lambda *_: pd.concat(seeds))
+
+    record(0.0)
+    inside = CliRunner().invoke(app, command)
+    assert inside.exit_code == 0 and " 0 outside, 0 not run" in inside.output
+    record(50.0)
+    outside = CliRunner().invoke(app, command)
+    assert outside.exit_code == 3 and "outside: task G+S+I+M->C, train_method agg" in outside.output

@@ -1,0 +1,55 @@
+"""What is noted of each network, what a run is expected to take, and the compact record that a study goes on from."""
+
+import dataclasses
+import json
+
+import pandas as pd
+import pytest
+
+from dglab.experiments import record, recorded, runner
+from dglab.experiments.record import NETWORK, expected_hours, note_network
+from dglab.experiments.recorded import write_recorded
+from dglab.experiments.runner import run
+from dglab.experiments.trials import STUDIES
+from dglab.training import TrainingConfig
+
+
+def test_a_network_says_where_and_how_long(tmp_path):
+    note_network(tmp_path, "cpu", training=10.0)
+    note_network(tmp_path, "cpu", testing=2.0)
+    note_network(tmp_path, "cpu", testing=3.0)
+    known = json.loads((tmp_path / NETWORK).read_text())
+    assert known["seconds"] == {"training": 10.0, "testing": 5.0}
+    assert "CPU cores" in known["machine"] and set(known["versions"]) == {"dglab", "python", "torch"}
+    assert known["instructions"] in ("DEFAULT", "AVX2", "AVX512", "NO AVX") or known["instructions"]
+
+
+def test_the_hours_to_expect_by_hand():
+    networks = pd.DataFrame({"network": ["agg_G+S_seed0_a", "agg_G+S_seed1_b", "mldg_G+S_seed0_c"],
+                             "seconds_training": [3600, 7200, 1800], "seconds_testing": [1800, 1800, None]})  # fmt: skip
+    missing = {TrainingConfig(method="agg"), TrainingConfig(method="mldg"), TrainingConfig(method="split")}
+    # AGG (1.5 + 2.5) / 2, MLDG 0.5, and for what is not recorded the mean of all three
+    assert expected_hours(networks, missing, 2) == pytest.approx((2 + 0.5 + 1.5) / 2)
+    assert expected_hours(None, missing, 2) is None
+
+
+def test_what_is_recorded_is_not_computed_again_and_the_rest_is(lab, frames, tmp_path, monkeypatch):
+    """Half of a study is recorded, under another machine's numbers: those rows are taken, the others computed."""
+    trials = STUDIES["batch_size"](lab)
+    half = frames["batch_size"][frames["batch_size"]["train_method"] == "agg"]
+    marked = half.assign(value=half["value"].where(half["metric"] != "miou", 12.3456))
+    write_recorded(marked, tmp_path / "shipped" / "tiny" / "streets.csv")
+    monkeypatch.setattr(recorded, "SHIPPED", tmp_path / "shipped")
+    fresh = dataclasses.replace(lab, out=tmp_path / "out", reuse_recorded=True)
+    trained = []
+    train = runner.train
+    monkeypatch.setattr(runner, "train", lambda *args, **more: trained.append(args[0].method) or train(*args, **more))
+    frame = run(fresh, trials)
+    assert "agg" not in trained and set(trained) == {"by_domain", "mldg"}
+    scores = frame[frame["metric"] == "miou"]
+    assert set(scores[scores["train_method"] == "agg"]["value"]) == {12.3456}
+    others = frame[frame["train_method"] != "agg"].reset_index(drop=True)
+    expected = frames["batch_size"][frames["batch_size"]["train_method"] != "agg"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(others, expected)
+    assert list(frame.columns) == list(frames["batch_size"].columns)
+    assert record.recorded_networks("tiny") is None
