@@ -246,3 +246,25 @@ def test_evaluate_tells_a_bank_the_domain_of_each_image():
     for place, (domains, selected) in enumerate(chosen):
         seen_before = domains[0] in [stream.domain_of(i) for i in order[:place]]
         assert [stream.domain_of(order[i]) for i in selected] == domains * seen_before
+
+
+def test_categories_by_hand():
+    """Car for truck is right among vehicles, car for road is not; every class belongs to the category it should."""
+    from dglab.classes import CATEGORIES, CATEGORY_NAMES, CLASS_NAMES
+
+    members = {name: {c for c, k in zip(CLASS_NAMES, CATEGORIES, strict=True) if k == number}
+               for number, name in enumerate(CATEGORY_NAMES)}  # fmt: skip
+    assert members == {
+        "flat": {"road", "sidewalk"}, "construction": {"building", "wall", "fence"},
+        "object": {"pole", "traffic light", "traffic sign"}, "nature": {"vegetation", "terrain"}, "sky": {"sky"},
+        "human": {"person", "rider"},
+        "vehicle": {"car", "truck", "bus", "train", "motorcycle", "bicycle"},
+    }  # fmt: skip
+    car, truck, road = (CLASS_NAMES.index(name) for name in ("car", "truck", "road"))
+    matrix = ConfusionMatrix()
+    matrix.update(np.array([car, car, road, road, road]), np.array([car, truck, car, road, 255]))
+    categories = matrix.of_categories()
+    vehicle, flat = CATEGORY_NAMES.index("vehicle"), CATEGORY_NAMES.index("flat")
+    assert categories.counts.sum() == 4 and categories.counts[vehicle, flat] == 1
+    assert categories.iou()[vehicle] == pytest.approx(2 / 3) and categories.iou()[flat] == pytest.approx(1 / 2)
+    assert categories.miou() == pytest.approx((2 / 3 + 1 / 2) / 2) and categories.num_absent == 5
