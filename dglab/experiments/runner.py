@@ -68,6 +68,12 @@ class Lab:
         """The domains at hand, by letter."""
         return open_domains(self._source, self.preset.in_memory, drawn=self.out / "streets")
 
+    def domains_of(self, training: TrainingConfig) -> dict[str, Domain]:
+        """The domains at the size that a run was made for: most often :attr:`domains`."""
+        if isinstance(training.data, StreetsSize) and training.data != self.identity:
+            return open_domains(training.data, drawn=self.out / "streets")
+        return self.domains
+
     @property
     def names(self) -> dict[str, str]:
         """What the domains' letters stand for, in the words of a figure's axis."""
@@ -92,7 +98,8 @@ class Lab:
     def training(self, sources: Sequence[str], seed: int, **changes: Any) -> TrainingConfig:
         """The settings of a run: the preset's, for these sources and this seed, with ``changes``."""
         template = self.preset.template(changes.get("method", self.preset.training.method))
-        return dataclasses.replace(template, sources=tuple(sources), seed=seed, data=self.identity, **changes)
+        settings = {"data": self.identity} | changes
+        return dataclasses.replace(template, sources=tuple(sources), seed=seed, **settings)
 
     def checkpoint(self, training: TrainingConfig) -> Path | None:
         """The trained network of a run, if there is one."""
@@ -142,7 +149,7 @@ class Lab:
     def _check(self, trainings: Iterable[TrainingConfig]) -> None:
         """All of them, before the first one takes its minutes."""
         for training in trainings:
-            check_fits(training, self.domains)
+            check_fits(training, self.domains_of(training))
 
     def score_path(self, trial: Trial) -> Path:
         """Where the score of a trial lies; studies that hold the same network and test share it."""
@@ -182,9 +189,8 @@ def _draw_job(lab: Lab, part: tuple[str, str]) -> None:
 
 def _train_job(lab: Lab, training: TrainingConfig) -> None:
     start = time.process_time()
-    train(
-        training, lab.domains, lab.out / "runs" / training.address, device=lab.device, progress=not lab.preset.parallel
-    )
+    folder, domains = lab.out / "runs" / training.address, lab.domains_of(training)
+    train(training, domains, folder, device=lab.device, progress=not lab.preset.parallel)
     note_network(lab.scores_of(training), lab.device, training=time.process_time() - start)
 
 
@@ -209,7 +215,9 @@ def _network_job(lab: Lab, trials: list[Trial]) -> None:
                 model,
                 lab.target_set(trial.test.domains),
                 trial.test,
-                source_batches=lambda: reestimation_batches(training, lab.domains, lab.identity, lab.device),
+                source_batches=lambda: reestimation_batches(
+                    training, lab.domains_of(training), training.data, lab.device
+                ),
                 device=lab.device,
                 compare=True,
             )

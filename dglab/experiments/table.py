@@ -63,7 +63,8 @@ def _typed(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 def _train_images(lab: Lab, trial: Trial) -> int | None:
     """Images of each source domain, where they all have the same number."""
-    [*counts] = {len(lab.domains[letter].train) for letter in trial.training.sources}
+    domains = lab.domains_of(trial.training)
+    [*counts] = {len(domains[letter].train) for letter in trial.training.sources}
     return counts[0] if len(counts) == 1 else None
 
 

@@ -10,6 +10,7 @@ A trial is one trained network, tested in one way, for one study. :func:`describ
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -357,6 +358,28 @@ def source_domains(lab: Lab) -> list[Trial]:
     return trials
 
 
+def source_domains_fixed(lab: Lab) -> list[Trial]:
+    """Table 8 with the number of images fixed: more domains, and no more images to train on, nor more of them a step.
+
+    As many in all as one domain has; so of four domains a quarter of each. On the embedded data alone.
+    """
+    if lab.data != "streets":
+        return []
+    size, step = lab.preset.streets, 4 * lab.preset.training.batch_per_domain
+    trials = []
+    for whole in main_tasks(lab):
+        for count in range(1, len(whole.sources) + 1):
+            task = Task(whole.sources[:count], whole.targets)
+            changes = {
+                "data": dataclasses.replace(size, train_images=max(1, size.train_images // count)),
+                "batch_per_domain": -(-step // count),
+            }
+            tests = [*_as_tn_sees(lab, task.targets), bank("sib", task.targets, lab.preset.test_seeds[0])]
+            trainings = _trainings(lab, task, [AGG, MLDG], **changes)
+            trials += _combined("source_domains_fixed", task, trainings, tests)
+    return trials
+
+
 def bound(lab: Lab) -> list[Trial]:
     """A network trained on the target's own training images, with the same budget: what a gap is to be seen against."""
     trials = []
@@ -398,6 +421,7 @@ STUDIES: dict[str, Study] = {
 WHOLE_STUDIES: dict[str, Study] = {
     "meta_split": meta_split,
     "source_domains": source_domains,
+    "source_domains_fixed": source_domains_fixed,
     "train_as_you_test": train_as_you_test,
     "bound": bound,
     "ibn_net": ibn_net,
