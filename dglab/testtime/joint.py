@@ -51,6 +51,9 @@ class JointStatistics:
         """What to keep of an image: itself."""
         return given.detach().clone()
 
+    def stored(self) -> None:
+        """What was predicted last is in the bank; there is nothing to remember of it."""
+
     def tail(self, batch: Tensor) -> str:
         """The layer behind which the first image can go on alone; looked for with the first neighbours that come."""
         if len(batch) == 1:

@@ -13,7 +13,10 @@ from dglab.utils.errors import InputError
 
 
 class Predictor:
-    """What all predictors share: a model with BatchNorm, and a look at what comes in."""
+    """What all predictors share: a model with BatchNorm, and a look at what comes in.
+
+    Several may share a model, also in several threads: one at a time overrides its statistics, the others wait.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         for name, module in model.named_modules():

@@ -1,5 +1,6 @@
 """The style of an image, and how far two styles are apart (Eq. 10)."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from dglab.models.batchnorm import batchnorm_layers
 from dglab.testtime.override import normalizing_with
 from dglab.utils.errors import InputError
+from dglab.utils.interrupts import unbroken
 
 DEVIATION_FLOOR = 1e-5  # a dead channel has sigma = 0, which would make Eq. 10 infinite
 
@@ -91,6 +93,20 @@ class _StageReached(Exception):
         self.features = features
 
 
+@unbroken
+def _stopping_after(layer: nn.Module) -> Iterator[None]:
+    """Inside, a forward pass ends with what this layer returns."""
+
+    def stop(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        raise _StageReached(output)
+
+    handle = layer.register_forward_hook(stop)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def styles_of(model: nn.Module, images: Tensor, layer: str) -> Style:
     """Mean and standard deviation over positions of a module's output, in a pass with source statistics.
 
@@ -105,19 +121,13 @@ def styles_of(model: nn.Module, images: Tensor, layer: str) -> Style:
         N x C means and N x C deviations (biased, floored at 1e-5), float32.
     """
 
-    def stop(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        raise _StageReached(output)
-
-    handle = model.get_submodule(layer).register_forward_hook(stop)
     try:
-        with normalizing_with(model, lambda name, x, source: source):
+        with normalizing_with(model, lambda name, x, source: source), _stopping_after(model.get_submodule(layer)):
             model(images)
     except _StageReached as reached:
         features = reached.features
     else:
         raise InputError(f"style layer {layer!r} did not run in the model's forward pass; choose another layer")
-    finally:
-        handle.remove()
     if not isinstance(features, Tensor) or features.ndim != 4:
         raise InputError(f"style layer {layer!r} returns no N x C x H x W tensor; choose another layer")
     variance, mean = torch.var_mean(features.float(), dim=(2, 3), correction=0)

@@ -1,7 +1,6 @@
 """Cutting the tail: behind the last BatchNorm layer, the current image goes on without its neighbours."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,12 +8,13 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from dglab.testtime.outputs import first_row, is_rows
-from dglab.testtime.override import Statistics, normalizing_with
+from dglab.testtime.override import Statistics, input_of, normalizing_with
+from dglab.utils.interrupts import unbroken
 
 TAIL_TOLERANCE = 1e-5  # of the largest output, a tenth of what the bank promises
 
 
-@contextmanager
+@unbroken
 def first_only_after(model: nn.Module, layer: str) -> Iterator[None]:
     """Inside, only the first image of a batch goes on from a BatchNorm layer, normalized by the whole batch's moments.
 
@@ -23,14 +23,15 @@ def first_only_after(model: nn.Module, layer: str) -> Iterator[None]:
     an empty name changes nothing.
     """
 
-    def before_forward(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        return (inputs[0][:1],)
+    def before_forward(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        return (input_of(args, kwargs)[:1], *args[1:]), dict(list(kwargs.items())[0 if args else 1 :])
 
-    handle = model.get_submodule(layer).register_forward_pre_hook(before_forward) if layer else None
+    layers = [model.get_submodule(layer)] if layer else []
+    handles = [it.register_forward_pre_hook(before_forward, with_kwargs=True) for it in layers]
     try:
         yield
     finally:
-        if handle is not None:
+        for handle in handles:
             handle.remove()
 
 
