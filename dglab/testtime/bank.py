@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from dglab.models.batchnorm import batchnorm_layers
 from dglab.testtime.cached import CachedStatistics
@@ -19,9 +18,10 @@ from dglab.testtime.lending import source_of
 from dglab.testtime.memory import Memory
 from dglab.testtime.moments import check_finite
 from dglab.testtime.normalization import BatchStatistics, source_statistics
-from dglab.testtime.outputs import is_rows
+from dglab.testtime.outputs import Rows
 from dglab.testtime.policies import POLICIES
 from dglab.testtime.predictor import Predictor, check_prior
+from dglab.testtime.sharing import one_at_a_time
 from dglab.testtime.style import Style, find_style_layer, styles_of
 from dglab.utils.errors import InputError
 from dglab.utils.interrupts import HeldBack, unbroken
@@ -122,9 +122,11 @@ class ImageBank(Predictor):
         self.neighbors, self.capacity, self.min_gap = neighbors, capacity, min_gap
         self.policy = POLICIES[policy]
         # where a layer has no running statistics it takes the batch's, which must then be one image, not many arrivals
-        single = any(source_of(layer) is None for layer in batchnorm_layers(self.model).values())
+        with one_at_a_time(self.model):  # another thread may have lent it some
+            single = any(source_of(layer) is None for layer in batchnorm_layers(self.model).values())
         self._at_a_time = 1 if single else AT_A_TIME
         self._streams: dict[str, ImageBank] = {}
+        self._rows = Rows(self.model)
         self.reset()
 
     def __call__(self, images: Tensor, domain: Any = None) -> Any:
@@ -135,11 +137,13 @@ class ImageBank(Predictor):
             domain: for the oracle, the domain of each image: N values, or one for all.
 
         Returns:
-            What the model returns, for these N images.
+            What the model returns, for these N images: in each part that has a row for each image, these rows; other
+            parts as they are for the last image.
 
         Raises:
             InputError: before anything is predicted or stored, for images that :meth:`check` refuses, of another
-                size than the bank's (joint, without ``resize``), or without the domains that the oracle needs.
+                size than the bank's (joint, without ``resize``), or without the domains that the oracle needs; before
+                an image is stored, for an output that cannot be taken apart.
         """
         outputs = []
         with _writable():
@@ -149,9 +153,11 @@ class ImageBank(Predictor):
                     near = self.policy(self.memory, arrival.style, arrival.domain, candidates, self.neighbors)  # Eq. 10
                     kept = [self.memory.kept[slot] for slot in near.slots]
                     output, keep = self.statistics.predict(arrival.image, arrival.given, kept)  # Eq. 8-9, of M + 1
+                    if len(images) > 1:
+                        self._rows.along(output, arrival.image)  # before it has arrived: this may refuse
                     found += near, keep
                 outputs.append(output)
-        return tree_map(lambda *rows: torch.cat(rows) if is_rows(rows[0], 1) else rows[-1], *outputs)
+            return self._rows.joined(outputs, arrival.image)
 
     @unbroken
     def _arriving(self, arrival: Arrival) -> Iterator[list[Any]]:
@@ -190,7 +196,7 @@ class ImageBank(Predictor):
         prior, ready = options["prior"], self._ready
         alone = source_statistics if options["cold_start"] == "source" else BatchStatistics(prior)
         statistics: JointStatistics | CachedStatistics = (
-            JointStatistics(self.model, alone, prior, ready, options["resize"])
+            JointStatistics(self.model, self._rows, alone, prior, ready, options["resize"])
             if options["statistics"] == "joint"
             else CachedStatistics(self.model, alone, prior)
         )
@@ -207,7 +213,7 @@ class ImageBank(Predictor):
         for start in range(0, len(images), self._at_a_time):
             given = images[start : start + self._at_a_time]
             ready = self._ready(given)
-            with self.naming_channels(ready):
+            with self.naming_misfits(ready):
                 styles = styles_of(self.model, ready, self.style_layer)  # N x C means, N x C deviations
             check_finite({self.style_layer: styles})
             for i, (mean, deviation) in enumerate(zip(*styles, strict=True)):

@@ -60,7 +60,9 @@ class Interrupted:
 
         def go_on(frame, event, argument):
             nonlocal after_call
-            if event == "opcode":
+            if event == "exception":
+                after_call = False  # not after one that fails
+            elif event == "opcode":
                 name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
                 if after_call or name.startswith("JUMP_BACKWARD"):
                     self.here()
