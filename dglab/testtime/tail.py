@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dglab.testtime.outputs import Rows, parts_of
 from dglab.testtime.override import Statistics, input_of, normalizing_with
-from dglab.utils.interrupts import unbroken
+from dglab.utils.interrupts import HeldBack, unbroken
 
 TAIL_TOLERANCE = 1e-5  # of the largest output, a tenth of what the bank promises
 
@@ -74,7 +74,7 @@ def find_tail(model: nn.Module, images: Tensor, statistics: Statistics, rows: Ro
     the first image otherwise than for all.
     """
     path: list[str] = []
-    with normalizing_with(model, noting(statistics, path)), _noting_reads() as reads:
+    with normalizing_with(model, noting(statistics, path)), HeldBack(), _Reads() as reads, _Exports(reads):
         output = model(images)
     tail = Tail(path[-1], path)
     if reads.any or path.count(tail.layer) > 1:
@@ -97,14 +97,11 @@ def _same(whole: Any, cut: Any) -> bool:
     return bool((a - b).abs().max() <= TAIL_TOLERANCE * a.abs().max())
 
 
-@unbroken
-def _noting_reads() -> Iterator["_Reads"]:
-    with _Reads() as reads, _Exports(reads):
-        yield reads
-
-
 class _Reads(TorchDispatchMode):
-    """Notes whether Python reads the values of a tensor, as ``if x.mean() > 0`` does."""
+    """Notes whether Python reads the values of a tensor, as ``if x.mean() > 0`` does.
+
+    Inside, Ctrl-C has to wait: torch takes its modes away for a moment at each operator, and would not put them back.
+    """
 
     READING = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
     any = False
