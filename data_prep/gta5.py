@@ -16,8 +16,10 @@ Sources: Richter, Vineet, Roth and Koltun, "Playing for data: ground truth from 
 terms and the note on the 60 frames: download.visinf.tu-darmstadt.de/data/from_games.
 """
 
-import io
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -80,26 +82,53 @@ def read_split(source: Path) -> dict[int, str]:
     Raises:
         InputError: if the file is missing, is no such file, or puts a frame into two parts.
     """
-    with extras_named("reading GTA5's split"):
-        from scipy.io import loadmat  # here, so that the commands on other data sets start at once
-
     places = (source / "split.mat", source / "read_mapping" / "split.mat")
     path = next((place for place in places if os.path.lexists(place)), None)
     if path is None:
         raise InputError(f"{source / 'split.mat'}: is missing; it comes in read_mapping.zip, from {_PAGE}")
-    content = read_bytes(path, empty=True)
-    try:
-        content = loadmat(io.BytesIO(content))
-        parts = {part: np.ravel(content[f"{part}Ids"]).astype(int).tolist() for part in ("train", "val", "test")}
-    except Exception as error:  # scipy raises nearly anything on damaged files
-        raise InputError(
-            f"{path}: is no split of this data set ({error or type(error).__name__}); expected the arrays trainIds, "
-            f"valIds and testIds; take it from read_mapping.zip, from {_PAGE}"
-        ) from error
+    parts = dict(zip(("train", "val", "test"), _numbers(path, "trainIds", "valIds", "testIds"), strict=True))
     split_of = {number: part for part, numbers in parts.items() for number in numbers}
     if len(split_of) != sum(map(len, parts.values())):
         raise InputError(f"{path}: names a frame more than once; take it from read_mapping.zip, from {_PAGE}")
     return split_of
+
+
+def _numbers(path: Path, *names: str) -> list[list[int]]:
+    """Arrays of a MATLAB file, by a process of their own: some damaged files end the one that reads them.
+
+    Raises:
+        InputError: if there are no such arrays.
+    """
+    with extras_named("reading GTA5's split"):
+        import scipy  # noqa: F401 - here, so that the commands on other data sets start at once
+    content = read_bytes(path, empty=True)
+    command = [sys.executable, "-P", "-c", _READ_ARRAYS, *names]
+    try:
+        done = subprocess.run(command, input=content, capture_output=True, timeout=_TIMEOUT)
+        reason = "" if done.returncode == 0 else done.stderr.decode(errors="replace").strip()[-300:]
+        failed = done.returncode != 0
+    except subprocess.TimeoutExpired:
+        failed, reason = True, f"not read in {_TIMEOUT} s"
+    if failed:
+        raise InputError(
+            f"{path}: is no split of this data set ({reason or 'its reader crashed'}); expected the arrays "
+            f"{', '.join(names[:-1])} and {names[-1]}; take it from read_mapping.zip, from {_PAGE}"
+        )
+    return json.loads(done.stdout)
+
+
+_TIMEOUT = 120  # seconds
+_READ_ARRAYS = """
+import io, json, sys
+import numpy as np
+from scipy.io import loadmat
+try:
+    content = loadmat(io.BytesIO(sys.stdin.buffer.read()))
+    found = [np.ravel(content[name]).astype(int).tolist() for name in sys.argv[1:]]
+except Exception as error:  # scipy raises nearly anything on damaged files
+    sys.exit(str(error) or type(error).__name__)
+print(json.dumps(found))
+"""
 
 
 def read_indices(path: Path) -> np.ndarray:

@@ -5,6 +5,7 @@ from PIL import Image
 
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=2, help="how often the test of killed runs kills its process")
+    parser.addoption("--interrupts", type=int, default=100, help="how often the tests of Ctrl-C raise it")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,10 +1,11 @@
 """Where a network's BatchNorm layers are, and whether a pass moves their running statistics."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from dglab.utils.interrupts import unbroken
 
 
 def batchnorm_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -27,7 +28,7 @@ def moments_dims(ndim: int) -> list[int]:
     return [0, *range(2, ndim)]
 
 
-@contextmanager
+@unbroken
 def running_statistics(module: nn.Module, *, move: bool) -> Iterator[None]:
     """Inside, BatchNorm layers normalize as ever, but update their running statistics only if ``move``.
 

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,7 +11,9 @@ from dglab.models.batchnorm import batchnorm_layers
 from dglab.testtime.moments import Moments, check_finite, merged
 from dglab.testtime.normalization import BatchStatistics
 from dglab.testtime.predictor import Predictor
+from dglab.testtime.sharing import one_at_a_time
 from dglab.utils.errors import InputError
+from dglab.utils.interrupts import HeldBack, unbroken
 
 
 class PooledMoments:
@@ -117,20 +118,22 @@ def reestimate_statistics(model: nn.Module, batches: Iterable[Tensor], statistic
         raise InputError("reestimate_statistics got no batch of images; pass batches of the source domains")
     check_finite(sums)
     layers = batchnorm_layers(checker.model)
-    for name, (mean, variance, n) in sums.items():
-        layers[name].running_mean.copy_(mean / n)
-        layers[name].running_var.copy_(variance / n)
+    with HeldBack(), one_at_a_time(checker.model):
+        for name, (mean, variance, n) in sums.items():
+            layers[name].running_mean.copy_(mean / n)
+            layers[name].running_var.copy_(variance / n)
     return model
 
 
-@contextmanager
+@unbroken
 def preserved_statistics(model: nn.Module) -> Iterator[nn.Module]:
     """Inside, a network's running statistics may change; afterwards they are bit for bit as before."""
-    saved = {name: copy.deepcopy(layer._buffers) for name, layer in batchnorm_layers(model).items()}
+    with one_at_a_time(model):
+        saved = {name: copy.deepcopy(layer._buffers) for name, layer in batchnorm_layers(model).items()}
     try:
         yield model
     finally:
-        with torch.no_grad():
+        with one_at_a_time(model), torch.no_grad():
             for name, layer in batchnorm_layers(model).items():
                 for key, value in saved[name].items():
                     if value is not None:

@@ -6,30 +6,43 @@ same on plain lists. This one takes any model, searches fast, and keeps its stat
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from dglab.models.batchnorm import batchnorm_layers
 from dglab.testtime.cached import CachedStatistics
 from dglab.testtime.joint import JointStatistics
+from dglab.testtime.lending import source_of
 from dglab.testtime.memory import Memory
 from dglab.testtime.moments import check_finite
 from dglab.testtime.normalization import BatchStatistics, source_statistics
-from dglab.testtime.outputs import is_rows
+from dglab.testtime.outputs import Rows
 from dglab.testtime.policies import POLICIES
 from dglab.testtime.predictor import Predictor, check_prior
+from dglab.testtime.sharing import one_at_a_time
 from dglab.testtime.style import Style, find_style_layer, styles_of
 from dglab.utils.errors import InputError
+from dglab.utils.interrupts import HeldBack, unbroken
 from dglab.utils.seeds import derive_seed
 
 AT_A_TIME = 32  # images whose styles are computed together; a whole bank may not fit a memory
 REMOVALS = ("fifo", "random")
 STATISTICS = ("joint", "cached")
 COLD_STARTS = ("self", "source")
+STATE_KEYS = {
+    "arrivals",
+    "arrival",
+    "domains",
+    "styles",
+    "center",
+    "images",
+    "moments",
+    "calls",
+    "generator",
+    "streams",
+}
 
 
 class Arrival(NamedTuple):
@@ -53,7 +66,8 @@ class ImageBank(Predictor):
 
     Args:
         model: any ``nn.Module`` with BatchNorm; it comes back from each call as it was. Of a model under
-            ``torch.compile`` the module that it wraps is run.
+            ``torch.compile`` the module that it wraps is run. Predictors in several threads take turns on one model;
+            a bank remembers what it has seen, so that each thread needs one of its own: :meth:`stream`.
         style_layer: module path, stage number, or None for the first stage; see :func:`find_style_layer`.
         neighbors: M, 1 or more.
         capacity: Q, 1 or more.
@@ -108,9 +122,11 @@ class ImageBank(Predictor):
         self.neighbors, self.capacity, self.min_gap = neighbors, capacity, min_gap
         self.policy = POLICIES[policy]
         # where a layer has no running statistics it takes the batch's, which must then be one image, not many arrivals
-        single = any(layer.running_mean is None for layer in batchnorm_layers(self.model).values())
+        with one_at_a_time(self.model):  # another thread may have lent it some
+            single = any(source_of(layer) is None for layer in batchnorm_layers(self.model).values())
         self._at_a_time = 1 if single else AT_A_TIME
         self._streams: dict[str, ImageBank] = {}
+        self._rows = Rows(self.model)
         self.reset()
 
     def __call__(self, images: Tensor, domain: Any = None) -> Any:
@@ -121,23 +137,47 @@ class ImageBank(Predictor):
             domain: for the oracle, the domain of each image: N values, or one for all.
 
         Returns:
-            What the model returns, for these N images.
+            What the model returns, for these N images: in each part that has a row for each image, these rows; other
+            parts as they are for the last image.
 
         Raises:
             InputError: before anything is predicted or stored, for images that :meth:`check` refuses, of another
-                size than the bank's (joint, without ``resize``), or without the domains that the oracle needs.
+                size than the bank's (joint, without ``resize``), or without the domains that the oracle needs; before
+                an image is stored, for an output that cannot be taken apart.
         """
         outputs = []
         with _writable():
             for arrival in self._arrivals(images, domain):  # one at a time
-                candidates = self.memory.candidates(self.min_gap)
-                near = self.policy(self.memory, arrival.style, arrival.domain, candidates, self.neighbors)  # Eq. 10
-                kept = [self.memory.kept[slot] for slot in near.slots]
-                output, keep = self.statistics.predict(arrival.image, arrival.given, kept)  # Eq. 8-9, of M + 1 images
-                self.selected, self.distances = self.memory.arrived[near.slots].tolist(), near.distances
-                self.memory.store(arrival.style, arrival.domain, keep)  # only now: else it would choose itself
+                with self._arriving(arrival) as found:
+                    candidates = self.memory.candidates(self.min_gap)
+                    near = self.policy(self.memory, arrival.style, arrival.domain, candidates, self.neighbors)  # Eq. 10
+                    kept = [self.memory.kept[slot] for slot in near.slots]
+                    output, keep = self.statistics.predict(arrival.image, arrival.given, kept)  # Eq. 8-9, of M + 1
+                    if len(images) > 1:
+                        self._rows.along(output, arrival.image)  # before it has arrived: this may refuse
+                    found += near, keep
                 outputs.append(output)
-        return tree_map(lambda *rows: torch.cat(rows) if is_rows(rows[0], 1) else rows[-1], *outputs)
+            return self._rows.joined(outputs, arrival.image)
+
+    @unbroken
+    def _arriving(self, arrival: Arrival) -> Iterator[list[Any]]:
+        """Inside, an image is predicted, and what is found (neighbours; what to keep of it) put into the list.
+
+        It is stored after that, for else it would choose itself. If the prediction fails, nothing has happened: what
+        was drawn at random is drawn again.
+        """
+        drawn = self.memory.generator.get_state()
+        found: list[Any] = []
+        try:
+            yield found
+            near, keep = found
+            selected = self.memory.arrived[near.slots].tolist()
+            self.memory.store(arrival.style, arrival.domain, keep)
+            self.statistics.stored()
+            self.selected, self.distances = selected, near.distances
+        except BaseException:
+            self.memory.generator.set_state(drawn)
+            raise
 
     def observe(self, images: Tensor, domain: Any = None) -> None:
         """Let images arrive without predicting them: to fill a bank from a past stream. Arguments as for a call."""
@@ -146,21 +186,25 @@ class ImageBank(Predictor):
             return
         with _writable():
             for arrival in self._arrivals(images, domain):
-                self.memory.store(arrival.style, arrival.domain, self.statistics.keep(arrival.given))
+                keep = self.statistics.keep(arrival.given)
+                with HeldBack():
+                    self.memory.store(arrival.style, arrival.domain, keep)
 
     def reset(self) -> None:
         """Empty the bank and start counting arrivals from 0 again; its named streams are banks of their own."""
         options = self.options
         prior, ready = options["prior"], self._ready
         alone = source_statistics if options["cold_start"] == "source" else BatchStatistics(prior)
-        self.statistics: JointStatistics | CachedStatistics = (
-            JointStatistics(self.model, alone, prior, ready, options["resize"])
+        statistics: JointStatistics | CachedStatistics = (
+            JointStatistics(self.model, self._rows, alone, prior, ready, options["resize"])
             if options["statistics"] == "joint"
             else CachedStatistics(self.model, alone, prior)
         )
-        self.memory = Memory(self.capacity, options["removal"], options["seed"])
-        self.selected: list[int] = []
-        self.distances: list[float] = []
+        memory = Memory(self.capacity, options["removal"], options["seed"])
+        with HeldBack():
+            self.statistics, self.memory = statistics, memory
+            self.selected: list[int] = []
+            self.distances: list[float] = []
 
     def _arrivals(self, images: Tensor, domain: Any) -> Iterator[Arrival]:
         """The images one by one, each with its style; the styles of some are computed together."""
@@ -169,7 +213,7 @@ class ImageBank(Predictor):
         for start in range(0, len(images), self._at_a_time):
             given = images[start : start + self._at_a_time]
             ready = self._ready(given)
-            with self.naming_channels(ready):
+            with self.naming_misfits(ready):
                 styles = styles_of(self.model, ready, self.style_layer)  # N x C means, N x C deviations
             check_finite({self.style_layer: styles})
             for i, (mean, deviation) in enumerate(zip(*styles, strict=True)):
@@ -231,10 +275,14 @@ class ImageBank(Predictor):
         return domains
 
     def stream(self, name: str) -> "ImageBank":
-        """An independent bank on the same model with the same settings; the same one for the same name."""
+        """An independent bank on the same model with the same settings; the same one for the same name.
+
+        Each thread may have a stream of its own: they take turns on the model, and each predicts as if it were alone.
+        """
         if name not in self._streams:
             seed = derive_seed("stream", self.options["seed"], name)
-            self._streams[name] = ImageBank(self.model, **{**self.options, "seed": seed})
+            new = ImageBank(self.model, **{**self.options, "seed": seed})
+            self._streams.setdefault(name, new)  # another thread may have been faster
         return self._streams[name]
 
     def state_dict(self) -> dict[str, Any]:
@@ -258,9 +306,23 @@ class ImageBank(Predictor):
         """Go on from :meth:`state_dict` of a bank with the same model and settings.
 
         Raises:
-            InputError: if the state holds more images than this bank's capacity, values that are not finite, or
-                what the other kind of statistics keeps.
+            InputError: if it is no such state, holds more images than this bank's capacity, values that are not
+                finite, or what the other kind of statistics keeps. The bank and its streams are then as before.
         """
+        with _writable():
+            restored = list(self._restored(state))
+        with HeldBack():
+            for bank, memory, calls in restored:
+                bank.reset()
+                bank.memory = memory
+                if calls is not None:
+                    bank.statistics.calls = calls
+
+    def _restored(self, state: dict[str, Any]) -> Iterator[tuple["ImageBank", Memory, list[str] | None]]:
+        """This bank and its streams, each with the memory that a state says, and the layers of its moments."""
+        missing = STATE_KEYS - (state.keys() if isinstance(state, dict) else set())
+        if missing:
+            raise InputError(f"this is no state of a bank: it lacks {', '.join(sorted(missing))}; pass a state_dict()")
         used = len(state["domains"])
         if used > self.capacity:
             raise InputError(f"the state holds {used} images, this bank's capacity is {self.capacity}")
@@ -272,20 +334,18 @@ class ImageBank(Predictor):
         if not all(torch.isfinite(tensor).all() for tensor in (*state["styles"], *kept)):
             raise InputError("the state holds values that are not finite; start with an empty bank")
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
-        self.reset()
-        memory = self.memory
+        memory = Memory(self.capacity, self.options["removal"], self.options["seed"])
         memory.arrivals, memory.arrived = state["arrivals"], state["arrival"].cpu().clone()
         memory.domains, memory.kept = list(state["domains"]), [tensor.to(device) for tensor in kept]
-        memory.generator.set_state(state["generator"].cpu())
-        if cached:
-            self.statistics.calls = state["calls"]
+        memory.generator.set_state(state["generator"].cpu().clone())
         if used:
             memory.restore_styles(Style(*(part.to(device) for part in state["styles"])), state["center"].to(device))
+        yield self, memory, state["calls"] if cached else None
         for name, nested in state["streams"].items():
-            self.stream(name).load_state_dict(nested)
+            yield from self.stream(name)._restored(nested)
 
 
-@contextmanager
+@unbroken
 def _writable() -> Iterator[None]:
     """Inside, no gradients; and what is made can be written to later, also if the caller is in inference mode."""
     with torch.inference_mode(False), torch.no_grad():

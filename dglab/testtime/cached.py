@@ -30,6 +30,7 @@ class CachedStatistics:
     def __init__(self, model: nn.Module, alone: Statistics, prior: float) -> None:
         self.model, self.alone, self.prior = model, alone, prior
         self.calls: list[str] | None = None  # the layers, in the order in which they run: what K runs over
+        self._ran: list[str] | None = None  # the same, of the last prediction, whether it was kept or not
 
     def predict(self, image: Tensor, given: Tensor, neighbors: list[Tensor]) -> tuple[Any, Tensor]:
         """The current image's output, and what to keep of it: its own moments.
@@ -61,10 +62,14 @@ class CachedStatistics:
             output = self.model(image)
         if self.calls not in (None, calls):
             raise InputError(OTHER_LAYERS)
-        self.calls = calls
         moments = torch.cat(own, dim=1)
         check_finite({"of one of its layers": (moments,)})
+        self._ran = calls
         return output, moments
+
+    def stored(self) -> None:
+        """What was predicted last is in the bank."""
+        self.calls = self._ran
 
     def check(self, images: Tensor, kept: list[Tensor]) -> None:
         """Moments go with images of any size."""

@@ -63,7 +63,7 @@ def list_images(folder: Path) -> Folder:
         raise InputError(f"{folder} holds two images called {twice.stem}; their predictions would overwrite each other")
     sizes, turned = [], []
     for path in paths:
-        image, was_turned = read_upright(path)
+        image, was_turned = read_upright(path, thorough=True)
         sizes.append(image.shape[:2])
         turned += [path] if was_turned else []
     return Folder(paths, sizes, turned)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from dglab.testtime.normalization import BatchStatistics
-from dglab.testtime.outputs import first_row
+from dglab.testtime.outputs import Rows
 from dglab.testtime.override import Statistics, normalizing_with
-from dglab.testtime.tail import find_tail, first_only_after
+from dglab.testtime.tail import NOWHERE, Tail, find_tail, run_cut
 from dglab.utils.errors import InputError
 from dglab.utils.sizes import resized
 
@@ -19,6 +19,7 @@ class JointStatistics:
 
     Args:
         model: the network.
+        rows: which parts of its output have a row for each image.
         alone: the statistics of an image without neighbours.
         prior: share of source statistics.
         ready: images as they were given -> images as the model takes them.
@@ -26,11 +27,12 @@ class JointStatistics:
     """
 
     def __init__(
-        self, model: nn.Module, alone: Statistics, prior: float, ready: Callable[[Tensor], Tensor], resize: bool
-    ) -> None:
-        self.model, self.alone, self.ready, self.resize = model, alone, ready, resize
+        self, model: nn.Module, rows: Rows, alone: Statistics, prior: float, ready: Callable[[Tensor], Tensor],
+        resize: bool,
+    ) -> None:  # fmt: skip
+        self.model, self.rows, self.alone, self.ready, self.resize = model, rows, alone, ready, resize
         self.together = BatchStatistics(prior)
-        self._tail: str | None = None  # not looked for yet
+        self._tail: Tail | None = None  # not looked for yet
 
     def predict(self, image: Tensor, given: Tensor, neighbors: list[Tensor]) -> tuple[Any, Tensor]:
         """The current image's output, and what to keep of it.
@@ -42,21 +44,33 @@ class JointStatistics:
         """
         size = image.shape[-2:]
         batch = torch.cat([image, *(resized(self.ready(n[None]), size) for n in neighbors)])  # (M + 1) x 3 x H x W
-        statistics = self.together if neighbors else self.alone
-        with normalizing_with(self.model, statistics), first_only_after(self.model, self.tail(batch)):
+        return self.rows.first(self._run(batch), batch), self.keep(given)
+
+    def _run(self, batch: Tensor) -> Any:
+        """The network's output, if it can be for the first image alone."""
+        statistics = self.alone if len(batch) == 1 else self.together
+        tail = self.tail(batch)
+        for output in run_cut(self.model, batch, statistics, tail) if tail.layer else []:
+            return output
+        with normalizing_with(self.model, statistics):
             output = self.model(batch)
-        return first_row(output, len(batch)), self.keep(given)
+        if tail.layer:  # it did not run as when the cut was tried: no more cuts
+            self._tail = NOWHERE
+        return output
 
     def keep(self, given: Tensor) -> Tensor:
         """What to keep of an image: itself."""
         return given.detach().clone()
 
-    def tail(self, batch: Tensor) -> str:
+    def stored(self) -> None:
+        """What was predicted last is in the bank; there is nothing to remember of it."""
+
+    def tail(self, batch: Tensor) -> Tail:
         """The layer behind which the first image can go on alone; looked for with the first neighbours that come."""
         if len(batch) == 1:
-            return ""
+            return NOWHERE
         if self._tail is None:
-            self._tail = find_tail(self.model, batch, self.together)
+            self._tail = find_tail(self.model, batch, self.together, self.rows)
         return self._tail
 
     def check(self, images: Tensor, kept: list[Tensor]) -> None:

@@ -5,54 +5,75 @@ and sigma^2 come from, and in nothing else: each is a function that says so, and
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dglab.models.batchnorm import batchnorm_layers
+from dglab.testtime.lending import Loan
 from dglab.testtime.moments import Moments, moments_of
+from dglab.testtime.sharing import one_at_a_time, uncompiled
+from dglab.utils.interrupts import unbroken
 
 Statistics = Callable[[str, Tensor, Moments | None], Moments | None]
 # (layer's path, its input N x C x ..., its source statistics if it has any) -> statistics to use;
 # None, as a layer without running statistics has them: those of its input
 
 
-@contextmanager
+@unbroken
 def normalizing_with(model: nn.Module, statistics: Statistics) -> Iterator[None]:
     """Inside, every BatchNorm layer of ``model`` normalizes by what ``statistics`` returns for its input.
 
     The model is in evaluation mode inside (dropout off) and computes no gradients. Afterwards, also after an
-    exception, modes, buffers and hooks are as before: the layers' buffers are replaced for the time, never written.
+    exception or Ctrl-C, modes, buffers and hooks are as before: the layers' buffers are replaced for the time, never
+    written. One thread at a time overrides the statistics of a model; others wait. What else runs the model meanwhile
+    (another thread that trains it) would see them, and is not supported.
+
+    Modes are set by their flag alone: a ``train()`` of a module's own, which may merge weights or drop what it needs
+    no more, could not be undone. Where it does more than set modes, call ``model.eval()`` before.
+
+    Raises:
+        InputError: inside, where statistics are used other than by calling their layer.
     """
-    layers = batchnorm_layers(model)
-    modes = {module: module.training for module in model.modules()}
-    sources = {name: _source_statistics(layer) for name, layer in layers.items()}
-    handles = []
-
-    def override(name: str) -> Callable[[nn.Module, tuple], None]:
-        def before_forward(layer: nn.Module, inputs: tuple) -> None:
-            moments = statistics(name, inputs[0], sources[name]) or moments_of(inputs[0])
-            precision = moments[0].dtype if layer.weight is None else layer.weight.dtype
-            mean, variance = (part.to(precision) for part in moments)
-            layer._buffers["running_mean"], layer._buffers["running_var"] = mean, variance
-
-        return before_forward
-
-    try:
-        model.eval()
-        handles = [layer.register_forward_pre_hook(override(name)) for name, layer in layers.items()]
-        # a compiled part keeps the hooks it was compiled with: the override would not reach it
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+    # a compiled part keeps the hooks it was compiled with: the override would not reach it
+    with one_at_a_time(model), uncompiled(), torch.no_grad():
+        training = [module for module in model.modules() if module.training]
+        loans = {name: Loan(name, layer) for name, layer in batchnorm_layers(model).items()}
+        handles = []
+        try:
+            for module in training:
+                module.training = False
+            for name, loan in loans.items():
+                handles += _hooked(name, loan, statistics)
+                loan.hide()
             yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        for name, layer in layers.items():
-            layer._buffers["running_mean"], layer._buffers["running_var"] = sources[name] or (None, None)
-        for module, training in modes.items():
-            module.training = training
+        finally:
+            for handle in handles:
+                handle.remove()
+            for loan in loans.values():
+                loan.restore()
+            for module in training:
+                module.training = True
 
 
-def _source_statistics(layer: nn.Module) -> Moments | None:
-    return None if layer.running_mean is None else (layer.running_mean, layer.running_var)
+def _hooked(name: str, loan: Loan, statistics: Statistics) -> list[Any]:
+    """Lend at each call of a layer, and take back after it."""
+
+    def before_forward(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        x = input_of(args, kwargs)
+        loan.lend(statistics(name, x, loan.source) or moments_of(x))
+
+    def after_forward(layer: nn.Module, args: tuple, kwargs: dict[str, Any], output: Tensor) -> Tensor:
+        loan.hide()
+        return output.to(input_of(args, kwargs).dtype) if loan.widened else output
+
+    return [
+        loan.layer.register_forward_pre_hook(before_forward, with_kwargs=True),
+        loan.layer.register_forward_hook(after_forward, with_kwargs=True),
+    ]
+
+
+def input_of(args: tuple, kwargs: dict[str, Any]) -> Tensor:
+    """What a layer is called on, given by position or by name."""
+    return args[0] if args else next(iter(kwargs.values()))

@@ -11,9 +11,14 @@ from dglab.models.batchnorm import batchnorm_layers
 from dglab.testtime.override import Statistics, normalizing_with
 from dglab.utils.errors import InputError
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 class Predictor:
-    """What all predictors share: a model with BatchNorm, and a look at what comes in."""
+    """What all predictors share: a model with BatchNorm, and a look at what comes in.
+
+    Several may share a model, also in several threads: one at a time overrides its statistics, the others wait.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         for name, module in model.named_modules():
@@ -40,18 +45,25 @@ class Predictor:
                 else type(images).__name__
             )
             raise InputError(f"images are {got}; expected a float tensor N x C x H x W")
+        if images.dtype not in FLOATS or images.layout != torch.strided:
+            raise InputError(
+                f"images are {images.dtype} of layout {images.layout}; expected a dense tensor of "
+                f"{', '.join(str(dtype) for dtype in FLOATS)}"
+            )
         if len(images) == 0:
             raise InputError("the batch of images is empty; pass at least one image")
         device = next((p.device for p in self.model.parameters()), images.device)
         if images.device != device:
             raise InputError(f"the images are on {images.device}, the model on {device}; move one to the other")
+        if images.is_meta:
+            raise InputError("images and model are on meta, where tensors hold no values; make them on a real device")
         if not torch.isfinite(images).all():
             raise InputError("the images hold NaN or infinite values; clean them before prediction")
 
     def predict(self, images: Tensor, statistics: Statistics) -> Any:
         """What the model returns for these images when ``statistics`` normalize."""
         self.check(images)
-        with self.naming_channels(images), normalizing_with(self.model, statistics):
+        with self.naming_misfits(images), normalizing_with(self.model, statistics):
             return self.model(images)
 
     def run(self, batches: Iterable[Tensor], statistics: Statistics) -> int:
@@ -63,11 +75,17 @@ class Predictor:
         return count
 
     @contextmanager
-    def naming_channels(self, images: Tensor) -> Iterator[None]:
-        """Inside, a failure of the network over the number of channels says so."""
+    def naming_misfits(self, images: Tensor) -> Iterator[None]:
+        """Inside, a failure of the network over the number of channels or the type of the images says so."""
         try:
             yield
         except RuntimeError as error:
+            takes = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), images.dtype)
+            if takes != images.dtype and "type" in str(error):
+                raise InputError(
+                    f"the images are {images.dtype}, the network's weights {takes}, and it failed over that: "
+                    f"{str(error).splitlines()[0]}; pass images.to({takes})"
+                ) from error
             first = next((m for m in self.model.modules() if isinstance(m, nn.Conv2d)), None)
             if first is None or first.in_channels == images.shape[1]:
                 raise

@@ -1,5 +1,6 @@
 """The style of an image, and how far two styles are apart (Eq. 10)."""
 
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from dglab.models.batchnorm import batchnorm_layers
 from dglab.testtime.override import normalizing_with
 from dglab.utils.errors import InputError
+from dglab.utils.interrupts import unbroken
 
 DEVIATION_FLOOR = 1e-5  # a dead channel has sigma = 0, which would make Eq. 10 infinite
 
@@ -53,20 +55,29 @@ def find_style_layer(model: nn.Module, style_layer: str | int | None) -> str:
         InputError: naming the layers to choose from.
     """
     modules = dict(model.named_modules())
-    stages = list(getattr(model, "stages", ()) if not isinstance(getattr(model, "stages", ()), nn.Module) else ())
-    if not all(isinstance(stage, str) and stage in modules for stage in stages):
-        stages = []
-    stages = stages or [name for i in range(1, 5) for name in modules if name.split(".")[-1] == f"layer{i}"]
     if isinstance(style_layer, str) and style_layer in modules and style_layer:
         return style_layer
+    stages = _declared(model, modules)
+    stages = stages or [name for i in range(1, 5) for name in modules if name.split(".")[-1] == f"layer{i}"]
     number = 1 if style_layer is None else style_layer
     if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= len(stages):
         return stages[number - 1]
-    choice = f"its stages are {', '.join(f'{i} = {s}' for i, s in enumerate(stages, 1))}" if stages else (
-        f"{type(model).__name__} declares no stages; name a module path, early in the network, for example one of "
-        f"{', '.join(_parts(model)[:20])}"
-    )  # fmt: skip
+    if stages:
+        choice = f"its stages are {', '.join(f'{i} = {s}' for i, s in enumerate(stages, 1))}"
+    elif len(modules) == 1:
+        choice = f"{type(model).__name__} has no module inside whose path it could be; wrap it in nn.Sequential"
+    else:
+        paths = _parts(model) or [path for path in modules if path]
+        choice = f"{type(model).__name__} declares no stages; name a module path, early in the network, for example "
+        choice += f"one of {', '.join(paths[:20])}"
     raise InputError(f"style_layer is {style_layer!r}; {choice}")
+
+
+def _declared(model: nn.Module, modules: Mapping[str, nn.Module]) -> list[str]:
+    """The module paths that ``model.stages`` lists; none if it is something else, as it is in some libraries."""
+    stages = getattr(model, "stages", None)
+    declares = isinstance(stages, (list, tuple)) and all(isinstance(s, str) and s in modules for s in stages)
+    return list(stages) if declares else []
 
 
 def _parts(model: nn.Module) -> list[str]:
@@ -91,6 +102,20 @@ class _StageReached(Exception):
         self.features = features
 
 
+@unbroken
+def _stopping_after(layer: nn.Module) -> Iterator[None]:
+    """Inside, a forward pass ends with what this layer returns."""
+
+    def stop(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        raise _StageReached(output)
+
+    handle = layer.register_forward_hook(stop)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def styles_of(model: nn.Module, images: Tensor, layer: str) -> Style:
     """Mean and standard deviation over positions of a module's output, in a pass with source statistics.
 
@@ -105,19 +130,13 @@ def styles_of(model: nn.Module, images: Tensor, layer: str) -> Style:
         N x C means and N x C deviations (biased, floored at 1e-5), float32.
     """
 
-    def stop(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        raise _StageReached(output)
-
-    handle = model.get_submodule(layer).register_forward_hook(stop)
     try:
-        with normalizing_with(model, lambda name, x, source: source):
+        with normalizing_with(model, lambda name, x, source: source), _stopping_after(model.get_submodule(layer)):
             model(images)
     except _StageReached as reached:
         features = reached.features
     else:
         raise InputError(f"style layer {layer!r} did not run in the model's forward pass; choose another layer")
-    finally:
-        handle.remove()
     if not isinstance(features, Tensor) or features.ndim != 4:
         raise InputError(f"style layer {layer!r} returns no N x C x H x W tensor; choose another layer")
     variance, mean = torch.var_mean(features.float(), dim=(2, 3), correction=0)

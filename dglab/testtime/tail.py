@@ -1,62 +1,125 @@
 """Cutting the tail: behind the last BatchNorm layer, the current image goes on without its neighbours."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from dglab.testtime.outputs import first_row, is_rows
-from dglab.testtime.override import Statistics, normalizing_with
+from dglab.testtime.outputs import Rows, parts_of
+from dglab.testtime.override import Statistics, input_of, normalizing_with
+from dglab.utils.interrupts import HeldBack, unbroken
 
 TAIL_TOLERANCE = 1e-5  # of the largest output, a tenth of what the bank promises
 
 
-@contextmanager
+class Tail(NamedTuple):
+    """Where a network may be cut: its last BatchNorm layer (an empty name: nowhere), and the layers of that pass."""
+
+    layer: str
+    path: list[str]
+
+
+NOWHERE = Tail("", [])
+
+
+@unbroken
 def first_only_after(model: nn.Module, layer: str) -> Iterator[None]:
     """Inside, only the first image of a batch goes on from a BatchNorm layer, normalized by the whole batch's moments.
 
     After the last BatchNorm layer the images of a batch no longer act on each other, so head and upsampling need not
-    be computed for the neighbours. To be entered after ``normalizing_with``, whose hook then sees the whole batch;
-    an empty name changes nothing.
+    be computed for the neighbours. To be entered after ``normalizing_with``, whose hook then sees the whole batch.
     """
 
-    def before_forward(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        return (inputs[0][:1],)
+    def before_forward(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        return (input_of(args, kwargs)[:1], *args[1:]), dict(list(kwargs.items())[0 if args else 1 :])
 
-    handle = model.get_submodule(layer).register_forward_pre_hook(before_forward) if layer else None
+    handle = model.get_submodule(layer).register_forward_pre_hook(before_forward, with_kwargs=True)
     try:
         yield
     finally:
-        if handle is not None:
-            handle.remove()
+        handle.remove()
 
 
-def find_tail(model: nn.Module, images: Tensor, statistics: Statistics) -> str:
+def noting(statistics: Statistics, path: list[str]) -> Statistics:
+    """The same statistics; the layers that ask for them are noted, in the order in which they run."""
+
+    def note(name: str, x: Tensor, source: Any) -> Any:
+        path.append(name)
+        return statistics(name, x, source)
+
+    return note
+
+
+def run_cut(model: nn.Module, images: Tensor, statistics: Statistics, tail: Tail) -> list[Any]:
+    """The output with the batch cut: a list of it alone, or empty if the network has run otherwise than where tried."""
+    path: list[str] = []
+    try:
+        with normalizing_with(model, noting(statistics, path)), first_only_after(model, tail.layer):
+            output = model(images)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:  # shapes do not fit: another way through the network, or its own failure, which comes again
+        return []
+    return [output] if path == tail.path else []
+
+
+def find_tail(model: nn.Module, images: Tensor, statistics: Statistics, rows: Rows) -> Tail:
     """The last BatchNorm layer that runs, if cutting the batch there leaves the first image's output as it is.
 
     Tried once on real images: where it fails or changes the output, as it may where later layers mix in earlier
-    features, the answer is an empty name and nothing is cut.
+    features, nothing is cut. Nor is anything where the network reads values: it may decide by them how to go on, for
+    the first image otherwise than for all.
     """
-    calls: list[str] = []
+    path: list[str] = []
+    with normalizing_with(model, noting(statistics, path)), HeldBack(), _Reads() as reads, _Exports(reads):
+        output = model(images)
+    tail = Tail(path[-1], path)
+    if reads.any or path.count(tail.layer) > 1:
+        return NOWHERE
+    whole = parts_of(rows.first(output, images))
+    for output in run_cut(model, images, statistics, tail):
+        cut = parts_of(rows.first(output, images))
+        if whole.keys() == cut.keys() and all(_same(whole[name], cut[name]) for name in whole):
+            return tail
+    return NOWHERE
 
-    def listen(name: str, x: Tensor, source: Any) -> Any:
-        calls.append(name)
-        return statistics(name, x, source)
 
-    with normalizing_with(model, listen):
-        whole = first_row(model(images), len(images))
-    if calls.count(calls[-1]) > 1:
-        return ""
-    try:
-        with normalizing_with(model, statistics), first_only_after(model, calls[-1]):
-            cut = first_row(model(images), len(images))
-        pairs = [(w, c) for w, c in zip(tree_leaves(whole), tree_leaves(cut), strict=True) if is_rows(w, 1)]
-        same = all((w.double() - c.double()).abs().max() <= TAIL_TOLERANCE * w.double().abs().max() for w, c in pairs)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError:  # shapes no longer fit: this network cannot be cut here
-        return ""
-    return calls[-1] if same else ""
+def _same(whole: Any, cut: Any) -> bool:
+    if not isinstance(whole, Tensor) or not isinstance(cut, Tensor):
+        return type(whole) is type(cut)
+    if whole.shape != cut.shape or whole.numel() == 0:
+        return whole.shape == cut.shape
+    wide = torch.complex128 if whole.is_complex() else torch.float64
+    a, b = whole.to(wide), cut.to(wide)
+    return bool((a - b).abs().max() <= TAIL_TOLERANCE * a.abs().max())
+
+
+class _Reads(TorchDispatchMode):
+    """Notes whether Python reads the values of a tensor, as ``if x.mean() > 0`` does.
+
+    Inside, Ctrl-C has to wait: torch takes its modes away for a moment at each operator, and would not put them back.
+    """
+
+    READING = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
+    any = False
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        self.any |= function in self.READING
+        return function(*args, **(kwargs or {}))
+
+
+class _Exports(TorchFunctionMode):
+    """The same of what leaves torch without an operator."""
+
+    EXPORTING = (Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.data_ptr)
+
+    def __init__(self, reads: _Reads) -> None:
+        super().__init__()
+        self._reads = reads
+
+    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        self._reads.any |= function in self.EXPORTING
+        return function(*args, **(kwargs or {}))

@@ -1,7 +1,7 @@
 """A mean loss and its derivatives, however its batch is spread over micro-batches and processes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from dglab.models.batchnorm import running_statistics
 from dglab.training.distributed import sum_in_place, sum_over_processes
 from dglab.training.losses import Batch, LossFunction
 from dglab.utils.errors import InputError
+from dglab.utils.interrupts import unbroken
 
 
 class MeanLoss:
@@ -182,7 +183,7 @@ def remember_randomness(device: torch.device) -> Callable[[], AbstractContextMan
     on_gpu = device.type == "cuda"
     state, gpu_state = torch.get_rng_state(), torch.cuda.get_rng_state(device) if on_gpu else None
 
-    @contextmanager
+    @unbroken
     def replayed() -> Iterator[None]:
         with torch.random.fork_rng(devices=[device] if on_gpu else []):
             torch.set_rng_state(state)

@@ -1,7 +1,6 @@
 """MLDG: each step rehearses a domain shift (Eq. 3-6, Algorithm 1)."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from dglab.models.batchnorm import running_statistics
 from dglab.training.checks import check_uncompiled, check_variant
 from dglab.training.losses import Batch, Losses, LossFunction
 from dglab.training.mean_loss import MeanLoss, set_gradient
+from dglab.utils.interrupts import unbroken
 
 
 def mldg_backward(
@@ -66,12 +66,12 @@ def mldg_backward(
     return Losses(loss_ds, loss_dg, loss_dg + alpha * loss_ds)
 
 
-@contextmanager
+@unbroken
 def inner_step(theta: Sequence[nn.Parameter], grad: Sequence[Tensor], inner_lr: float) -> Iterator[None]:
     """Inside, the parameters are theta' = theta - inner_lr * grad (Eq. 4); after it, theta bit for bit.
 
     Swaps ``parameter.data``: to add back what was subtracted would round, and autograd, which keeps theta for the
-    second order, refuses a parameter that was written to in place.
+    second order, refuses a parameter that was written to in place. Ctrl-C waits until the swap is done.
 
     Args:
         theta: the parameters.

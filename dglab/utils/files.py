@@ -182,6 +182,12 @@ def check_writable(path: Path, *, folder: bool) -> None:
     """
     if not folder and os.path.isdir(path):
         raise InputError(f"cannot write {shown(path)}: it is a folder; name a file")
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # the name is too long
+        raise InputError(f"cannot write {shown(path)} ({error.strerror}); choose another place") from None
     above = [path, *path.absolute().parents] if folder else path.absolute().parents
     nearest = next(place for place in above if os.path.lexists(place))
     try:

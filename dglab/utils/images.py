@@ -137,7 +137,8 @@ def read_image(path: Path, *, thorough: bool = False) -> np.ndarray:
     Args:
         path: of the file.
         thorough: of a PNG look at the checksum of all rows, too, for half of the time again: a chunk that is missing
-            has left no other trace. Meant for the one reading before many others.
+            has left no other trace, nor have rows that are missing (a header may claim millions). Meant for the one
+            reading before many others.
 
     Raises:
         InputError: if the file is no such image (see :func:`image_header`) or is damaged.
@@ -146,15 +147,19 @@ def read_image(path: Path, *, thorough: bool = False) -> np.ndarray:
     return _decode(path, content, image_header(path, content), "RGB", rows=thorough)
 
 
-def read_upright(path: Path) -> tuple[np.ndarray, bool]:
+def read_upright(path: Path, *, thorough: bool = False) -> tuple[np.ndarray, bool]:
     """A photograph as one looks at it, H x W x 3 uint8, and whether its EXIF orientation had to turn or mirror it.
+
+    Args:
+        path: of the file.
+        thorough: as of :func:`read_image`.
 
     Raises:
         InputError: as :func:`read_image`.
     """
     content = read_bytes(path)
     header = image_header(path, content)
-    image = _decode(path, content, header, "RGB", rows=False)
+    image = _decode(path, content, header, "RGB", rows=thorough)
     if header.orientation == 1:
         return image, False
     return np.array(Image.fromarray(image).transpose(_UPRIGHT[header.orientation])), True

@@ -67,6 +67,14 @@ def test_a_run_below_proc_is_refused(refused):
     refused([*TRAIN, "--out", "/proc/new"], "cannot write /proc/new")
 
 
+@pytest.mark.parametrize("command", [TRAIN, ("reproduce", "--preset", "tiny", "--device", "cpu")])
+def test_an_out_of_too_long_a_name_is_refused_before_work_starts(tmp_path, monkeypatch, refused, command):
+    """Also where it is named relative to a folder that can be written."""
+    monkeypatch.chdir(tmp_path)
+    for out in ("x" * 300, tmp_path / ("x" * 300) / "below"):
+        refused([*command, "--out", out], "cannot write", "too long")
+
+
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
 @pytest.mark.parametrize(
     ("options", "words"),

@@ -1,5 +1,7 @@
 """``dglab predict``."""
 
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -60,7 +62,8 @@ def test_predict_images_of_any_size_one_at_a_time(checkpoint, images, tmp_path, 
         assert Image.open(out / "labels" / "other.png").size == (53, 37)
 
 
-@pytest.mark.parametrize("damage", ["missing", "a file", "empty", "16-bit", "text", "palette", "truncated", "twice"])
+@pytest.mark.parametrize("damage", ["missing", "a file", "empty", "16-bit", "text", "palette", "truncated", "twice",
+                                    "tall"])  # fmt: skip
 def test_predict_refuses_bad_images(checkpoint, images, tmp_path, refused, damage, picture):
     words = [images]
     if damage == "missing":
@@ -87,6 +90,11 @@ def test_predict_refuses_bad_images(checkpoint, images, tmp_path, refused, damag
         whole = (images / "img10.png").read_bytes()
         (images / "img10.png").write_bytes(whole[: len(whole) // 2])
         words = [images / "img10.png", "damaged or truncated"]
+    elif damage == "tall":  # Pillow shows a million rows, black but for the first
+        whole = (images / "img10.png").read_bytes()
+        header = b"IHDR" + whole[16:20] + (2**20 + H).to_bytes(4, "big") + whole[24:29]
+        (images / "img10.png").write_bytes(whole[:12] + header + zlib.crc32(header).to_bytes(4, "big") + whole[33:])
+        words = [images / "img10.png", "rows of pixels are missing"]
     else:
         Image.fromarray(picture(0)).save(images / "img2.jpg")
         words = [images, "two images called img2"]

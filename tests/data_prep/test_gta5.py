@@ -71,6 +71,12 @@ def indices(path: Path) -> np.ndarray:
         return np.asarray(image)
 
 
+def doubled(path: Path, start: int, length: int) -> None:
+    """Some bytes of a file twice."""
+    content = path.read_bytes()
+    path.write_bytes(content[: start + length] + content[start:])
+
+
 def test_every_pixel_and_the_official_split(source: Path, out: Path) -> None:
     assert run(source, out) == 0
     domain = open_root(out)["G"]
@@ -151,6 +157,7 @@ def test_split_mat_in_the_folder_of_its_archive(source: Path, out: Path) -> None
         (lambda s: (s / "split.mat").unlink(), ["split.mat: is missing", "read_mapping.zip", "from_games"]),
         (lambda s: (s / "split.mat").write_bytes(b"<html>not found</html>"), ["split.mat: is no split"]),
         (lambda s: (s / "split.mat").write_bytes(b""), ["split.mat: is no split"]),
+        (lambda s: doubled(s / "split.mat", 105, 64), ["split.mat: is no split"]),  # ends the process that reads it
         (lambda s: savemat(s / "split.mat", {"trainIds": [[1]]}), ["is no split of this data set ('valIds')"]),
         (lambda s: write_split(s / "split.mat", valIds=[2, 12, 4]), ["names a frame more than once"]),
         (lambda s: write_split(s / "split.mat", valIds=[2]), ["1 frame(s) are in no part of split.mat: 00012"]),

@@ -6,11 +6,12 @@
     python tools/fuzz --inputs 500 --commands 250
 
 Exit code 1 if anything was found: a wrong label read, a traceback, a hang, a half-written file, a wrong command line
-accepted. The same seed draws the same cases.
+accepted, or an input that takes more than 8 GiB of memory. The same seed draws the same cases.
 """
 
 import argparse
 import random
+import resource
 import shutil
 import sys
 import tempfile
@@ -23,6 +24,8 @@ from commands import Commands  # noqa: E402
 from files import Files  # noqa: E402
 from watch import Count  # noqa: E402
 
+MEMORY = 8 * 2**30  # bytes beyond what is held at first; an input that takes more ends in a traceback, not the fuzz
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
@@ -31,6 +34,7 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=500, help="mutated files, without --seconds")
     parser.add_argument("--commands", type=int, default=250, help="wrong command lines, without --seconds")
     options = parser.parse_args()
+    limit_memory()
     folder = Path(tempfile.mkdtemp(prefix="fuzz"))
     try:
         files, lines = fuzz(folder, options)
@@ -40,6 +44,14 @@ def main() -> int:
     for finding in (*files.findings, *lines.findings):
         print(f"\n{finding}")
     return 1 if files.findings or lines.findings else 0
+
+
+def limit_memory() -> None:
+    """Let an input that fills the memory fail by itself, before the system ends the process and with it the fuzz."""
+    status = Path("/proc/self/statm")
+    if status.exists():
+        held = int(status.read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 def fuzz(folder: Path, options: argparse.Namespace) -> tuple[Count, Count]:

@@ -1,0 +1,70 @@
+"""One model, several threads: who overrides its statistics, and torch's settings for the whole process, takes turns."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+from dglab.models.batchnorm import batchnorm_layers
+from dglab.utils.interrupts import deliver
+
+PATIENCE = 0.5  # seconds after which a wait looks whether Ctrl-C was pressed
+
+
+class _Locks:
+    """A re-entrant lock for each model, as long as the model lives.
+
+    Kept with the first of its BatchNorm layers, so that a model and what wraps it have one; beside the layer rather
+    than in it, for a lock can neither be copied nor saved.
+    """
+
+    def __init__(self) -> None:
+        self._own, self._locks = threading.Lock(), WeakKeyDictionary()
+
+    def of(self, model: nn.Module) -> threading.RLock:
+        layer = next(iter(batchnorm_layers(model).values()), model)
+        with self._own:
+            return self._locks.setdefault(layer, threading.RLock())
+
+
+_locks = _Locks()
+
+
+@contextmanager
+def one_at_a_time(model: nn.Module) -> Iterator[None]:
+    """Inside, no other thread overrides the statistics of this model; it waits until this one is done."""
+    lock = _locks.of(model)
+    while not lock.acquire(timeout=PATIENCE):
+        deliver()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class _Eager:
+    """torch.compile's stance, which is one for the whole process: the last thread to leave puts it back."""
+
+    def __init__(self) -> None:
+        self._own, self._inside, self._stance = threading.Lock(), 0, None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._own:
+            if self._inside == 0:
+                self._stance = torch.compiler.set_stance("force_eager")
+                self._stance.__enter__()
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._own:
+                self._inside -= 1
+                if self._inside == 0:
+                    self._stance.__exit__(None, None, None)
+
+
+uncompiled = _Eager()  # inside uncompiled(), compiled code runs as it was written
