@@ -2,15 +2,19 @@
 
 from dglab.testtime.adabn import AdaBN, preserved_statistics, reestimate_statistics
 from dglab.testtime.bank import ImageBank
+from dglab.testtime.guarded import GuardedNormalization
 from dglab.testtime.normalization import SourceNormalization, TargetNormalization, shift_by_layer
 from dglab.testtime.plain import PlainBank, target_normalization
+from dglab.testtime.reference import SourceReference
 from dglab.testtime.style import Style, style_distance, styles_of
 
 __all__ = [
     "AdaBN",
+    "GuardedNormalization",
     "ImageBank",
     "PlainBank",
     "SourceNormalization",
+    "SourceReference",
     "Style",
     "TargetNormalization",
     "preserved_statistics",

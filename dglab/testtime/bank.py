@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map
 
 from dglab.models.batchnorm import batchnorm_layers
 from dglab.testtime.cached import CachedStatistics
+from dglab.testtime.guarded import GuardedStatistics
 from dglab.testtime.joint import JointStatistics
 from dglab.testtime.memory import Memory
 from dglab.testtime.moments import check_finite
@@ -22,6 +23,7 @@ from dglab.testtime.normalization import BatchStatistics, source_statistics
 from dglab.testtime.outputs import is_rows
 from dglab.testtime.policies import POLICIES
 from dglab.testtime.predictor import Predictor, check_prior
+from dglab.testtime.reference import SourceReference
 from dglab.testtime.style import Style, find_style_layer, styles_of
 from dglab.utils.errors import InputError
 from dglab.utils.seeds import derive_seed
@@ -69,6 +71,8 @@ class ImageBank(Predictor):
         min_gap: images that arrived within the last ``min_gap`` are not chosen (neighbours in a video are copies).
         seed: of the random policy and the random removal.
         resize: joint only: bring neighbours of another size to the current image's.
+        guard: a source reference, measured on this model: the pooled statistics are shrunk towards the source's as far
+            as they are ordinary, as in :class:`~dglab.testtime.guarded.GuardedNormalization`. Instead of ``prior``.
         preprocess: ``images -> float images as the model wants them``, for example scaling of uint8 ones to [0, 1];
             images, uint8 too, are then stored as they were given.
 
@@ -95,6 +99,7 @@ class ImageBank(Predictor):
         seed: int = 0,
         resize: bool = False,
         preprocess: Callable[[Tensor], Tensor] | None = None,
+        guard: SourceReference | None = None,
     ) -> None:
         super().__init__(model)
         _check_names(policy=policy, removal=removal, statistics=statistics, cold_start=cold_start)
@@ -102,8 +107,14 @@ class ImageBank(Predictor):
         self.options = dict(
             style_layer=style_layer, neighbors=neighbors, capacity=capacity, policy=policy, removal=removal,
             statistics=statistics, cold_start=cold_start, prior=check_prior(prior), min_gap=min_gap, seed=seed,
-            resize=resize, preprocess=preprocess,
+            resize=resize, preprocess=preprocess, guard=guard,
         )  # fmt: skip
+        if guard is not None:
+            if prior:
+                raise InputError(
+                    f"both a prior of {prior} and a guard are given; the guard decides on the share itself"
+                )
+            guard.check(self.model)
         self.style_layer = find_style_layer(self.model, style_layer)
         self.neighbors, self.capacity, self.min_gap = neighbors, capacity, min_gap
         self.policy = POLICIES[policy]
@@ -151,12 +162,13 @@ class ImageBank(Predictor):
     def reset(self) -> None:
         """Empty the bank and start counting arrivals from 0 again; its named streams are banks of their own."""
         options = self.options
-        prior, ready = options["prior"], self._ready
-        alone = source_statistics if options["cold_start"] == "source" else BatchStatistics(prior)
+        guard = None if options["guard"] is None else GuardedStatistics(options["guard"])
+        together = guard or BatchStatistics(options["prior"])
+        alone = source_statistics if options["cold_start"] == "source" else guard or BatchStatistics(options["prior"])
         self.statistics: JointStatistics | CachedStatistics = (
-            JointStatistics(self.model, alone, prior, ready, options["resize"])
+            JointStatistics(self.model, alone, together, self._ready, options["resize"])
             if options["statistics"] == "joint"
-            else CachedStatistics(self.model, alone, prior)
+            else CachedStatistics(self.model, alone, options["prior"], guard)
         )
         self.memory = Memory(self.capacity, options["removal"], options["seed"])
         self.selected: list[int] = []

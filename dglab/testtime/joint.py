@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dglab.testtime.normalization import BatchStatistics
 from dglab.testtime.outputs import first_row
 from dglab.testtime.override import Statistics, normalizing_with
 from dglab.testtime.tail import find_tail, first_only_after
@@ -20,16 +19,15 @@ class JointStatistics:
     Args:
         model: the network.
         alone: the statistics of an image without neighbours.
-        prior: share of source statistics.
+        together: the statistics of M + 1 images.
         ready: images as they were given -> images as the model takes them.
         resize: bring neighbours of another size to the current image's.
     """
 
     def __init__(
-        self, model: nn.Module, alone: Statistics, prior: float, ready: Callable[[Tensor], Tensor], resize: bool
+        self, model: nn.Module, alone: Statistics, together: Statistics, ready: Callable[[Tensor], Tensor], resize: bool
     ) -> None:
-        self.model, self.alone, self.ready, self.resize = model, alone, ready, resize
-        self.together = BatchStatistics(prior)
+        self.model, self.alone, self.together, self.ready, self.resize = model, alone, together, ready, resize
         self._tail: str | None = None  # not looked for yet
 
     def predict(self, image: Tensor, given: Tensor, neighbors: list[Tensor]) -> tuple[Any, Tensor]:

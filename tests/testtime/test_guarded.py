@@ -1,0 +1,413 @@
+"""The source reference and the guarded default against explicit numbers, and by what they promise."""
+
+import copy
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dglab.models import build_model
+from dglab.testtime import (
+    GuardedNormalization,
+    ImageBank,
+    SourceNormalization,
+    SourceReference,
+    TargetNormalization,
+)
+from dglab.testtime.guarded import K
+from dglab.utils.errors import InputError
+
+EPS = 1e-5
+
+
+def network(seed=0, channels=4):
+    """Two convolutions with BatchNorm in double precision, whose running statistics come from random images."""
+    torch.manual_seed(seed)
+    net = nn.Sequential(
+        nn.Conv2d(3, channels, 3, bias=False), nn.BatchNorm2d(channels), nn.ReLU(),
+        nn.Conv2d(channels, 5, 3, bias=False), nn.BatchNorm2d(5),
+    ).double()  # fmt: skip
+    net.train()
+    with torch.no_grad():
+        for _ in range(30):
+            net(scenes(8, seed=_ + 100))
+    return net.eval()
+
+
+def scenes(n, seed=0, gain=1.0, offset=0.0, size=(12, 16)):
+    """Images that differ in brightness and contrast, as those of one domain do."""
+    generator = torch.Generator().manual_seed(seed)
+    brightness, contrast, pixels = (
+        torch.rand(n, *shape, generator=generator, dtype=torch.float64) for shape in ((1, 1, 1), (1, 1, 1), (3, *size))
+    )
+    return gain * (0.2 * brightness + (0.5 + 0.3 * contrast) * pixels) + offset
+
+
+def bn_layers(net):
+    return {name: m for name, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)}
+
+
+def moments(features):
+    """Means and log-variances of each image, N x 2 x C, in numpy."""
+    features = features.detach().numpy()
+    return np.stack([features.mean((2, 3)), np.log(features.var((2, 3)) + EPS)], 1)
+
+
+def inputs_under_source(net, images):
+    """What reaches each BatchNorm layer under source BN."""
+    kept, hooks = {}, []
+    for name, layer in bn_layers(net).items():
+        hooks.append(layer.register_forward_pre_hook(lambda m, i, name=name: kept.update({name: i[0]})))
+    with torch.no_grad():
+        net(images)
+    for hook in hooks:
+        hook.remove()
+    return kept
+
+
+@pytest.fixture(scope="module")
+def net():
+    return network()
+
+
+@pytest.fixture(scope="module")
+def reference(net):
+    images = torch.cat([scenes(20, seed=1), scenes(20, seed=2, gain=0.9), scenes(20, seed=3, offset=0.05)])
+    return SourceReference.measure(net, images, domains="a" * 20 + "b" * 20 + "c" * 20)
+
+
+def snapshot(model):
+    hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    return state, {n: m.training for n, m in model.named_modules()}, hooks, torch.get_rng_state()
+
+
+def assert_untouched(model, before):
+    state, modes, hooks, rng = snapshot(model)
+    assert all(torch.equal(state[k], v) for k, v in before[0].items())
+    assert modes == before[1] and hooks == before[2] and torch.equal(rng, before[3])
+
+
+# ------------------------------------------------------------------------------------------------- the reference
+
+
+def test_the_reference_is_an_analysis_of_variance_of_the_images_moments(net):
+    images, labels = scenes(9, seed=5), np.array(list("abcabcabc"))
+    before = snapshot(net)
+    measured = SourceReference.measure(net, images.split(4), domains=labels)
+    assert_untouched(net, before)
+    assert (measured.images, measured.domains) == (9, 3)
+    for name, features in inputs_under_source(net, images).items():
+        x = moments(features)
+        groups = [x[labels == letter] for letter in "abc"]
+        within = sum(((g - g.mean(0)) ** 2).sum(0) for g in groups) / (9 - 3)
+        between = np.maximum(np.var([g.mean(0) for g in groups], axis=0, ddof=1) - within / 3, 0)
+        floor = 1e-6 * np.stack([features.var((2, 3), correction=0).mean(0).numpy(), np.ones(features.shape[1])])
+        layer = measured.layers[name]
+        for got, expected in zip(layer, (x.mean(0), within, between + floor), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_without_domains_no_spread_averages_out(net):
+    images = scenes(8, seed=6)
+    for domains in (None, ["only"] * 8):
+        measured = SourceReference.measure(net, images, domains)
+        for name, features in inputs_under_source(net, images).items():
+            assert not measured.layers[name].within.any()
+            np.testing.assert_allclose(measured.layers[name].between, moments(features).var(0, ddof=1), rtol=1e-3)
+
+
+def test_batches_and_a_tensor_give_the_same_reference(net):
+    images, domains = scenes(7, seed=7), [0, 1, 0, 1, 0, 1, 0]
+    whole = SourceReference.measure(net, images, domains)
+    parts = SourceReference.measure(net, (image[None] for image in images), iter(domains))
+    for name in whole.layers:
+        for a, b in zip(whole.layers[name], parts.layers[name], strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_save_and_load(reference, net, tmp_path):
+    path = tmp_path / "new" / "reference.safetensors"
+    reference.save(path)
+    loaded = SourceReference.load(path)
+    loaded.check(net)
+    assert loaded.running == reference.running and (loaded.images, loaded.domains) == (60, 3)
+    assert list(loaded.layers) and all(
+        torch.equal(a, b) for n in reference.layers for a, b in zip(loaded.layers[n], reference.layers[n], strict=True)
+    )
+    a, b = GuardedNormalization(net, reference), GuardedNormalization(net, loaded)
+    assert torch.equal(a(scenes(1, offset=0.3)), b(scenes(1, offset=0.3)))
+    assert a.shares == b.shares
+
+
+def test_the_reference_of_a_resnet50_takes_a_mebibyte_at_most(tmp_path):
+    model = build_model("resnet50", seed=0)
+    SourceReference.measure(model, torch.rand(2, 3, 33, 33)).save(tmp_path / "reference")
+    assert (tmp_path / "reference").stat().st_size <= 2**20
+
+
+@pytest.mark.parametrize("other", ["channels", "layers", "weights"])
+def test_another_networks_reference_is_refused(reference, other):
+    if other == "channels":
+        model, words = network(channels=6), "layer '1' and 0 more do not fit Sequential"
+    elif other == "layers":
+        model, words = nn.Sequential(nn.BatchNorm2d(3)).eval(), "do not fit"
+    else:
+        model, words = network(seed=1), "other weights or running statistics"
+    for use in (lambda: reference.check(model), lambda: GuardedNormalization(model, reference)):
+        with pytest.raises(InputError, match=words) as error:
+            use()
+        assert "SourceReference.measure" in str(error.value)
+
+
+def test_the_same_network_in_half_precision_keeps_its_reference(reference, net):
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        reference.check(copy.deepcopy(net).to(dtype))
+
+
+@pytest.mark.parametrize(
+    ("images", "domains", "words"),
+    [
+        (scenes(1), None, "two or more source images"),
+        (scenes(3), "abc", "two or more source images"),
+        (scenes(1).expand(4, -1, -1, -1), None, "all alike"),
+        (scenes(3), "ab", "more images than domains"),
+        (scenes(3), "abab", "more domains than images"),
+        ([], None, "nothing to measure"),
+        (scenes(2) * torch.nan, None, "NaN"),
+        (scenes(2).to(torch.uint8), None, "expected a float tensor"),
+    ],
+)
+def test_measure_refuses_what_tells_nothing(net, images, domains, words):
+    before = snapshot(net)
+    with pytest.raises(InputError, match=words):
+        SourceReference.measure(net, images, domains)
+    assert_untouched(net, before)
+
+
+def test_measure_refuses_a_model_without_source_statistics():
+    with pytest.raises(InputError, match="no BatchNorm layer"):
+        SourceReference.measure(nn.Conv2d(3, 4, 3), scenes(2).float())
+    bare = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)).eval()
+    with pytest.raises(InputError, match="running statistics"):
+        SourceReference.measure(bare, scenes(2).float())
+
+
+@pytest.mark.parametrize("damage", ["missing", "text", "truncated", "a checkpoint", "negative", "nan"])
+def test_load_refuses_what_is_no_reference(reference, net, tmp_path, damage):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    path = tmp_path / "reference.safetensors"
+    reference.save(path)
+    if damage == "missing":
+        path.unlink()
+    elif damage == "text":
+        path.write_text("no reference")
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:200])
+    elif damage == "a checkpoint":
+        save_file(net.state_dict(), path)
+    else:
+        with safe_open(path, "pt") as file:
+            about, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors["1"][1, 0, 0] = -1.0 if damage == "negative" else torch.nan
+        save_file(tensors, path, about)
+    with pytest.raises(InputError, match="reference.safetensors"):
+        SourceReference.load(path)
+
+
+# ------------------------------------------------------------------------------------------------------- the guard
+
+
+def by_hand(net, reference, images):
+    """The rule written out in double precision: outputs, and w of each layer."""
+    x, shares = images, {}
+    for name, layer in net.named_children():
+        if not isinstance(layer, nn.BatchNorm2d):
+            x = layer(x)
+            continue
+        center, within, between = (part.double() for part in reference.layers[name])
+        observed = torch.from_numpy(moments(x)).mean(0)
+        d = ((observed - center) ** 2 / (between + within / len(x))).mean()
+        w = shares[name] = max(0.0, 1 - K / d.item())
+        mean = (1 - w) * layer.running_mean + w * x.mean((0, 2, 3))
+        variance = (1 - w) * layer.running_var + w * x.var((0, 2, 3), correction=0)
+        scale = layer.weight / (variance + layer.eps).sqrt()
+        x = (x - mean[:, None, None]) * scale[:, None, None] + layer.bias[:, None, None]
+    return x, shares
+
+
+@pytest.mark.parametrize("m", [1, 2, 5])
+@pytest.mark.parametrize("offset", [0.0, 0.1, 0.5])
+def test_the_guard_is_its_formulas(net, reference, m, offset):
+    images = scenes(m, seed=8, gain=1 - offset / 2, offset=offset)
+    before = snapshot(net)
+    guard = GuardedNormalization(net, reference)
+    with torch.no_grad():
+        expected, shares = by_hand(net, reference, images)
+    torch.testing.assert_close(guard(images), expected, rtol=1e-9, atol=1e-9)
+    assert guard.shares == pytest.approx(shares, abs=1e-9) and list(guard.shares) == ["1", "4"]
+    assert_untouched(net, before)
+
+
+def test_an_ordinary_image_is_as_far_as_one_and_keeps_nearly_all_source_statistics(net, reference):
+    guard = GuardedNormalization(net, reference)
+    seen = []
+    for image in scenes(60, seed=9).split(1):
+        guard(image)
+        seen.append(guard.distances["1"])
+    assert 0.3 < np.mean(seen) < 2  # 1 for the sources as a whole, of which these are one domain
+    assert np.mean([d <= K for d in seen]) > 0.5
+
+
+def test_the_further_the_target_the_more_it_counts_up_to_tn(net, reference):
+    guard, images = GuardedNormalization(net, reference), scenes(3, seed=10)
+    shares = []
+    for offset in (0.0, 0.2, 0.5, 2.0, 20.0):
+        guard(images + offset)
+        shares.append(guard.shares["1"])
+    assert shares == sorted(shares) and shares[0] < 0.7 and shares[-1] > 0.999
+
+
+def test_a_spread_without_bound_is_source_bn_and_none_is_tn(net, reference):
+    def with_spread(value):
+        layers = {
+            name: layer._replace(within=0 * layer.within, between=0 * layer.between + value)
+            for name, layer in reference.layers.items()
+        }
+        return GuardedNormalization(net, SourceReference(layers, reference.running, 60, 3))
+
+    images = scenes(2, seed=11, offset=0.2)
+    assert torch.equal(with_spread(1e30)(images), SourceNormalization(net)(images))
+    torch.testing.assert_close(with_spread(1e-30)(images), TargetNormalization(net)(images), rtol=1e-6, atol=1e-6)
+
+
+def test_more_images_are_more_evidence(net, reference):
+    guard = GuardedNormalization(net, reference)
+    one = scenes(1, seed=12, offset=0.25)
+    guard(one)
+    alone = guard.shares["1"]
+    guard(one.expand(8, -1, -1, -1))
+    assert guard.shares["1"] > alone > 0
+
+
+def test_the_order_in_a_batch_plays_no_part(net, reference):
+    images, guard = scenes(4, seed=13, offset=0.2), GuardedNormalization(net, reference)
+    torch.testing.assert_close(guard(images.flip(0)).flip(0), guard(images))
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "inference"])
+def test_memory_formats_and_inference_mode(net, reference, layout):
+    images, guard = scenes(3, seed=14, offset=0.2), GuardedNormalization(net, reference)
+    expected = guard(images)
+    given = images.to(memory_format=torch.channels_last) if layout == "channels_last" else images
+    with torch.inference_mode(layout == "inference"):
+        torch.testing.assert_close(guard(given), expected)
+
+
+def test_without_a_reference_it_is_a_prior_of_08_and_says_so_once(net):
+    with pytest.warns(UserWarning, match="no source reference") as caught:
+        guard = GuardedNormalization(net)
+        for seed in range(3):
+            images = scenes(2, seed=seed)
+            torch.testing.assert_close(guard(images), TargetNormalization(net, prior=0.8)(images))
+    assert len(caught) == 1 and guard.shares == {}
+
+
+def test_an_image_of_one_colour_is_predicted_by_source_bn_with_one_warning(net, reference):
+    guard, flat = GuardedNormalization(net, reference), torch.full((1, 3, 12, 16), 0.25, dtype=torch.float64)
+    with pytest.warns(UserWarning, match="of one colour") as caught:
+        assert torch.equal(guard(flat), SourceNormalization(net)(flat))
+        batch = torch.cat([scenes(2), flat])
+        assert torch.equal(guard(batch), SourceNormalization(net)(batch))
+    assert len(caught) == 1 and guard.shares == {}
+    guard(scenes(1))
+    assert list(guard.shares) == ["1", "4"]
+
+
+def test_bad_images_and_models_are_refused_and_leave_no_trace(net, reference):
+    guard, before = GuardedNormalization(net, reference), snapshot(net)
+    for images, words in (
+        (scenes(1) * torch.nan, "NaN"),
+        (scenes(0), "empty"),
+        (torch.zeros(1, 3, 12, 16, dtype=torch.uint8), "expected a float tensor"),
+        (scenes(1)[:, :2], "2 channels"),
+        (scenes(1) * 1e200, "not finite"),
+    ):
+        with pytest.raises(InputError, match=words):
+            guard(images)
+        assert_untouched(net, before)
+    with pytest.raises(InputError, match="no BatchNorm"), warnings.catch_warnings():
+        GuardedNormalization(nn.Conv2d(3, 4, 3))
+
+
+def test_a_stream_may_change_its_size(net, reference):
+    guard = GuardedNormalization(net, reference)
+    for size in ((12, 16), (24, 20), (12, 16)):
+        images = scenes(1, seed=15, size=size)
+        with torch.no_grad():
+            torch.testing.assert_close(guard(images), by_hand(net, reference, images)[0])
+
+
+def test_a_layer_without_running_statistics_keeps_its_own():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), nn.BatchNorm2d(3)).double().eval()
+    reference = SourceReference.measure(net, scenes(6))
+    assert list(reference.layers) == ["1"]
+    guard = GuardedNormalization(net, reference)
+    with torch.no_grad():
+        guard(scenes(2))
+    assert list(guard.shares) == ["1"]
+
+
+def test_one_value_per_channel_keeps_source_statistics_with_a_warning():
+    net = nn.Sequential(nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3)).double().eval()
+    reference = SourceReference.measure(net, scenes(6))
+    with pytest.warns(UserWarning, match="one value per channel"):
+        GuardedNormalization(net, reference)(scenes(1))
+
+
+# -------------------------------------------------------------------------------------------------------- the bank
+
+
+@pytest.mark.parametrize("statistics", ["joint", "cached"])
+def test_a_guarded_bank_shrinks_the_pooled_moments(statistics):
+    """A network whose only BatchNorm comes first: joint and cached statistics are the same, and written out here."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1)).double().eval()
+    net[0].running_mean += 0.5
+    net[0].running_var *= 0.1
+    reference = SourceReference.measure(net, scenes(30, seed=1), domains=[0, 1, 2] * 10)
+    bank = ImageBank(net, "1", neighbors=2, capacity=4, policy="queue", statistics=statistics, guard=reference)
+    stream = scenes(5, seed=16, offset=0.1)
+    before = snapshot(net)
+    for i in range(5):
+        images = stream[max(0, i - 2) : i + 1].flip(0)  # the current one first
+        with torch.no_grad():
+            expected, shares = by_hand(net, reference, images)
+        torch.testing.assert_close(bank(stream[i : i + 1]), expected[:1], rtol=1e-9, atol=1e-9)
+        assert 0 < shares["0"] < 1
+    assert_untouched(net, before)
+
+
+def test_a_cached_guarded_bank_is_one_pass(net, reference):
+    bank = ImageBank(net, "0", neighbors=3, statistics="cached", guard=reference)
+    bank(scenes(4, seed=17))
+    sizes = []
+    hook = net[4].register_forward_pre_hook(lambda m, inputs: sizes.append(len(inputs[0])))
+    bank(scenes(1, seed=18))
+    hook.remove()
+    assert sizes == [1]
+    twin = ImageBank(net, "0", neighbors=3, statistics="cached", guard=reference)
+    twin.load_state_dict(bank.state_dict())
+    assert torch.equal(twin(scenes(1, seed=19)), bank(scenes(1, seed=19)))
+
+
+def test_a_bank_refuses_another_networks_reference_and_a_prior_beside_it(net, reference):
+    with pytest.raises(InputError, match="other weights"):
+        ImageBank(network(seed=1), "0", guard=reference)
+    with pytest.raises(InputError, match="both a prior"):
+        ImageBank(net, "0", prior=0.5, guard=reference)
