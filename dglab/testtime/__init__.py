@@ -2,6 +2,7 @@
 
 from dglab.testtime.adabn import AdaBN, preserved_statistics, reestimate_statistics
 from dglab.testtime.bank import ImageBank
+from dglab.testtime.freeze import freeze
 from dglab.testtime.guarded import GuardedNormalization
 from dglab.testtime.normalization import SourceNormalization, TargetNormalization, shift_by_layer
 from dglab.testtime.plain import PlainBank, target_normalization
@@ -17,6 +18,7 @@ __all__ = [
     "SourceReference",
     "Style",
     "TargetNormalization",
+    "freeze",
     "preserved_statistics",
     "reestimate_statistics",
     "shift_by_layer",

@@ -15,6 +15,7 @@ from dglab.testtime import (
     SourceNormalization,
     SourceReference,
     TargetNormalization,
+    freeze,
 )
 from dglab.testtime.guarded import K
 from dglab.utils.errors import InputError
@@ -411,3 +412,44 @@ def test_a_bank_refuses_another_networks_reference_and_a_prior_beside_it(net, re
         ImageBank(network(seed=1), "0", guard=reference)
     with pytest.raises(InputError, match="both a prior"):
         ImageBank(net, "0", prior=0.5, guard=reference)
+
+
+# ------------------------------------------------------------------------------------------------------- freezing
+
+
+def test_a_frozen_copy_predicts_as_the_guard_by_plain_batchnorm(net, reference):
+    images, before = scenes(4, seed=20, offset=0.2), snapshot(net)
+    frozen = freeze(net, images, reference)
+    assert_untouched(net, before)
+    assert type(frozen) is type(net) and not frozen.training and not any(m._forward_pre_hooks for m in frozen.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(frozen(images), GuardedNormalization(net, reference)(images))
+        one = frozen(images[:1])
+    torch.testing.assert_close(one, frozen(images)[:1])  # whatever comes with it
+    for key, value in net.state_dict().items():
+        assert "running" in key or torch.equal(value, frozen.state_dict()[key])
+
+
+def test_freezing_by_parts_counts_all_images_as_one_look():
+    net = nn.Sequential(nn.BatchNorm2d(3)).double().eval()  # one layer: nothing was normalized on the way
+    net[0].running_mean += 0.5
+    reference, images = SourceReference.measure(net, scenes(12, seed=1), [0, 1, 2] * 4), scenes(6, offset=0.3)
+    whole, parts = freeze(net, images, reference), freeze(net, images.split(2), reference)
+    torch.testing.assert_close(whole.state_dict(), parts.state_dict())
+    with pytest.warns(UserWarning, match="no source reference"):
+        prior = freeze(net, images)
+    torch.testing.assert_close(prior[0].running_mean, 0.8 * net[0].running_mean + 0.2 * images.mean((0, 2, 3)))
+    with pytest.raises(InputError, match="no image"):
+        freeze(net, [], reference)
+
+
+def test_a_frozen_copy_exports_to_onnx(net, reference, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    images = scenes(2, seed=21, offset=0.3)
+    frozen = freeze(net, images, reference).float()
+    torch.onnx.export(frozen, (images.float(),), str(tmp_path / "frozen.onnx"), dynamo=False)
+    session = onnxruntime.InferenceSession(str(tmp_path / "frozen.onnx"), providers=["CPUExecutionProvider"])
+    (output,) = session.run(None, {session.get_inputs()[0].name: images.float().numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(output, frozen(images.float()).numpy(), rtol=1e-4, atol=1e-4)
