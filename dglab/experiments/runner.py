@@ -24,6 +24,7 @@ from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, Trial
 from dglab.presets import Preset, find_preset
 from dglab.tasks import DOMAIN_NAMES
 from dglab.testtime import preserved_statistics
+from dglab.testtime.of_sources import source_reference
 from dglab.testtime.testing import Result, reestimation_batches, run_test
 from dglab.training.checkpoints import load_checkpoint
 from dglab.training.config import TrainingConfig
@@ -198,6 +199,7 @@ def _test_job(lab: Lab, trials: list[Trial]) -> None:
                 lab.target_set(trial.test.domains),
                 trial.test,
                 source_batches=lambda: reestimation_batches(training, lab.domains, lab.identity, lab.device),
+                reference=lambda: source_reference(model, lab.domains, training.sources, lab.device),
                 device=lab.device,
                 compare=True,
             )
