@@ -7,22 +7,15 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from dglab.testtime.guarded import (
-    K,
-    PRIOR,
-    GuardedStatistics,
-    guarded_statistics,
-    is_of_one_colour,
-    pooled_distance,
-    share_of_target,
-)
-from dglab.testtime.moments import Moments, moments_of_each, pooled
+from dglab.models.batchnorm import batchnorm_layers
+from dglab.testtime.guarded import PRIOR, Guard, K, is_of_one_colour, look_at
+from dglab.testtime.moments import Moments, pooled
 from dglab.testtime.predictor import Predictor
 from dglab.testtime.reference import SourceReference
 from dglab.utils.errors import InputError
 
 FEWEST = 4  # images: two in each half
-LITTLE, MUCH = 0.1, 0.9  # shares of the target's statistics that are as good as none, and as all
+LITTLE, MUCH = 0.05, 0.8  # shares of the target's statistics that are as good as none, and as all
 
 
 @dataclass(frozen=True)
@@ -31,7 +24,7 @@ class LayerShift:
 
     layer: str
     shift: float  # |mu_target - mu_source| / sigma_source, averaged over channels
-    distance: float | None  # d of the guard: 1 is ordinary for the sources; None without a reference
+    distance: float | None  # d of the guard, averaged over images: 1 is ordinary; None without a reference
 
 
 @dataclass(frozen=True)
@@ -62,9 +55,9 @@ class Advice:
 def advise(model: nn.Module, images: Tensor | Iterable[Tensor], reference: SourceReference | None = None) -> Advice:
     """Compare a target with what is ordinary for the source, in passes under source BN.
 
-    The distance d is that of :class:`~dglab.testtime.guarded.GuardedNormalization`, of all images as one look at the
-    target, and so is the share. The advice is undecided without a reference, for fewer than four images, and where the
-    even and the odd images would lead to different advice.
+    Distance and share are those of :class:`~dglab.testtime.guarded.GuardedNormalization`, of all images together. The
+    advice is undecided without a reference, for fewer than four images, and where the even and the odd images would
+    lead to different advice.
 
     Args:
         model: any ``nn.Module`` with BatchNorm; it comes back as it was.
@@ -75,84 +68,68 @@ def advise(model: nn.Module, images: Tensor | Iterable[Tensor], reference: Sourc
         InputError: for no image, or a reference of another network.
     """
     checker = Predictor(model)
-    guard = None if reference is None else guarded_statistics(checker.model, reference)
-    seen: dict[str, list[Moments]] = {}  # of each layer, those of each batch
-    sources: dict[str, Moments] = {}
+    guard = None if reference is None else Guard(checker.model, reference)
+    looks: list[dict[str, Moments]] = []
     flat = 0
-
-    def look(name: str, x: Tensor, source: Moments | None) -> Moments | None:
-        if source is not None and x.numel() > x.shape[1]:
-            seen.setdefault(name, []).append(moments_of_each(x))
-            sources[name] = source
-        return source
-
     for batch in [images] if isinstance(images, Tensor) else images:
         checker.check(batch)
-        colourful = batch[~is_of_one_colour(batch)]
-        flat += len(batch) - len(colourful)
-        if len(colourful):
-            checker.predict(colourful, look)
-    if not seen:
+        tell = ~is_of_one_colour(batch)
+        flat += int((~tell).sum())
+        if tell.any():
+            with checker.naming_channels(batch):
+                looks.append(look_at(checker.model, batch[tell])[1])
+    if not looks or not looks[0]:
         raise InputError(
             "advise got no image that tells of its domain, or a model without source statistics; pass images of the "
             "target, not of one colour"
         )
-    each = {name: tuple(torch.cat(parts) for parts in zip(*batches, strict=True)) for name, batches in seen.items()}
-    return _judged(each, sources, guard, flat)
-
-
-def _judged(
-    each: dict[str, Moments], sources: dict[str, Moments], guard: GuardedStatistics | None, flat: int
-) -> Advice:
-    count = len(next(iter(each.values()))[0])
-    shifts = {name: _shift(pooled(moments), sources[name]) for name, moments in each.items()}
+    each = {name: tuple(torch.cat([look[name][i] for look in looks]) for i in (0, 1)) for name in looks[0]}
+    layers = batchnorm_layers(checker.model)
+    shifts = {name: _shift(pooled(moments), layers[name]) for name, moments in each.items()}
     words = [f"{flat} image(s) of one colour tell nothing and were left out"] if flat else []
-    if guard is None:
-        words += [
-            "there is no source reference: a shift of the moments alone does not tell what is ordinary for the source",
-            f"measure one from source images; until then keep {PRIOR} of the source's statistics, or source BN",
-        ]
-        rows = [LayerShift(name, shift, None) for name, shift in shifts.items()]
-        return Advice("undecided", PRIOR, None, words, rows, [])
+    return _without_reference(shifts, words) if guard is None else _by_guard(guard, each, shifts, words)
 
-    def of(images: slice) -> dict[str, Tensor]:
-        return {name: guard.distance(name, tuple(part[images] for part in m)) for name, m in each.items()}
 
-    distances = of(slice(None))
-    whole = _distance(distances)
-    halves = [_verdict(_share(of(slice(start, None, 2)))) for start in (0, 1)] if count >= 2 else []
-    verdict, share = _verdict(_share(distances)), _share(distances)
-    words.append(f"{count} image(s) lie {whole:.2f} times as far from the source's moments as its own images do")
-    words.append(
-        f"up to {K:g} is ordinary: source BN is kept"
-        if share == 0
-        else f"beyond {K:g} it is out of the ordinary: {share:.2f} of the target's statistics are taken"
+def _without_reference(shifts: dict[str, float], words: list[str]) -> Advice:
+    words += [
+        "there is no source reference: a shift of the moments alone does not tell what is ordinary for the source",
+        f"measure one from source images; until then keep {PRIOR} of the source's statistics, or all of them",
+    ]
+    return Advice(
+        "undecided", PRIOR, None, words, [LayerShift(name, shift, None) for name, shift in shifts.items()], []
     )
+
+
+def _by_guard(guard: Guard, each: dict[str, Moments], shifts: dict[str, float], words: list[str]) -> Advice:
+    d = torch.stack([guard.of_layer(name, moments) for name, moments in each.items()]).double()  # layers x images
+    drift = d.mean(0)
+    count = len(drift)
+
+    def judged(some: Tensor) -> tuple[str, float, float]:
+        guard.reset()
+        guard.take(some.mean().item(), len(some))
+        verdict = "source" if guard.share <= LITTLE else "target" if guard.share >= MUCH else "blend"
+        return verdict, guard.share, guard.distance
+
+    halves = [judged(drift[start::2])[0] for start in (0, 1) if count > start]
+    verdict, share, distance = judged(drift)
+    words.append(f"{count} image(s) lie {distance:.2f} times as far from the source's moments as its own images do")
+    words.append(f"up to {K:g} times is ordinary; {share:.2f} of the target's statistics would be taken")
+    if guard.reference.home:
+        words.append(f"{guard.reference.home:.2f} of their own statistics is what even the sources' images want")
     if count < FEWEST:
         words.append(f"{count} image(s) are too few to decide; pass {FEWEST} or more")
         verdict = "undecided"
     elif len({*halves, verdict}) > 1:
-        words.append(f"the images do not agree: of every other one the advice would be {' and '.join(halves)}")
+        words.append(f"the images do not agree: every other one alone would advise {' and '.join(halves)}")
         verdict = "undecided"
-    farthest = max(distances, key=lambda name: distances[name].item())
-    words.append(f"the layer farthest out is {farthest} ({distances[farthest].item():.2f})")
-    rows = [LayerShift(name, shifts[name], distances[name].item()) for name in each]
-    drift = [_distance(of(slice(i, i + 1))) for i in range(count)]
-    return Advice(verdict, 1 - share, whole, words, rows, drift)
+    by_layer = dict(zip(each, d.mean(1).tolist(), strict=True))
+    farthest = max(by_layer, key=by_layer.get)
+    words.append(f"the layer farthest out is {farthest}, {by_layer[farthest]:.2f} times")
+    rows = [LayerShift(name, shifts[name], by_layer[name]) for name in each]
+    return Advice(verdict, 1 - share, distance, words, rows, drift.tolist())
 
 
-def _shift(target: Moments, source: Moments) -> float:
-    mean, variance = (part.to(target[0]) for part in source)
+def _shift(target: Moments, layer: nn.Module) -> float:
+    mean, variance = layer.running_mean.to(target[0]), layer.running_var.to(target[0])
     return ((target[0] - mean).abs() / (variance + 1e-5).sqrt()).mean().item()
-
-
-def _distance(distances: dict[str, Tensor]) -> float:
-    return pooled_distance(list(distances.values())).item()
-
-
-def _share(distances: dict[str, Tensor]) -> float:
-    return share_of_target(pooled_distance(list(distances.values()))).item()
-
-
-def _verdict(share: float) -> str:
-    return "source" if share <= LITTLE else "target" if share >= MUCH else "blend"

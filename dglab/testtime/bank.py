@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map
 
 from dglab.models.batchnorm import batchnorm_layers
 from dglab.testtime.cached import CachedStatistics
-from dglab.testtime.guarded import GuardedStatistics
+from dglab.testtime.guarded import Guard
 from dglab.testtime.joint import JointStatistics
 from dglab.testtime.memory import Memory
 from dglab.testtime.moments import check_finite
@@ -71,8 +71,8 @@ class ImageBank(Predictor):
         min_gap: images that arrived within the last ``min_gap`` are not chosen (neighbours in a video are copies).
         seed: of the random policy and the random removal.
         resize: joint only: bring neighbours of another size to the current image's.
-        guard: a source reference, measured on this model: the pooled statistics are shrunk towards the source's as far
-            as they are ordinary, as in :class:`~dglab.testtime.guarded.GuardedNormalization`. Instead of ``prior``.
+        guard: a source reference, measured on this model: instead of ``prior``, the share of the pooled statistics is
+            w of :class:`~dglab.testtime.guarded.GuardedNormalization`, from a look at the images as they arrive.
         preprocess: ``images -> float images as the model wants them``, for example scaling of uint8 ones to [0, 1];
             images, uint8 too, are then stored as they were given.
 
@@ -109,12 +109,8 @@ class ImageBank(Predictor):
             statistics=statistics, cold_start=cold_start, prior=check_prior(prior), min_gap=min_gap, seed=seed,
             resize=resize, preprocess=preprocess, guard=guard,
         )  # fmt: skip
-        if guard is not None:
-            if prior:
-                raise InputError(
-                    f"both a prior of {prior} and a guard are given; the guard decides on the share itself"
-                )
-            guard.check(self.model)
+        if guard is not None and prior:
+            raise InputError(f"both a prior of {prior} and a guard are given; the guard decides on the share itself")
         self.style_layer = find_style_layer(self.model, style_layer)
         self.neighbors, self.capacity, self.min_gap = neighbors, capacity, min_gap
         self.policy = POLICIES[policy]
@@ -144,6 +140,8 @@ class ImageBank(Predictor):
                 candidates = self.memory.candidates(self.min_gap)
                 near = self.policy(self.memory, arrival.style, arrival.domain, candidates, self.neighbors)  # Eq. 10
                 kept = [self.memory.kept[slot] for slot in near.slots]
+                if self.guard is not None:
+                    self.blend.prior = self._guarded_prior(arrival.image)
                 output, keep = self.statistics.predict(arrival.image, arrival.given, kept)  # Eq. 8-9, of M + 1 images
                 self.selected, self.distances = self.memory.arrived[near.slots].tolist(), near.distances
                 self.memory.store(arrival.style, arrival.domain, keep)  # only now: else it would choose itself
@@ -162,17 +160,23 @@ class ImageBank(Predictor):
     def reset(self) -> None:
         """Empty the bank and start counting arrivals from 0 again; its named streams are banks of their own."""
         options = self.options
-        guard = None if options["guard"] is None else GuardedStatistics(options["guard"])
-        together = guard or BatchStatistics(options["prior"])
-        alone = source_statistics if options["cold_start"] == "source" else guard or BatchStatistics(options["prior"])
+        self.guard = None if options["guard"] is None else Guard(self.model, options["guard"])
+        self.blend = BatchStatistics(options["prior"])
+        alone = source_statistics if options["cold_start"] == "source" else self.blend
         self.statistics: JointStatistics | CachedStatistics = (
-            JointStatistics(self.model, alone, together, self._ready, options["resize"])
+            JointStatistics(self.model, alone, self.blend, self._ready, options["resize"])
             if options["statistics"] == "joint"
-            else CachedStatistics(self.model, alone, options["prior"], guard)
+            else CachedStatistics(self.model, alone, self.blend)
         )
         self.memory = Memory(self.capacity, options["removal"], options["seed"])
         self.selected: list[int] = []
         self.distances: list[float] = []
+
+    def _guarded_prior(self, image: Tensor) -> float:
+        """The share of source statistics for an image that arrives, which the guard looks at if it is due."""
+        if self.guard.due(image):
+            self.guard.look(image)
+        return 1 - self.guard.share_for(image)
 
     def _arrivals(self, images: Tensor, domain: Any) -> Iterator[Arrival]:
         """The images one by one, each with its style; the styles of some are computed together."""

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dglab.testtime.guarded import GuardedStatistics
 from dglab.testtime.moments import Moments, blend, check_finite, merged, moments_of, pooled
+from dglab.testtime.normalization import BatchStatistics
 from dglab.testtime.override import Statistics, normalizing_with
 from dglab.utils.errors import InputError
 
@@ -25,14 +25,11 @@ class CachedStatistics:
     Args:
         model: the network.
         alone: the statistics of an image without neighbours.
-        prior: share of source statistics.
-        guard: decides on that share from the moments of all M + 1 images, instead.
+        together: its ``prior`` is the share of source statistics.
     """
 
-    def __init__(
-        self, model: nn.Module, alone: Statistics, prior: float, guard: GuardedStatistics | None = None
-    ) -> None:
-        self.model, self.alone, self.prior, self.guard = model, alone, prior, guard
+    def __init__(self, model: nn.Module, alone: Statistics, together: BatchStatistics) -> None:
+        self.model, self.alone, self.together = model, alone, together
         self.calls: list[str] | None = None  # the layers, in the order in which they run: what K runs over
 
     def predict(self, image: Tensor, given: Tensor, neighbors: list[Tensor]) -> tuple[Any, Tensor]:
@@ -45,8 +42,7 @@ class CachedStatistics:
         """
         calls: list[str] = []
         own: list[Tensor] = []  # of each layer, 2 x C
-        each = torch.stack(neighbors, 1) if neighbors else None  # 2 x M x K
-        kept = torch.stack(pooled(each)) if neighbors else None  # 2 x K
+        kept = torch.stack(pooled(torch.stack(neighbors, 1))) if neighbors else None  # 2 x K, from 2 x M x K
         share = 1 / (len(neighbors) + 1)  # of the current image
         place = 0  # in K
 
@@ -57,13 +53,10 @@ class CachedStatistics:
             if kept is None:
                 return self.alone(name, x, source)
             theirs = kept[:, place : place + x.shape[1]]  # 2 x C
-            here, place = slice(place, place + x.shape[1]), place + x.shape[1]
+            place += x.shape[1]
             if theirs.shape[1] != x.shape[1]:
                 raise InputError(OTHER_LAYERS)
-            if self.guard is not None:
-                together = torch.cat([own[-1][:, None], each[:, :, here]], dim=1)  # 2 x (M + 1) x C
-                return self.guard.shrunk(name, tuple(together), source)
-            return blend(merged(tuple(theirs), tuple(own[-1]), share), source, self.prior)
+            return blend(merged(tuple(theirs), tuple(own[-1]), share), source, self.together.prior)
 
         with normalizing_with(self.model, statistics):
             output = self.model(image)

@@ -87,7 +87,7 @@ def predict_folder(
         model: the trained network.
         images: folder of jpg and png files.
         out: gets ``labels/<stem>.png`` (single-channel trainIds) and ``overlays/<stem>.png``; of the guard with a
-            reference also ``drift.csv``: a row for each layer, a column for each call, how far out of the ordinary.
+            reference also ``drift.csv``: a column for each call, a row for D, w, and d of each layer.
         test: the test-time method. TN takes M consecutive images at a time, brought to the size of the first; a bank
             takes them as they come, and brings those it keeps to the size of the current one. Every prediction has the
             size of its image, upright.
@@ -117,13 +117,13 @@ def predict_folder(
         reference=reference,
         resize=True,
     )
-    drift: dict[str, dict[str, float]] = {}  # by the name of a call's first image, d of each layer
+    drift: dict[str, dict[str, float]] = {}  # by the name of a call's first image
     with tqdm(total=len(folder.paths), desc=f"predicting ({test.method})", leave=False) as bar:
         for start, batch in enumerate(image_batches(folder, size, device, resize=True)):
             with torch.no_grad():
                 logits = logits_of(predictor(batch))  # M x 19 x H x W
-            if isinstance(predictor, GuardedNormalization):
-                drift[folder.paths[start * size].stem] = predictor.distances
+            if isinstance(predictor, GuardedNormalization) and predictor.guard is not None:
+                drift[folder.paths[start * size].stem] = predictor.guard.state
             for number, of_one in enumerate(logits.split(1), start * size):
                 label = resized(of_one, folder.sizes[number]).argmax(1)[0]
                 _write(out, folder.paths[number], label.byte().cpu().numpy())
@@ -134,16 +134,13 @@ def predict_folder(
 
 
 def write_drift(path: Path, drift: Mapping[str, Mapping[str, float]]) -> None:
-    """How far out of the ordinary a stream was: a row for each layer, a column for each call of the guard.
-
-    A cell is empty where a call was predicted by source BN, for an image of one colour.
-    """
-    layers = list(dict.fromkeys(layer for distances in drift.values() for layer in distances))
+    """How far out of the ordinary a stream was: a column for each call of the guard, a row for each of its numbers."""
+    rows = list(dict.fromkeys(name for state in drift.values() for name in state))
     with written_whole(path) as beside, open(beside, "w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["layer", *drift])
-        for layer in layers:
-            table.writerow([layer, *(f"{d[layer]:.4g}" if layer in d else "" for d in drift.values())])
+        table.writerow(["", *drift])
+        for name in rows:
+            table.writerow([name, *(f"{state[name]:.4g}" if name in state else "" for state in drift.values())])
 
 
 def check_method(test: TestConfig) -> None:

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from dglab.models.batchnorm import batchnorm_layers
-from dglab.testtime.guarded import GuardedStatistics, guarded_statistics
+from dglab.testtime.guarded import PRIOR, Guard, warn_of_no_reference
 from dglab.testtime.moments import Moments, blend, check_finite, moments_of_each, pooled
-from dglab.testtime.normalization import BatchStatistics
 from dglab.testtime.predictor import Predictor
 from dglab.testtime.reference import SourceReference
 from dglab.utils.errors import InputError
@@ -20,21 +19,31 @@ def freeze(model: nn.Module, images: Tensor | Iterable[Tensor], reference: Sourc
 
     Args:
         model: any ``nn.Module`` with BatchNorm; it stays as it is.
-        images: some of the target's, N x 3 x H x W, or an iterable of such batches. Of several batches each is
-            normalized by the statistics of all images so far, which count as one look at the target.
+        images: some of the target's, N x 3 x H x W, or a list of such batches, which is gone through twice: to look at
+            them, and to normalize each by the statistics of all images so far.
         reference: measured on this model; without one a fixed share of source statistics, 0.8, and a warning.
 
     Returns:
-        The copy: no hook, no state; it exports to ONNX as any network. Of one batch it predicts what
+        The copy: no hook, no state; it exports to ONNX as any network. Of one batch it predicts what a fresh
         ``GuardedNormalization(model, reference)`` does.
 
     Raises:
         InputError: for no image, or a reference of another network.
     """
-    checker = Predictor(model)
-    chosen = _Accumulated(guarded_statistics(checker.model, reference))
-    if not checker.run([images] if isinstance(images, Tensor) else images, chosen):
+    checker, batches = Predictor(model), [images] if isinstance(images, Tensor) else list(images)
+    for batch in batches:
+        checker.check(batch)
+    if not batches:
         raise InputError("freeze got no image; pass some of the target's")
+    if reference is None:
+        warn_of_no_reference()
+        prior = PRIOR
+    else:
+        guard = Guard(checker.model, reference)
+        guard.see(batches)
+        prior = 1 - guard.share
+    chosen = _Accumulated(prior)
+    checker.run(batches, chosen)
     check_finite(chosen.moments)
     frozen = copy.deepcopy(checker.model).eval()
     with torch.no_grad():
@@ -46,26 +55,23 @@ def freeze(model: nn.Module, images: Tensor | Iterable[Tensor], reference: Sourc
 
 
 class _Accumulated:
-    """The statistics of all images so far, as the guard (or a fixed prior) chooses them.
+    """The statistics of all images so far, blended with the source's.
 
     Attributes:
         moments: by layer with source statistics, what it was last normalized by.
     """
 
-    def __init__(self, choice: BatchStatistics) -> None:
-        self.choice = choice  # the guard, or a fixed prior
+    def __init__(self, prior: float) -> None:
+        self.prior = prior
         self.each: dict[str, Moments] = {}  # of all images so far, N x C each
         self.moments: dict[str, Moments] = {}
 
     def __call__(self, name: str, x: Tensor, source: Moments | None) -> Moments | None:
         if source is None or x.numel() == x.shape[1]:
-            return self.choice(name, x, source)
+            return source
         each = moments_of_each(x)
         if name in self.each:
             each = tuple(torch.cat(pair) for pair in zip(self.each[name], each, strict=True))
         self.each[name] = each
-        if isinstance(self.choice, GuardedStatistics):
-            self.moments[name] = self.choice.shrunk(name, each, source)
-        else:
-            self.moments[name] = blend(pooled(each), source, self.choice.prior)
+        self.moments[name] = blend(pooled(each), source, self.prior)
         return self.moments[name]

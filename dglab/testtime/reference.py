@@ -40,12 +40,19 @@ class SourceReference:
         running: the layers' running statistics when it was measured, averaged over channels (mean, variance), by which
             a network is known again.
         images, domains: how many it was measured from.
+        home: the share of their own statistics, 0 to 1, at which labelled source images are segmented best; 0, source
+            BN, where nobody has tried. See :func:`dglab.testtime.of_sources.home_share`.
     """
 
     layers: dict[str, Ordinary]
     running: dict[str, tuple[float, float]]
     images: int
     domains: int
+    home: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.home <= 1:
+            raise InputError(f"the share at home is {self.home}; expected 0 (source BN) to 1 (TN)")
 
     @classmethod
     def measure(
@@ -62,7 +69,7 @@ class SourceReference:
 
         The correction takes out of the domain means what single images leave in them (analysis of variance with
         random effects). With one domain, or none known, images cannot be told from domains: all their spread counts
-        as between, which more images of a target do not average out.
+        as between.
 
         Args:
             model: any network whose BatchNorm layers have running statistics; it comes back as it was.
@@ -111,7 +118,7 @@ class SourceReference:
     def save(self, path: Path | str) -> None:
         """Write it as safetensors, at most 1 MiB for a ResNet-50."""
         tensors = {name: torch.stack(tuple(layer)) for name, layer in self.layers.items()}  # 3 x 2 x C
-        about = {"format": FORMAT, "images": str(self.images), "domains": str(self.domains)}
+        about = {"format": FORMAT, "images": str(self.images), "domains": str(self.domains), "home": str(self.home)}
         with written_whole(Path(path)) as beside:
             beside.write_bytes(save(tensors, metadata={**about, "running": json.dumps(self.running)}))
 
@@ -138,7 +145,7 @@ class SourceReference:
                 if not torch.isfinite(tensor).all() or (tensor[1:] < 0).any():
                     raise ValueError(f"layer {name!r} holds values that are not finite, or negative spreads")
             layers = {name: Ordinary(*tensor) for name, tensor in tensors.items()}
-            return cls(layers, running, int(about["images"]), int(about["domains"]))
+            return cls(layers, running, int(about["images"]), int(about["domains"]), float(about["home"]))
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"{shown(path)} is no source reference ({error}); make one with SourceReference.measure(...).save, or "

@@ -1,6 +1,7 @@
 """The source reference and the guarded default against explicit numbers, and by what they promise."""
 
 import copy
+import dataclasses
 import warnings
 
 import numpy as np
@@ -17,7 +18,6 @@ from dglab.testtime import (
     TargetNormalization,
     freeze,
 )
-from dglab.testtime.guarded import K
 from dglab.utils.errors import InputError
 
 EPS = 1e-5
@@ -131,16 +131,17 @@ def test_batches_and_a_tensor_give_the_same_reference(net):
 
 def test_save_and_load(reference, net, tmp_path):
     path = tmp_path / "new" / "reference.safetensors"
+    reference = dataclasses.replace(reference, home=0.35)
     reference.save(path)
     loaded = SourceReference.load(path)
     loaded.check(net)
-    assert loaded.running == reference.running and (loaded.images, loaded.domains) == (60, 3)
+    assert loaded.running == reference.running and loaded.home == 0.35 and (loaded.images, loaded.domains) == (60, 3)
     assert list(loaded.layers) and all(
         torch.equal(a, b) for n in reference.layers for a, b in zip(loaded.layers[n], reference.layers[n], strict=True)
     )
     a, b = GuardedNormalization(net, reference), GuardedNormalization(net, loaded)
     assert torch.equal(a(scenes(1, offset=0.3)), b(scenes(1, offset=0.3)))
-    assert a.shares == b.shares
+    assert a.share == b.share
 
 
 def test_the_reference_of_a_resnet50_takes_a_mebibyte_at_most(tmp_path):
@@ -223,87 +224,98 @@ def test_load_refuses_what_is_no_reference(reference, net, tmp_path, damage):
 # ------------------------------------------------------------------------------------------------------- the guard
 
 
-def by_hand(net, reference, images):
-    """The rule written out in double precision: outputs, and w of each layer."""
-    x, shares = images, {}
-    for name, layer in net.named_children():
-        if not isinstance(layer, nn.BatchNorm2d):
-            x = layer(x)
-            continue
-        center, within, between = (part.double() for part in reference.layers[name])
-        observed = torch.from_numpy(moments(x)).mean(0)
-        d = ((observed - center) ** 2 / (between + within / len(x))).mean()
-        w = shares[name] = max(0.0, 1 - K / d.item())
-        mean = (1 - w) * layer.running_mean + w * x.mean((0, 2, 3))
-        variance = (1 - w) * layer.running_var + w * x.var((0, 2, 3), correction=0)
-        scale = layer.weight / (variance + layer.eps).sqrt()
-        x = (x - mean[:, None, None]) * scale[:, None, None] + layer.bias[:, None, None]
-    return x, shares
+def distances_by_hand(net, reference, images):
+    """d of each image and layer under source BN, layers x images, in numpy."""
+    rows = []
+    for name, features in inputs_under_source(net, images).items():
+        center, within, between = (part.double().numpy() for part in reference.layers[name])
+        rows.append(((moments(features) - center) ** 2 / (within + between)).mean((1, 2)))
+    return np.stack(rows)
+
+
+def share_by_hand(distance, home=0.0):
+    return home + (1 - home) * max(0.0, 1 - (2 / distance) ** 2)
 
 
 @pytest.mark.parametrize("m", [1, 2, 5])
-@pytest.mark.parametrize("offset", [0.0, 0.1, 0.5])
-def test_the_guard_is_its_formulas(net, reference, m, offset):
-    images = scenes(m, seed=8, gain=1 - offset / 2, offset=offset)
-    before = snapshot(net)
-    guard = GuardedNormalization(net, reference)
-    with torch.no_grad():
-        expected, shares = by_hand(net, reference, images)
-    torch.testing.assert_close(guard(images), expected, rtol=1e-9, atol=1e-9)
-    assert guard.shares == pytest.approx(shares, abs=1e-9) and list(guard.shares) == ["1", "4"]
+@pytest.mark.parametrize("offset", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("home", [0.0, 0.25])
+def test_the_guard_is_its_formulas(net, reference, m, offset, home):
+    images, before = scenes(m, seed=8, gain=1 - offset / 2, offset=offset), snapshot(net)
+    guard = GuardedNormalization(net, dataclasses.replace(reference, home=home))
+    output = guard(images)
+    d = distances_by_hand(net, reference, images)
+    distance = (1 + d.mean(0).sum()) / (1 + m)  # before any image has come, one that is ordinary
+    assert guard.distances == pytest.approx(dict(zip("14", d.mean(1), strict=True)), rel=1e-6)
+    assert guard.guard.distance == pytest.approx(distance, rel=1e-6)
+    assert guard.share == pytest.approx(share_by_hand(distance, home), abs=1e-6)
+    torch.testing.assert_close(output, TargetNormalization(net, prior=1 - guard.share)(images))
     assert_untouched(net, before)
 
 
-def test_an_ordinary_image_is_as_far_as_one_and_keeps_nearly_all_source_statistics(net, reference):
-    guard = GuardedNormalization(net, reference)
-    seen = []
-    for image in scenes(60, seed=9).split(1):
-        guard(image)
-        seen.append(guard.distances["1"])
-    assert 0.3 < np.mean(seen) < 2  # 1 for the sources as a whole, of which these are one domain
-    assert np.mean([d <= K for d in seen]) > 0.5
-
-
-def test_the_further_the_target_the_more_it_counts_up_to_tn(net, reference):
-    guard, images = GuardedNormalization(net, reference), scenes(3, seed=10)
+def test_the_offsets_of_the_test_above_are_ordinary_between_and_far(net, reference):
     shares = []
-    for offset in (0.0, 0.2, 0.5, 2.0, 20.0):
-        guard(images + offset)
-        shares.append(guard.shares["1"])
-    assert shares == sorted(shares) and shares[0] < 0.7 and shares[-1] > 0.999
+    for offset in (0.0, 0.3, 1.0):
+        guard = GuardedNormalization(net, reference)
+        guard(scenes(5, seed=8, gain=1 - offset / 2, offset=offset))
+        shares.append(guard.share)
+    assert shares[0] == 0 < shares[1] < shares[2] < 1
 
 
-def test_a_spread_without_bound_is_source_bn_and_none_is_tn(net, reference):
-    def with_spread(value):
-        layers = {
-            name: layer._replace(within=0 * layer.within, between=0 * layer.between + value)
-            for name, layer in reference.layers.items()
-        }
-        return GuardedNormalization(net, SourceReference(layers, reference.running, 60, 3))
+def test_evidence_is_the_mean_over_the_stream_and_forgets_after_sixteen_images(net, reference):
+    guard, distance, seen = GuardedNormalization(net, reference), 1.0, 1
+    for seed in range(30):
+        image = scenes(1, seed=seed, offset=0.02 * (seed % 3))  # ordinary: each is looked at
+        guard(image)
+        seen = min(seen + 1, 16)
+        distance += (distances_by_hand(net, reference, image).mean() - distance) / seen
+        assert guard.guard.distance == pytest.approx(distance, rel=1e-6)
+    guard.reset()
+    assert (guard.guard.distance, guard.guard.seen, guard.share) == (1.0, 1, 0.0)
 
-    images = scenes(2, seed=11, offset=0.2)
-    assert torch.equal(with_spread(1e30)(images), SourceNormalization(net)(images))
-    torch.testing.assert_close(with_spread(1e-30)(images), TargetNormalization(net)(images), rtol=1e-6, atol=1e-6)
+
+def passes(net, guard, images):
+    """How often the network runs for these images."""
+    calls = []
+    hook = net[0].register_forward_hook(lambda *_: calls.append(1))
+    guard(images)
+    hook.remove()
+    return len(calls)
 
 
-def test_more_images_are_more_evidence(net, reference):
-    guard = GuardedNormalization(net, reference)
-    one = scenes(1, seed=12, offset=0.25)
-    guard(one)
-    alone = guard.shares["1"]
-    guard(one.expand(8, -1, -1, -1))
-    assert guard.shares["1"] > alone > 0
+def test_an_ordinary_target_costs_one_pass_and_a_far_one_little_more_on_a_stream(net, reference):
+    ordinary, far = GuardedNormalization(net, reference), GuardedNormalization(net, reference)
+    assert [passes(net, ordinary, scenes(1, seed=seed)) for seed in range(20)] == [1] * 20
+    cost = [passes(net, far, scenes(1, seed=seed, offset=3.0)) for seed in range(40)]
+    assert cost[:8] == [2] * 8 and sum(cost[8:]) == 32 + 4
+
+
+def test_a_single_image_of_the_sources_may_lie_far_out_and_a_stream_does_not(net, reference):
+    guard, shares = GuardedNormalization(net, reference), []
+    for image in torch.cat([scenes(20, seed=40), scenes(20, seed=41, gain=0.9), scenes(20, seed=42, offset=0.05)]):
+        guard(image[None])
+        shares.append(guard.share)
+    d = distances_by_hand(net, reference, scenes(60, seed=43)).mean(0)
+    assert d.max() > 2 > d.mean() and max(shares) == 0
+
+
+def test_far_targets_come_close_to_tn(net, reference):
+    guard, images = GuardedNormalization(net, reference), 50 * scenes(4, seed=10) + 50
+    torch.testing.assert_close(guard(images), TargetNormalization(net)(images), rtol=1e-2, atol=1e-2)
+    assert guard.share > 0.999
 
 
 def test_the_order_in_a_batch_plays_no_part(net, reference):
-    images, guard = scenes(4, seed=13, offset=0.2), GuardedNormalization(net, reference)
-    torch.testing.assert_close(guard(images.flip(0)).flip(0), guard(images))
+    images = scenes(4, seed=13, offset=0.5)
+    flipped = GuardedNormalization(net, reference)(images.flip(0)).flip(0)
+    torch.testing.assert_close(flipped, GuardedNormalization(net, reference)(images))
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "inference"])
 def test_memory_formats_and_inference_mode(net, reference, layout):
-    images, guard = scenes(3, seed=14, offset=0.2), GuardedNormalization(net, reference)
+    images, guard = scenes(3, seed=14, offset=0.5), GuardedNormalization(net, reference)
     expected = guard(images)
+    guard.reset()
     given = images.to(memory_format=torch.channels_last) if layout == "channels_last" else images
     with torch.inference_mode(layout == "inference"):
         torch.testing.assert_close(guard(given), expected)
@@ -315,7 +327,7 @@ def test_without_a_reference_it_is_a_prior_of_08_and_says_so_once(net):
         for seed in range(3):
             images = scenes(2, seed=seed)
             torch.testing.assert_close(guard(images), TargetNormalization(net, prior=0.8)(images))
-    assert len(caught) == 1 and guard.shares == {}
+    assert len(caught) == 1 and guard.distances == {} and guard.share == pytest.approx(0.2)
 
 
 def test_an_image_of_one_colour_is_predicted_by_source_bn_with_one_warning(net, reference):
@@ -324,9 +336,9 @@ def test_an_image_of_one_colour_is_predicted_by_source_bn_with_one_warning(net, 
         assert torch.equal(guard(flat), SourceNormalization(net)(flat))
         batch = torch.cat([scenes(2), flat])
         assert torch.equal(guard(batch), SourceNormalization(net)(batch))
-    assert len(caught) == 1 and guard.shares == {}
+    assert len(caught) == 1
     guard(scenes(1))
-    assert list(guard.shares) == ["1", "4"]
+    assert list(guard.distances) == ["1", "4"]
 
 
 def test_bad_images_and_models_are_refused_and_leave_no_trace(net, reference):
@@ -348,9 +360,8 @@ def test_bad_images_and_models_are_refused_and_leave_no_trace(net, reference):
 def test_a_stream_may_change_its_size(net, reference):
     guard = GuardedNormalization(net, reference)
     for size in ((12, 16), (24, 20), (12, 16)):
-        images = scenes(1, seed=15, size=size)
-        with torch.no_grad():
-            torch.testing.assert_close(guard(images), by_hand(net, reference, images)[0])
+        images = scenes(1, seed=15, size=size, offset=1.0)
+        torch.testing.assert_close(guard(images), TargetNormalization(net, prior=1 - guard.share)(images))
 
 
 def test_a_layer_without_running_statistics_keeps_its_own():
@@ -361,50 +372,48 @@ def test_a_layer_without_running_statistics_keeps_its_own():
     guard = GuardedNormalization(net, reference)
     with torch.no_grad():
         guard(scenes(2))
-    assert list(guard.shares) == ["1"]
+    assert list(guard.distances) == ["1"]
 
 
 def test_one_value_per_channel_keeps_source_statistics_with_a_warning():
     net = nn.Sequential(nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3)).double().eval()
     reference = SourceReference.measure(net, scenes(6))
+    guard = GuardedNormalization(net, reference)
     with pytest.warns(UserWarning, match="one value per channel"):
-        GuardedNormalization(net, reference)(scenes(1))
+        guard(scenes(1, offset=5.0))
+    assert list(guard.distances) == ["0"]
 
 
 # -------------------------------------------------------------------------------------------------------- the bank
 
 
 @pytest.mark.parametrize("statistics", ["joint", "cached"])
-def test_a_guarded_bank_shrinks_the_pooled_moments(statistics):
-    """A network whose only BatchNorm comes first: joint and cached statistics are the same, and written out here."""
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1)).double().eval()
-    net[0].running_mean += 0.5
-    net[0].running_var *= 0.1
-    reference = SourceReference.measure(net, scenes(30, seed=1), domains=[0, 1, 2] * 10)
-    bank = ImageBank(net, "1", neighbors=2, capacity=4, policy="queue", statistics=statistics, guard=reference)
-    stream = scenes(5, seed=16, offset=0.1)
-    before = snapshot(net)
-    for i in range(5):
-        images = stream[max(0, i - 2) : i + 1].flip(0)  # the current one first
-        with torch.no_grad():
-            expected, shares = by_hand(net, reference, images)
-        torch.testing.assert_close(bank(stream[i : i + 1]), expected[:1], rtol=1e-9, atol=1e-9)
-        assert 0 < shares["0"] < 1
+def test_a_guarded_bank_blends_by_the_guards_share(net, reference, statistics):
+    """Both ways: the prior of each arrival is what the guard alone would take for it."""
+    options = {"style_layer": "0", "neighbors": 2, "capacity": 4, "policy": "queue", "statistics": statistics}
+    bank, guard = ImageBank(net, guard=reference, **options), GuardedNormalization(net, reference)
+    stream, before = scenes(12, seed=16, offset=0.5), snapshot(net)
+    for number, image in enumerate(stream.split(1)):
+        guard(image)
+        twin = ImageBank(net, prior=1 - guard.share, **options)
+        if statistics == "joint" and number:
+            twin.observe(stream[max(0, number - 2) : number])
+        elif number:
+            continue  # what it keeps depends on all shares before
+        torch.testing.assert_close(bank(image), twin(image))
+    assert 0 < guard.share < 1
+    assert statistics == "cached" or bank.guard.share == guard.share
     assert_untouched(net, before)
 
 
-def test_a_cached_guarded_bank_is_one_pass(net, reference):
+def test_a_cached_guarded_bank_is_one_pass_and_little_more(net, reference):
     bank = ImageBank(net, "0", neighbors=3, statistics="cached", guard=reference)
-    bank(scenes(4, seed=17))
-    sizes = []
-    hook = net[4].register_forward_pre_hook(lambda m, inputs: sizes.append(len(inputs[0])))
-    bank(scenes(1, seed=18))
+    bank(scenes(8, seed=17, offset=1.0))
+    calls = []
+    hook = net[4].register_forward_hook(lambda m, inputs, output: calls.append(len(output)))
+    bank(scenes(8, seed=18, offset=1.0))
     hook.remove()
-    assert sizes == [1]
-    twin = ImageBank(net, "0", neighbors=3, statistics="cached", guard=reference)
-    twin.load_state_dict(bank.state_dict())
-    assert torch.equal(twin(scenes(1, seed=19)), bank(scenes(1, seed=19)))
+    assert calls == [1] * 9  # eight predictions and a look
 
 
 def test_a_bank_refuses_another_networks_reference_and_a_prior_beside_it(net, reference):
@@ -418,7 +427,7 @@ def test_a_bank_refuses_another_networks_reference_and_a_prior_beside_it(net, re
 
 
 def test_a_frozen_copy_predicts_as_the_guard_by_plain_batchnorm(net, reference):
-    images, before = scenes(4, seed=20, offset=0.2), snapshot(net)
+    images, before = scenes(4, seed=20, offset=0.5), snapshot(net)
     frozen = freeze(net, images, reference)
     assert_untouched(net, before)
     assert type(frozen) is type(net) and not frozen.training and not any(m._forward_pre_hooks for m in frozen.modules())
@@ -433,9 +442,10 @@ def test_a_frozen_copy_predicts_as_the_guard_by_plain_batchnorm(net, reference):
 def test_freezing_by_parts_counts_all_images_as_one_look():
     net = nn.Sequential(nn.BatchNorm2d(3)).double().eval()  # one layer: nothing was normalized on the way
     net[0].running_mean += 0.5
-    reference, images = SourceReference.measure(net, scenes(12, seed=1), [0, 1, 2] * 4), scenes(6, offset=0.3)
-    whole, parts = freeze(net, images, reference), freeze(net, images.split(2), reference)
-    torch.testing.assert_close(whole.state_dict(), parts.state_dict())
+    reference, images = SourceReference.measure(net, scenes(12, seed=1), [0, 1, 2] * 4), scenes(6, offset=0.6)
+    whole, parts = freeze(net, images, reference), freeze(net, images.split(4), reference)
+    for key, value in whole.state_dict().items():
+        torch.testing.assert_close(parts.state_dict()[key], value)
     with pytest.warns(UserWarning, match="no source reference"):
         prior = freeze(net, images)
     torch.testing.assert_close(prior[0].running_mean, 0.8 * net[0].running_mean + 0.2 * images.mean((0, 2, 3)))
@@ -446,7 +456,7 @@ def test_freezing_by_parts_counts_all_images_as_one_look():
 def test_a_frozen_copy_exports_to_onnx(net, reference, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
-    images = scenes(2, seed=21, offset=0.3)
+    images = scenes(2, seed=21, offset=0.6)
     frozen = freeze(net, images, reference).float()
     torch.onnx.export(frozen, (images.float(),), str(tmp_path / "frozen.onnx"), dynamo=False)
     session = onnxruntime.InferenceSession(str(tmp_path / "frozen.onnx"), providers=["CPUExecutionProvider"])

@@ -62,13 +62,14 @@ def test_predict_guarded_predicts_each_image_and_logs_its_drift(trained, images,
     guard = GuardedNormalization(model, SourceReference.load(trained / REFERENCE))
     with open(tmp_path / "out" / "drift.csv", newline="") as file:
         header, *rows = csv.reader(file)
-    assert header == ["layer", "img1", "img2", "img10"]
+    assert header == ["", "img1", "img2", "img10"]
     for column, stem in enumerate(header[1:], 1):
         image = torch.from_numpy(read_image(images / f"{stem}.png")).permute(2, 0, 1)[None].float() / 255
         label = guard(image).argmax(1)[0].numpy()
         assert np.array_equal(np.array(Image.open(tmp_path / "out" / "labels" / f"{stem}.png")), label)
         logged = {row[0]: float(row[column]) for row in rows}
-        assert logged == pytest.approx(guard.distances, rel=1e-2) and list(logged) == list(guard.distances)
+        assert logged == pytest.approx(guard.guard.state, rel=1e-2)
+        assert list(logged) == ["distance", "share", *guard.distances]
 
 
 def test_guarded_without_a_reference_warns_and_a_wrong_one_is_refused(checkpoint, trained, images, tmp_path, call):
