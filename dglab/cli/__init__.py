@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import typer
 
+from dglab.cli.advising import advise
 from dglab.cli.benches import bench
 from dglab.cli.checking import check
 from dglab.cli.options import check_arguments
@@ -29,7 +30,7 @@ app = typer.Typer(
     help="Domain generalization in semantic segmentation: train, test, reproduce.",
 )
 app.command(cls=TrainCommand)(train)
-for command in (evaluate, predict, reproduce, check, bench, presets, doctor):
+for command in (evaluate, predict, advise, reproduce, check, bench, presets, doctor):
     app.command()(command)
 
 

@@ -1,6 +1,7 @@
 """Test time: whose statistics normalize an image of a domain that training never saw."""
 
 from dglab.testtime.adabn import AdaBN, preserved_statistics, reestimate_statistics
+from dglab.testtime.advice import Advice, advise
 from dglab.testtime.bank import ImageBank
 from dglab.testtime.freeze import freeze
 from dglab.testtime.guarded import GuardedNormalization
@@ -11,6 +12,7 @@ from dglab.testtime.style import Style, style_distance, styles_of
 
 __all__ = [
     "AdaBN",
+    "Advice",
     "GuardedNormalization",
     "ImageBank",
     "PlainBank",
@@ -18,6 +20,7 @@ __all__ = [
     "SourceReference",
     "Style",
     "TargetNormalization",
+    "advise",
     "freeze",
     "preserved_statistics",
     "reestimate_statistics",

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from html import escape
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,40 @@ class Advice:
     def to_json(self) -> str:
         """The same as a JSON object."""
         return json.dumps(asdict(self), indent=1)
+
+    def to_html(self) -> str:
+        """A self-contained page: the recommendation, its reasons, and the curves over layers and images."""
+        distances = [row.distance for row in self.reasons if row.distance is not None]
+        curves = [("distance by layer, in the order in which they run", distances), ("distance by image", self.drift)]
+        cells = "".join(
+            f"<tr><td>{escape(row.layer)}</td><td>{row.shift:.3f}</td>"
+            f"<td>{'' if row.distance is None else f'{row.distance:.2f}'}</td></tr>"
+            for row in self.reasons
+        )
+        return (
+            "<!doctype html><meta charset='utf-8'><title>Advice on target statistics</title>"
+            "<style>body{font:16px sans-serif;max-width:50em;margin:2em auto}td,th{padding:0 1em;text-align:left}</style>"
+            f"<h1>{escape(self.recommendation)}</h1><p>Share of source statistics: {self.prior:.2f}</p><ul>"
+            + "".join(f"<li>{escape(words)}</li>" for words in self.words)
+            + "</ul>"
+            + "".join(f"<h2>{title}</h2>{_curve(values)}" for title, values in curves if values)
+            + f"<table><tr><th>layer</th><th>shift of means</th><th>distance</th></tr>{cells}</table>"
+        )
+
+
+def _curve(values: list[float], width: int = 640, height: int = 160) -> str:
+    """Values as a line in SVG, from 0 up, with a dashed line where the ordinary ends."""
+    top = 1.1 * max(*values, K, 1e-9)
+    step = width / max(len(values) - 1, 1)
+    points = " ".join(f"{i * step:.1f},{height * (1 - value / top):.1f}" for i, value in enumerate(values))
+    end = height * (1 - K / top)
+    return (
+        f"<svg viewBox='-40 -5 {width + 50} {height + 10}' role='img' font-size='12'>"
+        f"<path d='M0 0V{height}H{width}' fill='none' stroke='#888'/>"
+        f"<path d='M0 {end:.1f}H{width}' stroke='#888' stroke-dasharray='4'/>"
+        f"<text x='-30' y='{end:.1f}'>{K:g}</text><text x='-30' y='10'>{top:.2g}</text>"
+        f"<polyline points='{points}' fill='none' stroke='#06c' stroke-width='2'/></svg>"
+    )
 
 
 def advise(model: nn.Module, images: Tensor | Iterable[Tensor], reference: SourceReference | None = None) -> Advice:

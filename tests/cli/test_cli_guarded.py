@@ -88,3 +88,14 @@ def test_options_of_the_guard_are_named(trained, images, tmp_path, refused):
     refused([*predict, "tn", "--reference", trained / REFERENCE], "--reference does not belong to --method tn")
     refused([*predict, "guarded", "--reference", tmp_path / "none"], "none", "cannot be read")
     refused([*predict, "guarded", "--reference", trained / "last.safetensors"], "is no source reference")
+
+
+def test_advise_prints_and_writes_its_reasons(trained, tmp_path, dglab, images, picture):
+    for number in range(3, 6):
+        Image.fromarray(picture(number)).save(images / f"img{number}.png")
+    text = dglab("advise", "--checkpoint", trained / "last.safetensors", "--images", images, "--device", "cpu",
+                 "--json", tmp_path / "a.json", "--html", tmp_path / "a.html")  # fmt: skip
+    record = json.loads((tmp_path / "a.json").read_text())
+    assert text.startswith(f"{record['recommendation']} (share of source statistics: {record['prior']:.2f})")
+    assert all(words in text for words in record["words"]) and len(record["drift"]) == 6
+    assert "<polyline" in (tmp_path / "a.html").read_text()
