@@ -1,9 +1,9 @@
 """What the guarded default gains over source BN, setting by setting, beside TN, fixed priors and comparators.
 
-``python -m tools.guard_study RUNS [RUNS ...] [--data ROOT] [--images 16] [--tests NAME ...] [--photometric]`` tests every
-finished run in these folders, on the images of all domains at hand, and appends one row a test to ``docs/guard.csv``;
-a killed study goes on. ``--summary`` prints the table of worst cases. A setting is (data, training method, left out,
-tested, shift, dose, M), the mean over trainings; no labels of what is tested are used by any method.
+``python -m tools.guard_study RUNS [RUNS ...] [--data ROOT] [--images 16] [--tests NAME ...] [--photometric]`` tests
+every finished run in these folders, on the images of all domains at hand, and appends a row a test to
+``docs/guard.csv``; a killed study goes on. ``--summary`` prints the table of worst cases. A setting is (data, training
+method, left out, tested, shift, dose, M), the mean over trainings; no method sees a label of what is tested.
 """
 
 import argparse

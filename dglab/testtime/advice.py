@@ -63,7 +63,7 @@ class Advice:
         )
         return (
             "<!doctype html><meta charset='utf-8'><title>Advice on target statistics</title>"
-            "<style>body{font:16px sans-serif;max-width:50em;margin:2em auto}td,th{padding:0 1em;text-align:left}</style>"
+            "<style>body{font:16px sans-serif;max-width:50em;margin:2em auto}td,th{padding:0 1em}</style>"
             f"<h1>{escape(self.recommendation)}</h1><p>Share of source statistics: {self.prior:.2f}</p><ul>"
             + "".join(f"<li>{escape(words)}</li>" for words in self.words)
             + "</ul>"
