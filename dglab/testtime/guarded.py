@@ -15,7 +15,7 @@ from dglab.testtime.reference import SourceReference, log_moments
 # Chosen on the streets and CamVid by the worst case, see docs/guard.md.
 K = 2.0  # squared distances up to this many times the source's own are ordinary
 MEMORY = 16  # images that the evidence remembers
-LOOKS, EVERY = 8, 8  # images looked at when a stream begins; then, where the target is out of the ordinary, every 8th
+LOOKS, EVERY = 8, 24  # calls looked at when a stream begins; then, where the target is out of the ordinary, every 24th
 PRIOR = 0.8  # share of source statistics where there is no reference: what public test-time libraries settle on
 
 
@@ -35,7 +35,8 @@ class GuardedNormalization(Predictor):
     sources themselves want of their own images' statistics, see :func:`dglab.testtime.of_sources.home_share`.
 
     Where w is 0 the look is the prediction, in one pass. Where it is not, the first 8 images of a stream cost two, and
-    then every eighth is looked at: 1.12 passes.
+    then every 24th call is looked at: 1.04 passes. That look stands for those since the last one, for 8 at most, so
+    that D follows a stream that has become ordinary again.
 
     Source: empirical Bayes: 1 - K / D would be the positive-part James-Stein weight (James and Stein, "Estimation with
     quadratic loss", 1961; Efron and Morris, JASA 1973); the square rises faster behind a later threshold. For
@@ -113,7 +114,7 @@ class Guard:
     def reset(self) -> None:
         """Forget the stream."""
         self.distance, self.seen = 1.0, 1  # before any image has come: one that is ordinary
-        self.calls = 0
+        self.calls, self.passed = 0, 0  # images since the last look
         self.distances: dict[str, float] = {}
 
     @property
@@ -142,6 +143,7 @@ class Guard:
     def due(self, images: Tensor) -> bool:
         """Whether to look at these images: where source BN predicts them anyway, early, and then now and then."""
         self.calls += 1
+        self.passed += len(images)
         return self.share_for(images) == 0 or self.seen <= LOOKS or self.calls % EVERY == 0
 
     def look(self, images: Tensor) -> Any:
@@ -153,7 +155,9 @@ class Guard:
             by_layer = {name: self.of_layer(name, moments)[tell].mean() for name, moments in each.items()}
             check_finite({name: (d,) for name, d in by_layer.items()})
             self.distances = {name: d.item() for name, d in by_layer.items()}
-            self.take(sum(self.distances.values()) / len(self.distances), count)
+            stands_for = max(count, min(self.passed, MEMORY // 2))
+            self.take(sum(self.distances.values()) / len(self.distances), stands_for)
+            self.passed = 0
         return output
 
     def see(self, batches: Iterable[Tensor]) -> None:
