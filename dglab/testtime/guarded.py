@@ -15,7 +15,7 @@ from dglab.testtime.reference import SourceReference, log_moments
 # Chosen on the streets and CamVid by the worst case, see docs/guard.md.
 K = 2.0  # squared distances up to this many times the source's own are ordinary
 MEMORY = 16  # images that the evidence remembers
-LOOKS, EVERY = 8, 24  # calls looked at when a stream begins; then, where the target is out of the ordinary, every 24th
+LOOKS, EVERY = 8, 24  # images looked at when a stream begins; then, where the target is far, every 24th call
 PRIOR = 0.8  # share of source statistics where there is no reference: what public test-time libraries settle on
 
 
