@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import typer
 
+from dglab.cli.advising import advise
 from dglab.cli.benches import bench
 from dglab.cli.checking import check
 from dglab.cli.options import check_arguments
@@ -31,7 +32,7 @@ app = typer.Typer(
     help="Domain generalization in semantic segmentation: train, test, reproduce.",
 )
 app.command(cls=TrainCommand)(train)
-for command in (evaluate, predict, reproduce, verify, check, bench, presets, doctor):
+for command in (evaluate, predict, advise, reproduce, verify, check, bench, presets, doctor):
     app.command()(command)
 
 

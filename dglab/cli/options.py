@@ -52,9 +52,12 @@ ModalitiesOption = Annotated[
     typer.Option(help="of gmp: rgb, depth, normals; default rgb+depth", parser=lambda text: tuple(text.split("+")),
                  metavar="A+B"),
 ]  # fmt: skip
-BatchSizeOption = Annotated[int | None, typer.Option(help="M of tn: test batch size, images normalized together")]
+BatchSizeOption = Annotated[int | None, typer.Option(help="M of tn and guarded: images normalized together")]
 NeighborsOption = Annotated[int | None, typer.Option(help="M of qib and sib: images chosen from the bank")]
 CapacityOption = Annotated[int | None, typer.Option(help="Q of qib and sib: capacity of the bank")]
+ReferenceOption = Annotated[
+    Path | None, typer.Option(help="of guarded: the source reference; default the one beside the checkpoint")
+]
 StyleLayerOption = Annotated[
     str | None, typer.Option(help="of sib: the layer that styles are read off, stage 1-4 or a module path")
 ]
@@ -77,10 +80,11 @@ def test_config(method: str, **options: Any) -> Any:
 
     of_banks = ("neighbors", "capacity", "statistics")
     given = {name: value for name, value in options.items() if value is not None}
-    allowed = {"tn": ("batch_size",), **dict.fromkeys(BANK_POLICIES, of_banks)}
+    allowed = {"tn": ("batch_size",), "guarded": ("batch_size", "reference"), **dict.fromkeys(BANK_POLICIES, of_banks)}
     allowed |= {method: (*of_banks, "style_layer") for method in ("sib", "oracle")}  # the others choose by no style
     TestConfig(method)  # an unknown method is named first
     refuse_foreign(method, given, (*allowed.get(method, ()), "test_seed"))
+    given.pop("reference", None)  # a file, no setting
     if method not in BANK_POLICIES:
         return TestConfig(method, **given)
     layer = given.pop("style_layer", "1")

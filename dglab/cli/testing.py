@@ -17,6 +17,7 @@ from dglab.cli.options import (
     DeviceOption,
     JsonOption,
     NeighborsOption,
+    ReferenceOption,
     StatisticsOption,
     StyleLayerOption,
     TaskOption,
@@ -36,13 +37,14 @@ if TYPE_CHECKING:
 def evaluate(
     checkpoint: CheckpointOption,
     task: TaskOption,
-    method: Annotated[str, typer.Option(help="bn, bn-reestimated, tn, adabn, qib or sib")],
+    method: Annotated[str, typer.Option(help="bn, bn-reestimated, tn, adabn, guarded, qib or sib")],
     data: DataOption = None,
     batch_size: BatchSizeOption = None,
     neighbors: NeighborsOption = None,
     capacity: CapacityOption = None,
     style_layer: StyleLayerOption = None,
     statistics: StatisticsOption = None,
+    reference: ReferenceOption = None,
     branch: Annotated[
         str | None, typer.Option(help="of a network by gmp: the modality whose own classifier is scored; default fused")
     ] = None,
@@ -56,13 +58,14 @@ def evaluate(
     from dglab.data import Joined, identity, open_domains
     from dglab.evaluation import find_view
     from dglab.tasks import parse_task
+    from dglab.testtime.of_sources import reference_beside
     from dglab.testtime.testing import reestimation_batches, run_test
     from dglab.training.checkpoints import load_checkpoint
     from dglab.training.methods import modalities_of
 
     device, view = choose_device(device), find_view(scores)
     test = test_config(method, batch_size=batch_size, neighbors=neighbors, capacity=capacity,
-                       style_layer=style_layer, statistics=statistics, test_seed=seed)  # fmt: skip
+                       style_layer=style_layer, statistics=statistics, reference=reference, test_seed=seed)  # fmt: skip
     model, config = load_checkpoint(checkpoint, device)
     at_hand = str(data) if data is not None else _own_streets(config, checkpoint)
     modalities = modalities_of(config)
@@ -77,6 +80,7 @@ def evaluate(
         Joined([view(domains[letter].val) for letter in wanted.targets]),
         test,
         source_batches=lambda: reestimation_batches(config, domains, identity(at_hand), device),
+        reference=lambda: reference_beside(checkpoint, reference),
         device=device,
     )
     record = {"checkpoint": str(checkpoint), "task": str(wanted), **dataclasses.asdict(test), "scores": scores,
@@ -161,23 +165,25 @@ def _print_scores(record: dict[str, Any]) -> None:
 def predict(
     checkpoint: CheckpointOption,
     images: Annotated[Path, typer.Option(help="folder of jpg and png images, taken in natural order of their names")],
-    method: Annotated[str, typer.Option(help="bn, tn, adabn, qib or sib")],
+    method: Annotated[str, typer.Option(help="bn, tn, adabn, guarded, qib or sib")],
     out: Annotated[Path, typer.Option(help="gets labels/ (trainIds) and overlays/", callback=writable(folder=True))],
     batch_size: BatchSizeOption = None,
     neighbors: NeighborsOption = None,
     capacity: CapacityOption = None,
     style_layer: StyleLayerOption = None,
     statistics: StatisticsOption = None,
+    reference: ReferenceOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Predict a folder of images: label PNGs and colour overlays."""
     from dglab.testtime.folder import check_method, predict_folder
+    from dglab.testtime.of_sources import reference_beside
     from dglab.training.checkpoints import load_checkpoint
 
     device = choose_device(device)
     test = test_config(method, batch_size=batch_size, neighbors=neighbors, capacity=capacity, style_layer=style_layer,
-                        statistics=statistics)  # fmt: skip
+                        statistics=statistics, reference=reference)  # fmt: skip
     check_method(test)
     model, _ = load_checkpoint(checkpoint, device)
-    count = predict_folder(model, images, out, test, device)
+    count = predict_folder(model, images, out, test, device, lambda: reference_beside(checkpoint, reference))
     typer.echo(f"predicted {count} images into {out / 'labels'} and {out / 'overlays'}")

@@ -97,7 +97,7 @@ def train(
     from dglab.models.weights import parse_weights
     from dglab.presets import find_preset
     from dglab.tasks import parse_task
-    from dglab.training.distributed import processes, world_size
+    from dglab.training.distributed import is_writer, processes, world_size
     from dglab.training.guards import check_fits
     from dglab.training.methods import OPTIONS, modalities_of
 
@@ -124,6 +124,21 @@ def train(
         check_fits(config, domains)
         _refuse_begun(out, resume)
         _train(config, domains, out, device=own_device, weights_file=weights_file, workers=workers)
+        if is_writer() and not modalities_of(config):
+            _measure(out, domains, own_device)
+
+
+def _measure(out: Path, domains: Mapping[str, Any], device: Any) -> None:
+    """Write what is ordinary for the run's sources beside its checkpoint; the guarded default reads it."""
+    from dglab.testtime.of_sources import REFERENCE, source_reference
+    from dglab.training.checkpoints import load_checkpoint
+    from dglab.training.state import CHECKPOINT
+
+    model, config = load_checkpoint(out / CHECKPOINT, device)
+    try:
+        source_reference(model, domains, config.sources, device).save(out / REFERENCE)
+    except InputError as error:  # a source with a single image, say; the training itself is done
+        typer.echo(f"no {REFERENCE}: {error}", err=True)
 
 
 def _refuse_begun(out: Path, resume: bool) -> None:

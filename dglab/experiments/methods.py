@@ -111,7 +111,7 @@ RANDOM, QIB, SIB, ORACLE = (
 )
 SIB_CACHED = Normalization("SIB cached", "sib", statistics="cached")
 
-_SUFFIXES = {"bn": "", "bn-reestimated": "+BN re-estimated", "tn": "+TN", "adabn": "+AdaBN",
+_SUFFIXES = {"bn": "", "bn-reestimated": "+BN re-estimated", "tn": "+TN", "adabn": "+AdaBN", "guarded": "+guarded",
              **{method: f"+{method.upper()}" if method in ("qib", "sib") else f"+{method}" for method in BANK_POLICIES},
              }  # fmt: skip
 

@@ -28,6 +28,7 @@ from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, Trial
 from dglab.presets import Preset, find_preset
 from dglab.tasks import DOMAIN_NAMES
 from dglab.testtime import preserved_statistics
+from dglab.testtime.of_sources import source_reference
 from dglab.testtime.testing import Result, reestimation_batches, run_test
 from dglab.training.checkpoints import load_checkpoint
 from dglab.training.config import TrainingConfig
@@ -218,6 +219,7 @@ def _network_job(lab: Lab, trials: list[Trial]) -> None:
                 source_batches=lambda: reestimation_batches(
                     training, lab.domains_of(training), training.data, lab.device
                 ),
+                reference=lambda: source_reference(model, lab.domains_of(training), training.sources, lab.device),
                 device=lab.device,
                 compare=True,
             )

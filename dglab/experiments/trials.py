@@ -69,6 +69,7 @@ class Trial:
             "capacity": test.capacity, "style_layer": None if test.style_layer is None else str(test.style_layer),
             "policy": BANK_POLICIES.get(test.method), "statistics": test.statistics,
             "prior": (test.prior or 0.0) if test.method in ("tn", *BANK_POLICIES) else None,
+            "guard": "reference" if test.method == "guarded" else None,
             "train_seed": training.seed, "test_seed": test.test_seed, "steps": training.steps,
             **{name: getattr(training, name) if name in reads else None for name in OF_SOME_METHODS},
         }  # fmt: skip

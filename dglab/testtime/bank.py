@@ -5,6 +5,7 @@ same on plain lists. This one takes any model, searches fast, and keeps its stat
 ``policies`` choose among them, ``joint`` and ``cached`` say what is kept of an image and how one is predicted with it.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from dglab.models.batchnorm import batchnorm_layers
 from dglab.testtime.cached import CachedStatistics
+from dglab.testtime.guarded import Guard
 from dglab.testtime.joint import JointStatistics
 from dglab.testtime.lending import source_of
 from dglab.testtime.memory import Memory
@@ -21,6 +23,7 @@ from dglab.testtime.normalization import BatchStatistics, source_statistics
 from dglab.testtime.outputs import Rows
 from dglab.testtime.policies import POLICIES
 from dglab.testtime.predictor import Predictor, check_prior
+from dglab.testtime.reference import SourceReference
 from dglab.testtime.sharing import one_at_a_time
 from dglab.testtime.style import Style, find_style_layer, styles_of
 from dglab.utils.errors import InputError
@@ -83,6 +86,8 @@ class ImageBank(Predictor):
         min_gap: images that arrived within the last ``min_gap`` are not chosen (neighbours in a video are copies).
         seed: of the random policy and the random removal.
         resize: joint only: bring neighbours of another size to the current image's.
+        guard: a source reference, measured on this model: instead of ``prior``, the share of the pooled statistics is
+            w of :class:`~dglab.testtime.guarded.GuardedNormalization`, from a look at the images as they arrive.
         preprocess: ``images -> float images as the model wants them``, for example scaling of uint8 ones to [0, 1];
             images, uint8 too, are then stored as they were given.
 
@@ -109,6 +114,7 @@ class ImageBank(Predictor):
         seed: int = 0,
         resize: bool = False,
         preprocess: Callable[[Tensor], Tensor] | None = None,
+        guard: SourceReference | None = None,
     ) -> None:
         super().__init__(model)
         _check_names(policy=policy, removal=removal, statistics=statistics, cold_start=cold_start)
@@ -116,8 +122,10 @@ class ImageBank(Predictor):
         self.options = dict(
             style_layer=style_layer, neighbors=neighbors, capacity=capacity, policy=policy, removal=removal,
             statistics=statistics, cold_start=cold_start, prior=check_prior(prior), min_gap=min_gap, seed=seed,
-            resize=resize, preprocess=preprocess,
+            resize=resize, preprocess=preprocess, guard=guard,
         )  # fmt: skip
+        if guard is not None and prior:
+            raise InputError(f"both a prior of {prior} and a guard are given; the guard decides on the share itself")
         self.style_layer = find_style_layer(self.model, style_layer)
         self.neighbors, self.capacity, self.min_gap = neighbors, capacity, min_gap
         self.policy = POLICIES[policy]
@@ -152,6 +160,8 @@ class ImageBank(Predictor):
                     candidates = self.memory.candidates(self.min_gap)
                     near = self.policy(self.memory, arrival.style, arrival.domain, candidates, self.neighbors)  # Eq. 10
                     kept = [self.memory.kept[slot] for slot in near.slots]
+                    if self.guard is not None:
+                        self.blend.prior = self._guarded_prior(arrival.image)
                     output, keep = self.statistics.predict(arrival.image, arrival.given, kept)  # Eq. 8-9, of M + 1
                     if len(images) > 1:
                         self._rows.along(output, arrival.image)  # before it has arrived: this may refuse
@@ -166,7 +176,7 @@ class ImageBank(Predictor):
         It is stored after that, for else it would choose itself. If the prediction fails, nothing has happened: what
         was drawn at random is drawn again.
         """
-        drawn = self.memory.generator.get_state()
+        drawn, guard = self.memory.generator.get_state(), copy.copy(self.guard)
         found: list[Any] = []
         try:
             yield found
@@ -177,6 +187,7 @@ class ImageBank(Predictor):
             self.selected, self.distances = selected, near.distances
         except BaseException:
             self.memory.generator.set_state(drawn)
+            self.guard = guard
             raise
 
     def observe(self, images: Tensor, domain: Any = None) -> None:
@@ -193,18 +204,26 @@ class ImageBank(Predictor):
     def reset(self) -> None:
         """Empty the bank and start counting arrivals from 0 again; its named streams are banks of their own."""
         options = self.options
-        prior, ready = options["prior"], self._ready
-        alone = source_statistics if options["cold_start"] == "source" else BatchStatistics(prior)
+        guard = None if options["guard"] is None else Guard(self.model, options["guard"])
+        blend = BatchStatistics(options["prior"])
+        alone = source_statistics if options["cold_start"] == "source" else blend
         statistics: JointStatistics | CachedStatistics = (
-            JointStatistics(self.model, self._rows, alone, prior, ready, options["resize"])
+            JointStatistics(self.model, self._rows, alone, blend, self._ready, options["resize"])
             if options["statistics"] == "joint"
-            else CachedStatistics(self.model, alone, prior)
+            else CachedStatistics(self.model, alone, blend)
         )
         memory = Memory(self.capacity, options["removal"], options["seed"])
         with HeldBack():
+            self.guard, self.blend = guard, blend
             self.statistics, self.memory = statistics, memory
             self.selected: list[int] = []
             self.distances: list[float] = []
+
+    def _guarded_prior(self, image: Tensor) -> float:
+        """The share of source statistics for an image that arrives, which the guard looks at if it is due."""
+        if self.guard.due(image):
+            self.guard.look(image)
+        return 1 - self.guard.share_for(image)
 
     def _arrivals(self, images: Tensor, domain: Any) -> Iterator[Arrival]:
         """The images one by one, each with its style; the styles of some are computed together."""

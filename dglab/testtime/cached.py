@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dglab.testtime.moments import Moments, blend, check_finite, merged, moments_of, pooled
+from dglab.testtime.normalization import BatchStatistics
 from dglab.testtime.override import Statistics, normalizing_with
 from dglab.utils.errors import InputError
 
@@ -24,11 +25,11 @@ class CachedStatistics:
     Args:
         model: the network.
         alone: the statistics of an image without neighbours.
-        prior: share of source statistics.
+        together: its ``prior`` is the share of source statistics.
     """
 
-    def __init__(self, model: nn.Module, alone: Statistics, prior: float) -> None:
-        self.model, self.alone, self.prior = model, alone, prior
+    def __init__(self, model: nn.Module, alone: Statistics, together: BatchStatistics) -> None:
+        self.model, self.alone, self.together = model, alone, together
         self.calls: list[str] | None = None  # the layers, in the order in which they run: what K runs over
         self._ran: list[str] | None = None  # the same, of the last prediction, whether it was kept or not
 
@@ -56,7 +57,7 @@ class CachedStatistics:
             place += x.shape[1]
             if theirs.shape[1] != x.shape[1]:
                 raise InputError(OTHER_LAYERS)
-            return blend(merged(tuple(theirs), tuple(own[-1]), share), source, self.prior)
+            return blend(merged(tuple(theirs), tuple(own[-1]), share), source, self.together.prior)
 
         with normalizing_with(self.model, statistics):
             output = self.model(image)

@@ -1,7 +1,9 @@
 """Predict a folder of anybody's images: label PNGs and colour overlays."""
 
+import csv
 import os
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,16 @@ from tqdm.auto import tqdm
 from dglab.classes import colorize
 from dglab.data.streams import image_batches
 from dglab.models import logits_of
+from dglab.testtime.guarded import GuardedNormalization
 from dglab.testtime.methods import TestConfig, build_predictor
+from dglab.testtime.reference import SourceReference
 from dglab.utils.errors import InputError
 from dglab.utils.files import listed, written_whole
 from dglab.utils.images import brief, read_upright
 from dglab.utils.sizes import resized
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
-METHODS = ("bn", "tn", "adabn", "qib", "sib")  # those that need neither source data nor the images' domains
+METHODS = ("bn", "tn", "adabn", "guarded", "qib", "sib")  # those that need neither source data nor the images' domains
 OPACITY = 0.55  # of the classes over the image
 
 
@@ -69,17 +73,26 @@ def list_images(folder: Path) -> Folder:
     return Folder(paths, sizes, turned)
 
 
-def predict_folder(model: nn.Module, images: Path, out: Path, test: TestConfig, device: str = "cpu") -> int:
+def predict_folder(
+    model: nn.Module,
+    images: Path,
+    out: Path,
+    test: TestConfig,
+    device: str = "cpu",
+    reference: Callable[[], SourceReference | None] | None = None,
+) -> int:
     """Predict every image of a folder in natural order of names.
 
     Args:
         model: the trained network.
         images: folder of jpg and png files.
-        out: gets ``labels/<stem>.png`` (single-channel trainIds) and ``overlays/<stem>.png``.
+        out: gets ``labels/<stem>.png`` (single-channel trainIds) and ``overlays/<stem>.png``; of the guard with a
+            reference also ``drift.csv``: a column for each call, a row for D, w, and d of each layer.
         test: the test-time method. TN takes M consecutive images at a time, brought to the size of the first; a bank
             takes them as they come, and brings those it keeps to the size of the current one. Every prediction has the
             size of its image, upright.
         device: where the model is.
+        reference: for ``guarded``, see :func:`dglab.testtime.methods.build_predictor`.
 
     Returns:
         How many were predicted.
@@ -97,16 +110,37 @@ def predict_folder(model: nn.Module, images: Path, out: Path, test: TestConfig, 
             stacklevel=2,
         )
     size = test.batch_size or 1
-    predictor = build_predictor(test, model, target_batches=lambda: image_batches(folder, 16, device), resize=True)
+    predictor = build_predictor(
+        test,
+        model,
+        target_batches=lambda: image_batches(folder, 16, device),
+        reference=reference,
+        resize=True,
+    )
+    drift: dict[str, dict[str, float]] = {}  # by the name of a call's first image
     with tqdm(total=len(folder.paths), desc=f"predicting ({test.method})", leave=False) as bar:
         for start, batch in enumerate(image_batches(folder, size, device, resize=True)):
             with torch.no_grad():
                 logits = logits_of(predictor(batch))  # M x 19 x H x W
+            if isinstance(predictor, GuardedNormalization) and predictor.guard is not None:
+                drift[folder.paths[start * size].stem] = predictor.guard.state
             for number, of_one in enumerate(logits.split(1), start * size):
                 label = resized(of_one, folder.sizes[number]).argmax(1)[0]
                 _write(out, folder.paths[number], label.byte().cpu().numpy())
                 bar.update()
+    if any(drift.values()):
+        write_drift(out / "drift.csv", drift)
     return len(folder.paths)
+
+
+def write_drift(path: Path, drift: Mapping[str, Mapping[str, float]]) -> None:
+    """How far out of the ordinary a stream was: a column for each call of the guard, a row for each of its numbers."""
+    rows = list(dict.fromkeys(name for state in drift.values() for name in state))
+    with written_whole(path) as beside, open(beside, "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["", *drift])
+        for name in rows:
+            table.writerow([name, *(f"{state[name]:.4g}" if name in state else "" for state in drift.values())])
 
 
 def check_method(test: TestConfig) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dglab.testtime.normalization import BatchStatistics
 from dglab.testtime.outputs import Rows
 from dglab.testtime.override import Statistics, normalizing_with
 from dglab.testtime.tail import NOWHERE, Tail, find_tail, run_cut
@@ -21,17 +20,17 @@ class JointStatistics:
         model: the network.
         rows: which parts of its output have a row for each image.
         alone: the statistics of an image without neighbours.
-        prior: share of source statistics.
+        together: the statistics of M + 1 images.
         ready: images as they were given -> images as the model takes them.
         resize: bring neighbours of another size to the current image's.
     """
 
     def __init__(
-        self, model: nn.Module, rows: Rows, alone: Statistics, prior: float, ready: Callable[[Tensor], Tensor],
+        self, model: nn.Module, rows: Rows, alone: Statistics, together: Statistics, ready: Callable[[Tensor], Tensor],
         resize: bool,
     ) -> None:  # fmt: skip
-        self.model, self.rows, self.alone, self.ready, self.resize = model, rows, alone, ready, resize
-        self.together = BatchStatistics(prior)
+        self.model, self.rows, self.alone, self.together = model, rows, alone, together
+        self.ready, self.resize = ready, resize
         self._tail: Tail | None = None  # not looked for yet
 
     def predict(self, image: Tensor, given: Tensor, neighbors: list[Tensor]) -> tuple[Any, Tensor]:

@@ -8,11 +8,13 @@ from torch import Tensor, nn
 
 from dglab.testtime.adabn import AdaBN, reestimate_statistics
 from dglab.testtime.bank import ImageBank
+from dglab.testtime.guarded import GuardedNormalization
 from dglab.testtime.normalization import SourceNormalization, TargetNormalization
+from dglab.testtime.reference import SourceReference
 from dglab.utils.errors import InputError
 
 BANK_POLICIES = {"qib": "queue", "sib": "style", "random": "random", "oracle": "oracle"}
-TEST_METHODS = ("bn", "bn-reestimated", "tn", "adabn", *BANK_POLICIES)
+TEST_METHODS = ("bn", "bn-reestimated", "tn", "adabn", "guarded", *BANK_POLICIES)
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class TestConfig:
 
     method: str = "bn"
     domains: tuple[str, ...] = ()  # letters of the domains tested on; several make one mixed stream
-    batch_size: int | None = None  # M of TN
+    batch_size: int | None = None  # M of TN and of the guard
     neighbors: int | None = None  # M of the bank
     capacity: int | None = None  # Q
     style_layer: str | int | None = None
@@ -52,6 +54,11 @@ def tn(domains: tuple[str, ...], batch_size: int, test_seed: int | None, *, prio
     return TestConfig("tn", domains, batch_size=batch_size, test_seed=seed, prior=prior)
 
 
+def guarded(domains: tuple[str, ...], batch_size: int, test_seed: int | None) -> TestConfig:
+    """The guarded default over test batches of M images."""
+    return TestConfig("guarded", domains, batch_size=batch_size, test_seed=None if batch_size == 1 else test_seed)
+
+
 def bank(
     method: str,
     domains: tuple[str, ...],
@@ -72,6 +79,7 @@ def build_predictor(
     *,
     target_batches: Callable[[], Iterable[Tensor]] | None = None,
     source_batches: Callable[[], Iterable[Tensor]] | None = None,
+    reference: Callable[[], SourceReference | None] | None = None,
     seed: int = 0,
     resize: bool = False,
 ) -> Any:
@@ -82,6 +90,7 @@ def build_predictor(
         model: the trained network. ``bn-reestimated`` changes its running statistics in place.
         target_batches: for ``adabn``, the whole target set in batches.
         source_batches: for ``bn-reestimated``, batches of all source domains.
+        reference: for ``guarded``, the source reference; without one it takes a fixed prior, and warns.
         seed: of a bank's random choices.
         resize: let a bank bring its images to the current one's size where they differ.
 
@@ -92,6 +101,8 @@ def build_predictor(
         return SourceNormalization(model)
     if test.method == "tn":
         return TargetNormalization(model, prior=test.prior or 0.0)
+    if test.method == "guarded":
+        return GuardedNormalization(model, None if reference is None else reference())
     if test.method == "adabn":
         if target_batches is None:
             raise InputError("adabn needs the target's images before testing; give them, or choose tn or sib")

@@ -48,6 +48,20 @@ def _moments_of_rows(x: Tensor) -> Moments:
     return mean.view(x.shape[:2]), (norm.square_() / x.shape[2]).view(x.shape[:2])
 
 
+def moments_of_each(x: Tensor) -> Moments:
+    """Mean and biased variance per channel of each image by itself, N x C each, in float32 at least.
+
+    Args:
+        x: N x C x ... features.
+    """
+    x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    rows = x.flatten(2) if x.ndim > 2 else x[..., None]  # N x C x positions
+    if x.device.type == "cpu":
+        return _moments_of_rows(rows.contiguous())
+    variance, mean = torch.var_mean(rows, dim=2, correction=0)
+    return mean, variance
+
+
 def pooled(moments: Moments) -> Moments:
     """Moments of groups of one size taken together: total variance = mean of variances + variance of means.
 

@@ -12,7 +12,7 @@ from dglab.data.streams import arrival_order, image_batches
 from dglab.data.streets.size import StreetsSize
 from dglab.evaluation import ConfusionMatrix, Predicted, evaluate
 from dglab.models import logits_of
-from dglab.testtime import ImageBank
+from dglab.testtime import ImageBank, SourceReference
 from dglab.testtime.methods import TestConfig, build_predictor
 from dglab.training.config import TrainingConfig
 from dglab.training.trainer import training_batches
@@ -37,6 +37,7 @@ def run_test(
     test: TestConfig,
     *,
     source_batches: Callable[[], Iterable[Tensor]] | None = None,
+    reference: Callable[[], SourceReference | None] | None = None,
     device: str = "cpu",
     compare: bool = False,
 ) -> Result:
@@ -50,6 +51,7 @@ def run_test(
         stream: the validation images of the test's domains.
         test: the method and its settings.
         source_batches: for ``bn-reestimated``, see :func:`reestimation_batches`.
+        reference: for ``guarded``, see :func:`dglab.testtime.methods.build_predictor`.
         device: where the model is.
         compare: run joint statistics beside cached ones and tell how often both predict the same.
     """
@@ -59,6 +61,7 @@ def run_test(
         model,
         target_batches=lambda: image_batches(stream, 16, device, order),
         source_batches=source_batches,
+        reference=reference,
         seed=test.test_seed or 0,
         resize=True,
     )

@@ -15,7 +15,7 @@ from dglab.utils.images import read_image
 H, W = 32, 48
 
 
-@pytest.mark.parametrize("method", ["bn", "tn", "adabn", "qib", "sib"])
+@pytest.mark.parametrize("method", ["bn", "tn", "adabn", "guarded", "qib", "sib"])
 def test_predict_writes_labels_and_overlays(checkpoint, images, tmp_path, dglab, method, picture):
     Image.fromarray(picture(3, channels=())).save(images / "grey.jpg")  # greyscale and JPEG are fine
     out = tmp_path / "new" / "out"
@@ -23,7 +23,7 @@ def test_predict_writes_labels_and_overlays(checkpoint, images, tmp_path, dglab,
                  "--device", "cpu")  # fmt: skip
     assert "predicted 4 images" in text
     stems = ["grey", "img1", "img10", "img2"]
-    assert sorted(path.name for path in out.iterdir()) == ["labels", "overlays"]
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["labels", "overlays"]
     for kind in ("labels", "overlays"):
         assert sorted(path.name for path in (out / kind).iterdir()) == [f"{stem}.png" for stem in stems]
     palette = np.array(PALETTE, float)
@@ -128,8 +128,8 @@ def test_predict_brings_images_of_different_sizes_together(checkpoint, images, t
     ("options", "words"),
     [
         (("bn-reestimated",), ["needs the source data", "dglab evaluate"]),
-        (("oracle",), ["cannot use oracle", "bn, tn, adabn, qib, sib", "dglab evaluate"]),
-        (("random",), ["cannot use random", "bn, tn, adabn, qib, sib", "dglab evaluate"]),
+        (("oracle",), ["cannot use oracle", "bn, tn, adabn, guarded, qib, sib", "dglab evaluate"]),
+        (("random",), ["cannot use random", "bn, tn, adabn, guarded, qib, sib", "dglab evaluate"]),
         (("nearest",), ["unknown test method 'nearest'"]),
         (("bn", "--neighbors", "2"), ["--neighbors does not belong to --method bn"]),
         (("sib", "--capacity", "0"), ["capacity is 0"]),

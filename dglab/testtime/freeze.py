@@ -1,0 +1,77 @@
+"""A plain copy of a network with a target's statistics written in: to export, or to run where nothing adapts."""
+
+import copy
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from dglab.models.batchnorm import batchnorm_layers
+from dglab.testtime.guarded import PRIOR, Guard, warn_of_no_reference
+from dglab.testtime.moments import Moments, blend, check_finite, moments_of_each, pooled
+from dglab.testtime.predictor import Predictor
+from dglab.testtime.reference import SourceReference
+from dglab.utils.errors import InputError
+
+
+def freeze(model: nn.Module, images: Tensor | Iterable[Tensor], reference: SourceReference | None = None) -> nn.Module:
+    """A copy in evaluation mode that normalizes as the guard does on these images, by plain BatchNorm.
+
+    Args:
+        model: any ``nn.Module`` with BatchNorm; it stays as it is.
+        images: some of the target's, N x 3 x H x W, or a list of such batches, which is gone through twice: to look at
+            them, and to normalize each by the statistics of all images so far.
+        reference: measured on this model; without one a fixed share of source statistics, 0.8, and a warning.
+
+    Returns:
+        The copy: no hook, no state; it exports to ONNX as any network. Of one batch it predicts what a fresh
+        ``GuardedNormalization(model, reference)`` does.
+
+    Raises:
+        InputError: for no image, or a reference of another network.
+    """
+    checker, batches = Predictor(model), [images] if isinstance(images, Tensor) else list(images)
+    for batch in batches:
+        checker.check(batch)
+    if not batches:
+        raise InputError("freeze got no image; pass some of the target's")
+    if reference is None:
+        warn_of_no_reference()
+        prior = PRIOR
+    else:
+        guard = Guard(checker.model, reference)
+        guard.see(batches)
+        prior = 1 - guard.share
+    chosen = _Accumulated(prior)
+    checker.run(batches, chosen)
+    check_finite(chosen.moments)
+    frozen = copy.deepcopy(checker.model).eval()
+    with torch.no_grad():
+        for name, layer in batchnorm_layers(frozen).items():
+            if name in chosen.moments:
+                for buffer, part in zip((layer.running_mean, layer.running_var), chosen.moments[name], strict=True):
+                    buffer.copy_(part)
+    return frozen
+
+
+class _Accumulated:
+    """The statistics of all images so far, blended with the source's.
+
+    Attributes:
+        moments: by layer with source statistics, what it was last normalized by.
+    """
+
+    def __init__(self, prior: float) -> None:
+        self.prior = prior
+        self.each: dict[str, Moments] = {}  # of all images so far, N x C each
+        self.moments: dict[str, Moments] = {}
+
+    def __call__(self, name: str, x: Tensor, source: Moments | None) -> Moments | None:
+        if source is None or x.numel() == x.shape[1]:
+            return source
+        each = moments_of_each(x)
+        if name in self.each:
+            each = tuple(torch.cat(pair) for pair in zip(self.each[name], each, strict=True))
+        self.each[name] = each
+        self.moments[name] = blend(pooled(each), source, self.prior)
+        return self.moments[name]

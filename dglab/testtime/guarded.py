@@ -1,0 +1,219 @@
+"""The guarded default: target statistics as far as the target is out of the ordinary, source BN otherwise."""
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+from dglab.testtime.moments import Moments, check_finite, moments_of_each
+from dglab.testtime.normalization import BatchStatistics
+from dglab.testtime.override import normalizing_with
+from dglab.testtime.predictor import Predictor
+from dglab.testtime.reference import SourceReference, log_moments
+
+# Chosen on the streets and CamVid by the worst case, see docs/guard.md.
+K = 2.0  # squared distances up to this many times the source's own are ordinary
+MEMORY = 16  # images that the evidence remembers
+LOOKS, EVERY = 8, 24  # images looked at when a stream begins; then, where the target is far, every 24th call
+PRIOR = 0.8  # share of source statistics where there is no reference: what public test-time libraries settle on
+
+
+class GuardedNormalization(Predictor):
+    """Normalize by the target's statistics as far as they are out of the ordinary for the source; no label, no choice.
+
+    A look at an image is a pass under source BN. With x the image's own moments in a layer (each channel's mean, and
+    the logarithm of its variance), and center, within and between those of
+    :meth:`SourceReference.measure <dglab.testtime.reference.SourceReference.measure>`,
+
+        d = mean over layers, channels and both moments of (x - center)^2 / (between + within),
+        D = mean of d over the stream's last 16 images, of which the first counts as 1 before any has come,
+        w = home + (1 - home) max(0, 1 - (K / D)^2),
+        mu = mu_source + w (mu_target - mu_source), and the same for sigma^2, in every layer.
+
+    For images of the sources d is 1 on average; a single one may lie far out, a stream does not. ``home`` is what the
+    sources themselves want of their own images' statistics, see :func:`dglab.testtime.of_sources.home_share`.
+
+    Where w is 0 the look is the prediction, in one pass. Where it is not, the first 8 images of a stream cost two, and
+    then every 24th call is looked at: 1.04 passes. That look stands for those since the last one, for 8 at most, so
+    that D follows a stream that has become ordinary again.
+
+    Source: empirical Bayes: 1 - K / D would be the positive-part James-Stein weight (James and Stein, "Estimation with
+    quadratic loss", 1961; Efron and Morris, JASA 1973); the square rises faster behind a later threshold. For
+    BatchNorm it is ours. What else was tried: docs/guard.md.
+
+    Without a reference a fixed share of source statistics, 0.8, takes its place, and a warning says so.
+
+    Args:
+        model: any ``nn.Module`` with BatchNorm; it comes back from each call as it was.
+        reference: measured on this model.
+
+    Attributes:
+        share: w, for the images of the last call.
+        distances: of the last look, d of each layer, in the order in which they run.
+
+    Raises:
+        InputError: if the reference was measured on another network.
+    """
+
+    def __init__(self, model: nn.Module, reference: SourceReference | None = None) -> None:
+        super().__init__(model)
+        self.guard = None if reference is None else Guard(self.model, reference)
+        self.statistics = BatchStatistics(PRIOR)
+        if reference is None:
+            warn_of_no_reference()
+
+    def __call__(self, images: Tensor) -> Any:
+        """Images M x 3 x H x W, normalized together -> what the model returns for them.
+
+        An image of one colour (a covered lens, a black frame) says nothing of its domain: with one in it the batch is
+        predicted by source BN, and one warning says so.
+        """
+        self.check(images)
+        if self.guard is None:
+            return self.predict(images, self.statistics)
+        output = None
+        if self.guard.due(images):
+            with self.naming_channels(images):
+                output = self.guard.look(images)
+        if output is not None and self.guard.share_for(images) == 0:
+            return output
+        self.statistics.prior = 1 - self.guard.share_for(images)
+        return self.predict(images, self.statistics)
+
+    def reset(self) -> None:
+        """Forget the stream: call it where a scene cuts."""
+        if self.guard is not None:
+            self.guard.reset()
+
+    @property
+    def share(self) -> float:
+        """w: 0 is source BN, 1 TN."""
+        return 1 - PRIOR if self.guard is None else self.guard.share
+
+    @property
+    def distances(self) -> dict[str, float]:
+        """Of the last look, d of each layer, in the order in which they run; empty without a reference."""
+        return {} if self.guard is None else self.guard.distances
+
+
+class Guard:
+    """The evidence of a stream, and the share of the target's statistics that follows from it.
+
+    Attributes:
+        distance: D.
+        distances: of the last look, d of each layer.
+    """
+
+    def __init__(self, model: nn.Module, reference: SourceReference) -> None:
+        reference.check(model)
+        self.model, self.reference = model, reference
+        self._warned = False
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the stream."""
+        self.distance, self.seen = 1.0, 1  # before any image has come: one that is ordinary
+        self.calls, self.passed = 0, 0  # images since the last look
+        self.distances: dict[str, float] = {}
+
+    @property
+    def share(self) -> float:
+        """w."""
+        home = self.reference.home
+        return home + (1 - home) * share_of_target(self.distance)
+
+    @property
+    def state(self) -> dict[str, float]:
+        """D, w, and of the last look d of each layer: what a log of the drift shows."""
+        return {"distance": self.distance, "share": self.share, **self.distances}
+
+    def share_for(self, images: Tensor) -> float:
+        """w for these images: 0, and one warning, where one of them is of one colour."""
+        if not is_of_one_colour(images).any():
+            return self.share
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                "an image is of one colour, which says nothing of its domain; its batch is predicted by source BN",
+                stacklevel=4,
+            )
+        return 0.0
+
+    def due(self, images: Tensor) -> bool:
+        """Whether to look at these images: where source BN predicts them anyway, early, and then now and then."""
+        self.calls += 1
+        self.passed += len(images)
+        return self.share_for(images) == 0 or self.seen <= LOOKS or self.calls % EVERY == 0
+
+    def look(self, images: Tensor) -> Any:
+        """Take images into the evidence, in a pass under source BN; what the model returns for them."""
+        output, each = look_at(self.model, images)
+        tell = ~is_of_one_colour(images)
+        count = int(tell.sum())
+        if each and count:
+            by_layer = {name: self.of_layer(name, moments)[tell].mean() for name, moments in each.items()}
+            check_finite({name: (d,) for name, d in by_layer.items()})
+            self.distances = {name: d.item() for name, d in by_layer.items()}
+            stands_for = max(count, min(self.passed, MEMORY // 2))
+            self.take(sum(self.distances.values()) / len(self.distances), stands_for)
+            self.passed = 0
+        return output
+
+    def see(self, batches: Iterable[Tensor]) -> None:
+        """Take batches in as one look, whatever their number: all images count alike."""
+        taken: list[tuple[dict[str, float], int]] = []
+        for images in batches:
+            before = self.seen, self.distance
+            self.look(images)
+            count = int((~is_of_one_colour(images)).sum())
+            self.seen, self.distance = before
+            if count and self.distances:
+                taken.append((self.distances, count))
+        total = sum(count for _, count in taken)
+        if total:
+            layers = taken[0][0]
+            self.distances = {name: sum(d[name] * count for d, count in taken) / total for name in layers}
+            self.take(sum(self.distances.values()) / len(layers), total)
+
+    def take(self, distance: float, count: int) -> None:
+        """Take d of some images, their mean, into D."""
+        self.seen = min(self.seen + count, max(MEMORY, count))
+        self.distance += count / self.seen * (distance - self.distance)
+
+    def of_layer(self, name: str, each: Moments) -> Tensor:
+        """d of each image in one layer, from its moments N x C: N values, 1 on average for images of the sources."""
+        center, within, between = (part.to(each[0]) for part in self.reference.layers[name])  # 2 x C
+        return ((log_moments(each) - center).square() / (between + within)).mean((1, 2))
+
+
+def look_at(model: nn.Module, images: Tensor) -> tuple[Any, dict[str, Moments]]:
+    """A pass under source BN: the model's output, and the images' own moments, N x C, of the layers that have any."""
+    each: dict[str, Moments] = {}
+
+    def look(name: str, x: Tensor, source: Moments | None) -> Moments | None:
+        if source is not None and x.numel() > len(x) * x.shape[1]:  # one value per channel has no variance
+            each[name] = moments_of_each(x)
+        return source
+
+    with normalizing_with(model, look):
+        return model(images), each
+
+
+def share_of_target(distance: float) -> float:
+    """max(0, 1 - (K / D)^2): the weight of the target's moments."""
+    return max(0.0, 1 - (K / distance) ** 2) if distance > 0 else 0.0
+
+
+def is_of_one_colour(images: Tensor) -> Tensor:
+    """Of each image N x 3 x H x W, whether all its pixels are the same: N booleans."""
+    return (images.amax((2, 3)) == images.amin((2, 3))).all(1)
+
+
+def warn_of_no_reference() -> None:
+    """Say that a fixed prior takes the guard's place."""
+    warnings.warn(
+        f"there is no source reference: {PRIOR} of the source's statistics and {1 - PRIOR:.1f} of the target's are "
+        "taken, wherever the target lies; measure one from source images with SourceReference.measure",
+        stacklevel=3,
+    )
