@@ -111,7 +111,7 @@ def advise(model: nn.Module, images: Tensor | Iterable[Tensor], reference: Sourc
         tell = ~is_of_one_colour(batch)
         flat += int((~tell).sum())
         if tell.any():
-            with checker.naming_channels(batch):
+            with checker.naming_misfits(batch):
                 looks.append(look_at(checker.model, batch[tell])[1])
     if not looks or not looks[0]:
         raise InputError(

@@ -74,7 +74,7 @@ class GuardedNormalization(Predictor):
             return self.predict(images, self.statistics)
         output = None
         if self.guard.due(images):
-            with self.naming_channels(images):
+            with self.naming_misfits(images):
                 output = self.guard.look(images)
         if output is not None and self.guard.share_for(images) == 0:
             return output
