@@ -1,8 +1,11 @@
-"""Put what ``dglab reproduce --preset full`` has computed so far into the package: ``python -m tools.record_full``.
+"""Put what the preset full has computed so far into the package: ``python -m tools.record_full [RESULTS]``.
 
 Rows of the trials that are done, merged with those recorded before, and for each network where and how long. A run that
 is stopped may be recorded; ``dglab reproduce --preset full --reuse-recorded`` goes on from there, on any machine.
 """
+
+import sys
+from pathlib import Path
 
 import pandas as pd
 
@@ -16,9 +19,9 @@ from dglab.utils.files import read_json, written_whole
 METRICS = ("miou", "category_miou", "iou", "absent_classes", "selection_accuracy", "agreement")
 
 
-def main() -> None:
-    """Record."""
-    lab = open_lab("full", use_shipped=False)
+def main(results: str | None = None) -> None:
+    """Record what lies in a results folder; None takes ``results/full``."""
+    lab = open_lab("full", results=results and Path(results), use_shipped=False)
     trials = list(dict.fromkeys(trial for study in studies_of(lab).values() for trial in study(lab)))
     known = recorded(lab, trials)
     done = [trial for trial in trials if lab.score_path(trial).exists()]
@@ -54,4 +57,4 @@ def write_networks(lab: Lab) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

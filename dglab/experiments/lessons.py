@@ -102,7 +102,8 @@ def execute(lesson: Path, target: Path, lab: Lab) -> None:
     Raises:
         InputError: if a cell fails, with the cell's error; the partly executed notebook stays for inspection.
     """
-    parameters = {"preset": lab.preset.name, "data": lab.data, "device": lab.device, "results": str(lab.out)}
+    parameters = {"preset": lab.preset.name, "data": lab.data, "device": lab.device, "results": str(lab.out),
+                  "seed": lab.preset.train_seeds[0]}  # fmt: skip
     try:
         papermill.execute_notebook(lesson, target, parameters=parameters, progress_bar=False, extra_arguments=QUIET)
     except papermill.PapermillExecutionError as error:

@@ -286,7 +286,7 @@ def recorded_real() -> pd.DataFrame:
 def open_lab(
     preset: str,
     data: str = "streets",
-    seed: int = 0,
+    seed: int | None = None,
     device: str = "auto",
     results: str | Path | None = None,
     *,
@@ -297,7 +297,7 @@ def open_lab(
     Args:
         preset: a name, see :data:`dglab.presets.PRESETS`.
         data: ``"streets"``, or the path of a prepared root.
-        seed: of the trained networks that a lesson shows; one of the preset's training seeds.
+        seed: of the trained networks that a lesson shows; one of the preset's training seeds, or None.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
         results: folder; None takes ``results/<preset>`` (``results/<preset>-<name>`` for other data) beside the
             notebooks.
@@ -308,7 +308,7 @@ def open_lab(
             that is not there, fewer than three domains.
     """
     chosen = find_preset(preset)
-    if seed not in chosen.train_seeds:
+    if seed is not None and seed not in chosen.train_seeds:
         raise InputError(
             f"seed is {seed}; the preset {preset} trains the seeds {', '.join(map(str, chosen.train_seeds))}"
         )

@@ -1,0 +1,118 @@
+"""Write the tables of README.md and docs/ from the recorded results: ``python -m tools.write_tables``.
+
+Each stands between ``<!-- table NAME -->`` and ``<!-- end -->``. A test compares the files with what this would write.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from dglab.analysis.claims import judge
+from dglab.analysis.intervals import summarize
+from dglab.analysis.predictions import as_rows, train_as_you_test
+from dglab.experiments.methods import (
+    BN_REESTIMATED,
+    SIB,
+    SOURCE_BN,
+    TN_1,
+    TN_4,
+    Normalization,
+    select,
+    trained_in,
+)
+from dglab.experiments.recorded import recorded_table
+from dglab.report.tables import plus_minus
+
+ROOT = Path(__file__).parents[1]
+FILES = ("README.md", "docs/results.md")
+MAIN = "G+S+I+M->C"
+_TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def markdown(rows: Sequence[dict[str, object]]) -> str:
+    """Rows as a table of Markdown."""
+    if not rows:
+        return "(not recorded yet)\n"
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)
+
+
+def methods_by_normalization(frame: pd.DataFrame, tests: Sequence[Normalization]) -> list[dict[str, object]]:
+    """mIoU ± deviation over trainings on the main task: a row a training method."""
+    rows = select(frame, study="ablation", task=MAIN)
+    found = []
+    for method in trained_in(rows):
+        trainings = rows.loc[method.rows(rows).index, "train_seed"].nunique()
+        cells = {test.label: _cell(select(rows, method, test)) for test in tests}
+        found.append({"trained with": method.label, "trainings": trainings, **cells})
+    return found
+
+
+def _cell(rows: pd.DataFrame) -> str:
+    found = summarize(rows, ["task"]) if len(rows) else rows
+    return plus_minus(found["mean"].iloc[0], found["train_sd"].iloc[0]) if len(found) else ""
+
+
+def as_you_test(frame: pd.DataFrame) -> list[dict[str, object]]:
+    """Two sources: source BN / re-estimated / TN (M = 4) on each domain, means over trainings."""
+    rows = frame[frame["study"] == "train_as_you_test"]
+    unseen = set(rows["target"])
+    found = []
+    for method in trained_in(rows):
+        own = method.rows(rows)
+        cells = {}
+        for domain in rows["domain_evaluated"].unique():
+            means = [select(own, test, metric="miou", domain_evaluated=domain)["value"].mean()
+                     for test in (SOURCE_BN, BN_REESTIMATED, TN_4)]  # fmt: skip
+            place = "unseen" if domain in unseen else "a source"
+            cells[f"{domain} ({place})"] = " / ".join(f"{mean:.1f}" for mean in means)
+        found.append({"trained with": method.label, "trainings": own["train_seed"].nunique(), **cells})
+    return found
+
+
+def claims(full: pd.DataFrame, quick: pd.DataFrame) -> list[dict[str, object]]:
+    """Each claim with its verdicts, and the primary parts at ``full``."""
+    return [
+        {
+            "claim": f"{at_full.claim.number}. {at_full.claim.text}",
+            "full": at_full.outcome,
+            "quick": at_quick.outcome,
+            "full, in points": "; ".join(str(p) for p in at_full.parts if p.primary and p.difference is not None),
+        }
+        for at_full, at_quick in zip(judge(full), judge(quick), strict=True)
+    ]
+
+
+def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
+    """What can stand between the marks, by name."""
+    quick, full = recorded_table("quick"), recorded_table("full")
+    short = (SOURCE_BN, TN_1, TN_4, SIB)
+    whole = (SOURCE_BN, BN_REESTIMATED, TN_1, TN_4, SIB)
+    return {
+        "quick_short": lambda: methods_by_normalization(quick, short),
+        "quick": lambda: methods_by_normalization(quick, whole),
+        "full": lambda: methods_by_normalization(full, whole),
+        "as_you_test": lambda: as_you_test(full),
+        "predictions": lambda: as_rows(train_as_you_test(full)),
+        "claims": lambda: claims(full, quick),
+    }
+
+
+def renewed(text: str) -> str:
+    """A page with its tables written anew."""
+    known = tables()
+    return _TABLE.sub(lambda match: match[1] + markdown(known[match[2]]()) + match[3], text)
+
+
+def main() -> None:
+    """Write them."""
+    for name in FILES:
+        path = ROOT / name
+        path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")
+        print(name)
+
+
+if __name__ == "__main__":
+    main()
