@@ -36,7 +36,13 @@ class Rows:
     def first(self, output: Any, images: Tensor) -> Any:
         """A model's output for N images, cut down to the first of them; N = 1 changes nothing."""
         along = self.along(output, images)
-        return mapped(lambda path, part: part.narrow(along[path], 0, 1) if path in along else part, output)
+
+        def cut(path: str, part: Any) -> Any:
+            if path not in along or part.shape[along[path]] == 1:
+                return part
+            return part.narrow(along[path], 0, 1).clone()  # a view would keep the others in memory
+
+        return mapped(cut, output)
 
     def joined(self, outputs: Sequence[Any], image: Tensor) -> Any:
         """Outputs for an image each, as one output for all; what has no rows is as the last one has it.
