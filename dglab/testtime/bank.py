@@ -16,7 +16,7 @@ from dglab.models.batchnorm import batchnorm_layers
 from dglab.testtime.cached import CachedStatistics
 from dglab.testtime.guarded import Guard
 from dglab.testtime.joint import JointStatistics
-from dglab.testtime.lending import source_of
+from dglab.testtime.layers import source_of
 from dglab.testtime.memory import Memory
 from dglab.testtime.moments import check_finite
 from dglab.testtime.normalization import BatchStatistics, source_statistics
@@ -130,7 +130,7 @@ class ImageBank(Predictor):
         self.neighbors, self.capacity, self.min_gap = neighbors, capacity, min_gap
         self.policy = POLICIES[policy]
         # where a layer has no running statistics it takes the batch's, which must then be one image, not many arrivals
-        with one_at_a_time(self.model):  # another thread may have lent it some
+        with one_at_a_time(self.model):  # another thread may override some
             single = any(source_of(layer) is None for layer in batchnorm_layers(self.model).values())
         self._at_a_time = 1 if single else AT_A_TIME
         self._streams: dict[str, ImageBank] = {}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dglab.models.batchnorm import batchnorm_layers
-from dglab.testtime.lending import Loan
+from dglab.testtime.layers import OverriddenLayer
 from dglab.testtime.moments import Moments, moments_of
 from dglab.testtime.sharing import one_at_a_time, uncompiled
 from dglab.utils.interrupts import unbroken
@@ -39,38 +39,38 @@ def normalizing_with(model: nn.Module, statistics: Statistics) -> Iterator[None]
     # a compiled part keeps the hooks it was compiled with: the override would not reach it
     with one_at_a_time(model), uncompiled(), torch.no_grad():
         training = [module for module in model.modules() if module.training]
-        loans = {name: Loan(name, layer) for name, layer in batchnorm_layers(model).items()}
+        overridden = {name: OverriddenLayer(name, layer) for name, layer in batchnorm_layers(model).items()}
         handles = []
         try:
             for module in training:
                 module.training = False
-            for name, loan in loans.items():
-                handles += _hooked(name, loan, statistics)
-                loan.hide()
+            for name, layer in overridden.items():
+                handles += _hooked(name, layer, statistics)
+                layer.hide()
             yield
         finally:
             for handle in handles:
                 handle.remove()
-            for loan in loans.values():
-                loan.restore()
+            for layer in overridden.values():
+                layer.restore()
             for module in training:
                 module.training = True
 
 
-def _hooked(name: str, loan: Loan, statistics: Statistics) -> list[Any]:
+def _hooked(name: str, own: OverriddenLayer, statistics: Statistics) -> list[Any]:
     """Lend at each call of a layer, and take back after it."""
 
     def before_forward(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         x = input_of(args, kwargs)
-        loan.lend(statistics(name, x, loan.source) or moments_of(x))
+        own.override(statistics(name, x, own.source) or moments_of(x))
 
     def after_forward(layer: nn.Module, args: tuple, kwargs: dict[str, Any], output: Tensor) -> Tensor:
-        loan.hide()
-        return output.to(input_of(args, kwargs).dtype) if loan.widened else output
+        own.hide()
+        return output.to(input_of(args, kwargs).dtype) if own.widened else output
 
     return [
-        loan.layer.register_forward_pre_hook(before_forward, with_kwargs=True),
-        loan.layer.register_forward_hook(after_forward, with_kwargs=True),
+        own.layer.register_forward_pre_hook(before_forward, with_kwargs=True),
+        own.layer.register_forward_hook(after_forward, with_kwargs=True),
     ]
 
 

@@ -470,7 +470,7 @@ def test_models_without_batchnorm_are_refused_by_name(predictor, net, message):
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_scripted_modules_are_refused_by_path():
-    """Their layers run in a graph that lent statistics do not reach: half a network would keep the source's."""
+    """Their layers run in a graph that the override does not reach: half a network would keep the source's."""
     whole = torch.jit.script(without(nn.BatchNorm2d(4)).eval())
     part = nn.Sequential(nn.BatchNorm2d(3), whole)
     traced = nn.Sequential(

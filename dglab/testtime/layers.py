@@ -1,4 +1,4 @@
-"""Statistics lent to one BatchNorm layer, each time that it is called, and taken back."""
+"""The statistics of one BatchNorm layer, overridden each time that it is called, and restored."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ HALF = (torch.float16, torch.bfloat16)
 class Untouchable(Tensor):
     """Stands where a layer's statistics are while they are overridden. Who computes with it has gone around the layer.
 
-    That is ``F.batch_norm`` with the layer's buffers, ``layer.forward(x)``, weights merged with statistics: what is
-    lent at the layer's call would not reach them. Refused by name, whenever it happens.
+    That is ``F.batch_norm`` with the layer's buffers, ``layer.forward(x)``, weights merged with statistics: what
+    overrides them at the layer's call would not reach there. Refused by name, whenever it happens.
     """
 
     def __new__(cls, source: Tensor | None, name: str) -> "Untouchable":
@@ -36,14 +36,14 @@ class Untouchable(Tensor):
 
 
 def source_of(layer: nn.Module) -> Moments | None:
-    """A layer's running mean and variance, if it has any, also while others are lent to it."""
+    """A layer's running mean and variance, if it has any, also while they are overridden."""
     parts = (layer.running_mean, layer.running_var)
     mean, variance = (part.source if isinstance(part, Untouchable) else part for part in parts)
     return None if mean is None else (mean, variance)
 
 
-class Loan:
-    """What one layer has of its own while statistics are lent to it.
+class OverriddenLayer:
+    """One layer while its statistics are overridden, and what it has of its own.
 
     Args:
         name: its path.
@@ -54,10 +54,10 @@ class Loan:
         self.layer = layer
         self.source = source_of(layer)
         self._buffers, self._parameters = dict(layer._buffers), dict(layer._parameters)
-        self.widened = False  # whether its weights are lent in float32, too: it may then return float32
+        self.widened = False  # whether its weights are float32 for the time, too: it may then return float32
         self._hidden = Untouchable(None if self.source is None else self.source[0], name)
 
-    def lend(self, moments: Moments) -> None:
+    def override(self, moments: Moments) -> None:
         """Let the layer, which is about to be called, normalize by these moments.
 
         Half precision cannot hold the moments of what it can hold (the variance of 300 and -300 is 90,000), so that
