@@ -58,7 +58,7 @@ def normalizing_with(model: nn.Module, statistics: Statistics) -> Iterator[None]
 
 
 def _hooked(name: str, own: OverriddenLayer, statistics: Statistics) -> list[Any]:
-    """Lend at each call of a layer, and take back after it."""
+    """Override at each call of a layer, and hide its statistics again after it."""
 
     def before_forward(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         x = input_of(args, kwargs)

@@ -22,7 +22,7 @@ from dglab.experiments.table import COLUMNS, TYPES
 from dglab.report import figures
 from dglab.report.figures.base import COLORS, MARKERS
 
-LABELS = ["AGG", "AGG2", "split", "MLDG inner 0", "MLDG", "MLDG mean"]
+LABELS = ["AGG", "AGG2", "split", "by domain", "by domain, 2x", "MLDG inner 0", "MLDG", "MLDG mean"]
 BANKS = ("qib", "sib", "random", "oracle")
 
 
@@ -31,7 +31,7 @@ def rows(method, test_method, values, metric="miou", **fields):
     common = {
         "study": "own", "preset": "tiny", "data": "streets", "task": "G+S->C", "target": "C", "domain_evaluated": "C",
         "train_method": method.method, "test_method": test_method, "metric": metric,
-        "inner_lr": None if method.method in ("agg", "agg2", "split") else 0.02 * method.inner_step,
+        "inner_lr": 0.02 * method.inner_step if method.method.startswith("mldg") else None,
         "prior": 0.0 if test_method in ("tn", *BANKS) else None,
         "statistics": "joint" if test_method in BANKS else None,
     }  # fmt: skip
@@ -259,3 +259,20 @@ def test_no_figure_rests_on_what_a_method_is_called(three_tests, request):
 def test_no_figure_stays_open(three_tests):
     figures.gain_explained(three_tests)
     assert plt.get_fignums() == []
+
+
+def test_the_gain_by_domain_is_that_of_each_training():
+    parts = []
+    for domain, gain in (("C", 1), ("G", -2)):
+        for k, method in enumerate(TRAINING_METHODS[:3]):
+            parts += [
+                rows(method, "bn", {0: 10, 1: 12}, domain_evaluated=domain),
+                rows(method, "tn", {0: 10 + gain * k, 1: 12 + gain * k}, batch_size=4, domain_evaluated=domain),
+            ]
+    fig = figures.gain_by_domain(table(*parts), {"C": "C, unseen", "G": "G, a source"})
+    assert [axis.get_title() for axis in fig.axes] == ["C, unseen", "G, a source"]
+    assert texts(fig.axes[0].get_yticklabels()) == [method.label for method in TRAINING_METHODS[:3]]
+    for axis, gain in zip(fig.axes, (1, -2), strict=True):
+        assert axis.get_xlabel() == "TN - source BN (points)"
+        for k, method in enumerate(TRAINING_METHODS[:3]):
+            assert points(axis, MARKERS[method]) == [(gain * k, k)] * 3  # of both trainings, and their mean

@@ -1,0 +1,74 @@
+"""The predictions beside hand-made tables: what counts as predicted, what against it, what stays open."""
+
+import pandas as pd
+import pytest
+
+from dglab.analysis.intervals import Difference
+from dglab.analysis.predictions import Prediction, as_rows, train_as_you_test
+from dglab.experiments.table import COLUMNS, TYPES
+
+SEEDS = range(4)
+
+
+def rows(method, test, domain, mean, **more):
+    """Four trainings around a mean, 0.1 apart."""
+    return [
+        {"study": "train_as_you_test", "task": "G+S->C", "train_method": method, "test_method": test,
+         "train_seed": seed, "metric": "miou", "value": mean + 0.1 * (seed - 1.5), "target": "C", "domain_evaluated": domain,
+         "prior": 0.0 if test == "tn" else None, "batch_size": 4 if test == "tn" else None,
+         "inner_lr": 0.1 if method == "mldg" else None, **more}
+        for seed in SEEDS
+    ]  # fmt: skip
+
+
+def table(*parts):
+    return pd.DataFrame(sum(parts, [])).reindex(columns=list(COLUMNS)).astype(TYPES)
+
+
+def test_on_a_source_tn_lowers_agg_and_raises_the_others():
+    frame = table(
+        rows("agg", "bn", "G", 30), rows("agg", "tn", "G", 28),  # as predicted
+        rows("by_domain", "bn", "G", 30), rows("by_domain", "tn", "G", 29),  # against it
+        rows("mldg", "bn", "G", 25), rows("mldg", "tn", "G", 30),  # as predicted
+    )  # fmt: skip
+    found = {one.what: one for one in train_as_you_test(frame)}
+    assert {what: one.outcome for what, one in found.items()} == {
+        "AGG: TN - source BN": "as predicted", "by domain: TN - source BN": "against it",
+        "MLDG: TN - source BN": "as predicted",
+    }  # fmt: skip
+    assert (
+        found["AGG: TN - source BN"].difference.mean == pytest.approx(-2) and found["MLDG: TN - source BN"].number == 1
+    )
+
+
+def test_on_an_unseen_domain():
+    frame = table(
+        rows("agg", "bn", "C", 20), rows("by_domain", "bn", "C", 15), rows("by_domain", "bn-reestimated", "C", 17),
+        rows("agg2", "tn", "C", 22), rows("by_domain2", "tn", "C", 23), rows("mldg", "tn", "C", 23.05),
+        rows("mldg", "tn", "C", 25, inner_lr=0.0),
+    )  # fmt: skip
+    found = {(one.number, one.what): one for one in train_as_you_test(frame)}
+    assert {key: one.outcome for key, one in found.items()} == {
+        (2, "source BN: by domain - AGG"): "as predicted",
+        (2, "by domain: re-estimated - source BN"): "as predicted",
+        (3, "TN: by domain, 2x - AGG2"): "as predicted",
+        (4, "TN: MLDG - MLDG inner 0"): "against it",  # two points below
+        (4, "TN: MLDG - by domain, 2x"): "as predicted",  # a twentieth of a point
+    }
+    assert as_rows(found.values())[0]["tested on"] == "C"
+
+
+@pytest.mark.parametrize(
+    ("expected", "low", "high", "outcome"),
+    [("positive", 0.1, 2, "as predicted"), ("positive", -2, -0.1, "against it"), ("positive", -0.3, 0.3, "against it"),
+     ("positive", -1, 1, "open"), ("no difference", -0.3, 0.3, "as predicted"),
+     ("no difference", 0.1, 0.3, "as predicted"), ("no difference", 0.1, 2, "against it"),
+     ("negative", -2, -0.1, "as predicted")],
+)  # fmt: skip
+def test_an_outcome_by_the_interval(expected, low, high, outcome):
+    difference = Difference((low + high) / 2, low, high, 5)
+    assert Prediction(1, "x", "C", expected, difference).outcome == outcome
+
+
+def test_a_table_without_the_study_predicts_nothing():
+    assert train_as_you_test(table(rows("agg", "bn", "C", 20)).assign(study="ablation")) == []
