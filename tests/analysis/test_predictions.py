@@ -14,7 +14,8 @@ def rows(method, test, domain, mean, **more):
     """Four trainings around a mean, 0.1 apart."""
     return [
         {"study": "train_as_you_test", "task": "G+S->C", "train_method": method, "test_method": test,
-         "train_seed": seed, "metric": "miou", "value": mean + 0.1 * (seed - 1.5), "target": "C", "domain_evaluated": domain,
+         "train_seed": seed, "metric": "miou", "value": mean + 0.1 * (seed - 1.5), "target": "C",
+         "domain_evaluated": domain,
          "prior": 0.0 if test == "tn" else None, "batch_size": 4 if test == "tn" else None,
          "inner_lr": 0.1 if method == "mldg" else None, **more}
         for seed in SEEDS
