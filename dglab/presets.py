@@ -32,7 +32,7 @@ class Preset:
     decisive_seeds: tuple[int, ...] = ()  # trainings of what the main question is decided by; empty: train_seeds
     control_seeds: tuple[int, ...] = ()  # trainings of controls that the paper has not; empty: train_seeds
     whole: bool = False  # every row of every table, and all controls, instead of what minutes allow
-    rates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # lr, inner_lr of methods with their own
+    rates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # lr, inner_lr, ... of methods with their own
     why: Mapping[str, str] = field(default_factory=dict, compare=False)  # setting -> why it is not the paper's
 
     def template(self, method: str) -> TrainingConfig:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from dglab.experiments.gmp_methods import ABLATION, ALONE, STRATEGIES
 from dglab.testtime.methods import BANK_POLICIES
 
 M = 4  # the paper's default number of neighbours
@@ -120,13 +121,22 @@ def display_name(row: Mapping[str, Any]) -> str:
     Args:
         row: its other fields.
     """
-    inner_step = row["inner_lr"] != 0
-    labels = {(known.method, known.inner_step): known.label for known in ALL_TRAINING_METHODS}
-    name = labels.get((row["train_method"], inner_step), row["train_method"])
     return (
-        name
+        _training_name(row)
         + (" (ImageNet)" if row["weights"] == "imagenet" else "")
         + _SUFFIXES[row["test_method"]]
         + (" cached" if row["statistics"] == "cached" else "")
         + (f" prior {row['prior']:g}" if row["prior"] else "")
+        + (f", {row['branch']} branch" if row["branch"] else "")
+        + (f", without {row['without']}" if row["without"] else "")
     )
+
+
+def _training_name(row: Mapping[str, Any]) -> str:
+    if row["train_method"] == "gmp":
+        known = {
+            (one.variant, "+".join(one.modalities)): one.label for one in (*ABLATION, *STRATEGIES, *ALONE.values())
+        }
+        return known.get((row["variant"], row["modalities"]), f"GMP {row['variant']} of {row['modalities']}")
+    labels = {(known.method, known.inner_step): known.label for known in ALL_TRAINING_METHODS}
+    return labels.get((row["train_method"], row["inner_lr"] != 0), row["train_method"])

@@ -16,6 +16,7 @@ import torch
 from tqdm.auto import tqdm
 
 from dglab.data import Domain, Joined, identity, open_domains
+from dglab.data.multimodal import Stacked
 from dglab.data.streets import SPLITS
 from dglab.data.streets.kept import draw
 from dglab.data.streets.size import StreetsSize
@@ -33,6 +34,7 @@ from dglab.training.checkpoints import load_checkpoint
 from dglab.training.config import TrainingConfig
 from dglab.training.guards import check_fits
 from dglab.training.log import read_log
+from dglab.training.methods import modalities_of
 from dglab.training.state import CHECKPOINT
 from dglab.training.trainer import train
 from dglab.utils.errors import InputError
@@ -66,7 +68,11 @@ class Lab:
     @property
     def domains(self) -> dict[str, Domain]:
         """The domains at hand, by letter."""
-        return open_domains(self._source, self.preset.in_memory, drawn=self.out / "streets")
+        return self.seen_by(())
+
+    def seen_by(self, modalities: tuple[str, ...]) -> dict[str, Domain]:
+        """The domains as several modalities see them; plain images for none. Only the embedded streets have any."""
+        return open_domains(self._source, self.preset.in_memory, modalities, drawn=self.out / "streets")
 
     @property
     def names(self) -> dict[str, str]:
@@ -116,9 +122,10 @@ class Lab:
             self._run(_train_job, [training], "training")
         return read_log(folder)
 
-    def target_set(self, letters: Sequence[str]) -> Joined:
-        """The validation images of one domain, or of several as one stream."""
-        return Joined([self.domains[letter].val for letter in letters])
+    def target_set(self, letters: Sequence[str], modalities: tuple[str, ...] = ()) -> Joined:
+        """The validation images of one domain, or of several as one stream; those of several modalities stacked."""
+        parts = [self.seen_by(modalities)[letter].val for letter in letters]
+        return Joined([Stacked(part) for part in parts] if modalities else parts)
 
     def train_all(self, trainings: Iterable[TrainingConfig]) -> None:
         """Train what is not trained yet."""
@@ -142,12 +149,16 @@ class Lab:
     def _check(self, trainings: Iterable[TrainingConfig]) -> None:
         """All of them, before the first one takes its minutes."""
         for training in trainings:
-            check_fits(training, self.domains)
+            check_fits(training, self.seen_by(modalities_of(training)))
 
     def score_path(self, trial: Trial) -> Path:
         """Where the score of a trial lies; studies that hold the same network and test share it."""
         images = self.preset.streets.val_images if self.data == "streets" else None  # for other data: in the identity
-        tested = json.dumps({**dataclasses.asdict(trial.test), "val_images": images}, sort_keys=True)
+        test = dataclasses.asdict(trial.test)
+        for name in ("branch", "without"):  # of several modalities: other scores lie where they did before there were
+            if test[name] is None:
+                del test[name]
+        tested = json.dumps({**test, "val_images": images}, sort_keys=True)
         digest = hashlib.sha256(tested.encode()).hexdigest()[:12]
         return self.scores_of(trial.training) / f"{trial.test.method}_{digest}.json"
 
@@ -183,7 +194,11 @@ def _draw_job(lab: Lab, part: tuple[str, str]) -> None:
 def _train_job(lab: Lab, training: TrainingConfig) -> None:
     start = time.process_time()
     train(
-        training, lab.domains, lab.out / "runs" / training.address, device=lab.device, progress=not lab.preset.parallel
+        training,
+        lab.seen_by(modalities_of(training)),
+        lab.out / "runs" / training.address,
+        device=lab.device,
+        progress=not lab.preset.parallel,
     )
     note_network(lab.scores_of(training), lab.device, training=time.process_time() - start)
 
@@ -203,13 +218,15 @@ def _network_job(lab: Lab, trials: list[Trial]) -> None:
         _train_job(lab, training)
     start = time.process_time()
     model, _ = load_checkpoint(lab.checkpoint(training), lab.device)
+    modalities = modalities_of(training)
+    domains = lab.seen_by(modalities)
     for trial in trials:
         with preserved_statistics(model):  # bn-reestimated changes them
             result = run_test(
                 model,
-                lab.target_set(trial.test.domains),
+                lab.target_set(trial.test.domains, modalities),
                 trial.test,
-                source_batches=lambda: reestimation_batches(training, lab.domains, lab.identity, lab.device),
+                source_batches=lambda: reestimation_batches(training, domains, lab.identity, lab.device),
                 device=lab.device,
                 compare=True,
             )
