@@ -92,6 +92,7 @@ SPLIT = TrainingMethod("split", "split")  # two passes over mixed halves: and it
 MLDG_INNER_0 = TrainingMethod("MLDG inner 0", "mldg", inner_step=False)  # and its domain split, without the inner step
 MLDG = TrainingMethod("MLDG", "mldg")
 MLDG_MEAN = TrainingMethod("MLDG mean", "mldg_mean")  # MLDG with AGG's step length
+PROJECTED = TrainingMethod("projected", "projected")  # GMP's projection between domains in the inner step's place
 BY_DOMAIN = TrainingMethod("by domain", "by_domain")  # AGG whose passes hold one domain each: no meta-learning at all
 BY_DOMAIN2 = TrainingMethod("by domain, 2x", "by_domain2")  # and the loss doubled
 TRAINING_METHODS = (AGG, AGG2, SPLIT, MLDG_INNER_0, MLDG, MLDG_MEAN)
@@ -138,5 +139,5 @@ def _training_name(row: Mapping[str, Any]) -> str:
             (one.variant, "+".join(one.modalities)): one.label for one in (*ABLATION, *STRATEGIES, *ALONE.values())
         }
         return known.get((row["variant"], row["modalities"]), f"GMP {row['variant']} of {row['modalities']}")
-    labels = {(known.method, known.inner_step): known.label for known in ALL_TRAINING_METHODS}
+    labels = {(known.method, known.inner_step): known.label for known in (*ALL_TRAINING_METHODS, PROJECTED)}
     return labels.get((row["train_method"], row["inner_lr"] != 0), row["train_method"])

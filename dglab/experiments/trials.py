@@ -25,6 +25,7 @@ from dglab.experiments.methods import (
     DECISIVE,
     MLDG,
     MLDG_INNER_0,
+    PROJECTED,
     TRAINING_METHODS,
     M,
     TrainingMethod,
@@ -329,6 +330,16 @@ def ibn_net(lab: Lab) -> list[Trial]:
     return trials
 
 
+def domain_conflict(lab: Lab) -> list[Trial]:
+    """Do the gradients of domains that pull apart matter? MLDG's split alone, with its inner step, and with GMP's
+    projection in its place. How often they do: :func:`dglab.analysis.gradients.domain_conflicts`."""
+    trials = []
+    for task in main_tasks(lab):
+        trainings = _trainings(lab, task, (MLDG_INNER_0, PROJECTED, MLDG))
+        trials += combined("domain_conflict", task, trainings, [bn(task.targets), tn(task.targets, 1, None)])
+    return trials
+
+
 def _as_tn_sees(lab: Lab, targets: tuple[str, ...]) -> list[TestConfig]:
     """Source BN, re-estimated, and TN with M = 1 and 4."""
     orders = [tn(targets, M, seed) for seed in lab.preset.test_seeds]
@@ -357,6 +368,7 @@ WHOLE_STUDIES: dict[str, Study] = {
     "gmp_ablation": gmp_ablation,
     "gmp_strategies": gmp_strategies,
     "gmp_branches": gmp_branches,
+    "domain_conflict": domain_conflict,
 }  # what a preset runs that runs every table
 EXTRA_STUDIES: dict[str, Study] = {
     "order": order,
