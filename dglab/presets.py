@@ -98,6 +98,8 @@ TINY = Preset(
     parallel=False,
 )
 
+GMP_RATE = 0.02  # best of the rates in docs/tries_gmp.csv, on the sources' validation images; above, discriminators win
+
 QUICK = Preset(
     name="quick",
     about="minutes on two CPU cores: a thin ResNet on small images",
@@ -119,6 +121,7 @@ QUICK = Preset(
     style_layers=(1, 2, 3, 4),
     in_memory=True,
     parallel=True,
+    rates={"gmp": {"lr": GMP_RATE, "backbone": "thin"}},
     why={
         # On M, too, which is a target of the mixed task: the scores on G, S and I alone, sources in every task, lead
         # to the same choice.
@@ -148,8 +151,12 @@ FULL = Preset(
     decisive_seeds=tuple(range(10, 20)),
     control_seeds=tuple(range(10, 13)),
     whole=True,
-    # MLDG adds two mean losses: at half the rate its step is as long as AGG's
-    rates=dict.fromkeys(("mldg", "mldg_mean"), {"lr": 0.2, "inner_lr": 0.04}),
+    # MLDG adds two mean losses: at half the rate its step is as long as AGG's, and so is a step of two gradients
+    rates={
+        **dict.fromkeys(("mldg", "mldg_mean"), {"lr": 0.2, "inner_lr": 0.04}),
+        "projected": {"lr": 0.2},
+        "gmp": {"lr": GMP_RATE, "backbone": "thin"},  # its encoders have no decoder
+    },
     why={
         "backbone": "an eighth of 96 rows cannot hold a pole; docs/tries.csv has both",
         "lr": "best of 0.1, 0.2 and 0.4 on the validation images of the sources (seeds 100 and 101, docs/tries.csv); "
@@ -174,6 +181,7 @@ STANDARD = Preset(
     style_layers=(1, 2, 3, 4),
     in_memory=True,
     parallel=False,
+    rates={"gmp": {"backbone": "thin"}},
 )
 
 PAPER = Preset(

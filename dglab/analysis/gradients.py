@@ -1,7 +1,6 @@
 """Gradients over a training: the race of modalities, and how often domains pull apart."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -10,8 +9,8 @@ from torch.nn import functional as F
 
 from dglab.data import Domain
 from dglab.data.multimodal import flatten_modalities
-from dglab.experiments.recorded import SHIPPED
 from dglab.models.batchnorm import running_statistics
+from dglab.models.multimodal import set_progress
 from dglab.training import cross_entropy
 from dglab.training.config import TrainingConfig
 from dglab.training.gmp import modulation_coefficients
@@ -73,6 +72,7 @@ def race(
     rows = []
 
     def look(step: int, model: nn.Module, batch: MultimodalBatch) -> None:
+        set_progress(model, step / config.steps)  # of gradient reversal, as the step to come has it
         with running_statistics(model, move=False), torch.random.fork_rng():
             tasks = two_tasks(model, cross_entropy, flatten_modalities(batch))
         of = modulation_coefficients(tasks.semantic, tasks.domain, config.alpha_k, config.alpha_p)
@@ -112,8 +112,8 @@ def domain_conflicts(
         with running_statistics(model, move=False), torch.random.fork_rng():
             pair = [MeanLoss(model, cross_entropy, [part]).value_and_grad()[1]
                     for part in split_domains(batch, config.split, generator)]  # fmt: skip
-        layers = {name: [i for i, path in enumerate(theta) if path.split(".")[0] == name]
-                  for name, _ in model.named_children()}  # fmt: skip
+        children = sorted(dict(model.named_children()), key=lambda name: name == "head")  # which is the last to compute
+        layers = {name: [i for i, path in enumerate(theta) if path.split(".")[0] == name] for name in children}
         for name, own in {**layers, "all": range(len(theta))}.items():
             if own:
                 first, second = (torch.cat([g[i].flatten() for i in own]) for g in pair)
@@ -121,15 +121,6 @@ def domain_conflicts(
 
     follow(config, domains, look, every=every, device=device)
     return pd.DataFrame(rows)
-
-
-def recorded_log(name: str, preset: str = "quick") -> pd.DataFrame | None:
-    """A log that ships with the package, ``gmp_race`` or ``domain_conflicts``; None if there is none.
-
-    What its training was, the columns before those of :func:`race` and :func:`domain_conflicts` say.
-    """
-    path: Path = SHIPPED / preset / "logs" / f"{name}.csv"
-    return pd.read_csv(path) if path.is_file() else None
 
 
 def _cosine(a: Tensor, b: Tensor) -> float:

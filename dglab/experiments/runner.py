@@ -267,6 +267,15 @@ def run(lab: Lab, trials: Sequence[Trial]) -> pd.DataFrame:
     return tidy(lab, lab.results(trials))
 
 
+def available(lab: Lab, trials: Sequence[Trial]) -> pd.DataFrame:
+    """The rows of those trials that have been computed here or ship along; nothing is computed."""
+    trials = list(dict.fromkeys(trials))
+    here = [trial for trial in trials if lab.score_path(trial).exists()]
+    shipped = recorded(lab, [trial for trial in trials if trial not in here]) if lab.use_shipped else {}
+    parts = [frame for frame in (tidy(lab, lab.results(here)), *shipped.values()) if len(frame)]
+    return pd.concat(parts, ignore_index=True) if parts else tidy(lab, {})
+
+
 def recorded(lab: Lab, trials: Sequence[Trial]) -> dict[Trial, pd.DataFrame]:
     """The rows that ship with the package, of those trials that have any."""
     table = recorded_table(lab.preset.name) if lab.data == "streets" else None

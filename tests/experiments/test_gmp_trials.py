@@ -6,16 +6,19 @@ import pandas as pd
 import pytest
 import torch
 
+from dglab.analysis.gmp_claims import judge_gmp
 from dglab.data import open_domains
 from dglab.evaluation import ConfusionMatrix
+from dglab.experiments import runner
 from dglab.experiments.gmp_methods import ALONE, BRANCHES, CAGP, FUSED, GMP, IGDM, JOINT, OGM_GE, PCGRAD, STRATEGIES
 from dglab.experiments.gmp_trials import gmp_ablation, gmp_branches, gmp_strategies
 from dglab.experiments.methods import TN_1, select
 from dglab.experiments.recorded import read_recorded, write_recorded
-from dglab.experiments.runner import Lab, open_lab, run
-from dglab.experiments.table import LABELS, OF_GMP, read_table, write_table
+from dglab.experiments.runner import Lab, available, open_lab, run
+from dglab.experiments.table import COLUMNS, LABELS, OF_GMP, read_table, write_table
 from dglab.experiments.trials import EXTRA_STUDIES, WHOLE_STUDIES
 from dglab.presets import PRESETS
+from dglab.report import figures
 from dglab.testtime.methods import TestConfig, bn
 from dglab.training.checkpoints import load_checkpoint
 from dglab.utils.errors import InputError
@@ -131,6 +134,18 @@ def test_the_name_for_display_says_what_was_looked_at(tables):
             "GMP (IGDM + CAGP)+SIB, rgb branch", "joint training, without depth"} <= names  # fmt: skip
     assert set(tables["gmp_ablation"]["method"]) == {"joint training", "IGDM only", "CAGP only", "unified modulation",
                                                      "GMP (IGDM + CAGP)"}  # fmt: skip
+
+
+def test_what_is_available_is_shown_and_nothing_is_computed(lab, tables, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "train", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(runner, "run_test", lambda *_, **__: pytest.fail("tested"))
+    pd.testing.assert_frame_equal(available(lab, gmp_ablation(lab)), tables["gmp_ablation"])
+    nothing = available(dataclasses.replace(lab, out=tmp_path), gmp_ablation(lab))
+    assert nothing.empty and tuple(nothing.columns) == COLUMNS
+    assert len(figures.gmp_ablation(tables["gmp_ablation"]).axes) == 3
+    assert len(figures.gmp_strategies(tables["gmp_strategies"]).axes) == 4
+    assert len(figures.gmp_branches(tables["gmp_branches"]).axes) == 3
+    assert {verdict.outcome for verdict in judge_gmp(pd.concat(tables.values()))} == {"open"}  # one training
 
 
 def test_branches_have_scores_of_their_own_and_others_keep_theirs(lab):
