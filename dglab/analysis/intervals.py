@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import statsmodels.api as sm
 from scipy import stats
 
 from dglab.experiments.methods import SIB, SIB_CACHED, TRAINING_METHODS, Shown, select
@@ -32,37 +33,101 @@ def summarize(frame: pd.DataFrame, by: Sequence[str], metric: str = "miou") -> p
     ).reset_index()
 
 
+MARGIN = 0.5  # points of mIoU: less is no difference that anybody should act on (docs/predictions.md)
+
+
 class Difference(NamedTuple):
-    """A paired difference over training seeds in points of mIoU (or percent), with its 95 % t-interval."""
+    """A difference in points of mIoU (or percent), with its interval."""
 
     mean: float
     low: float
     high: float
-    trainings: int
+    trainings: int  # that it rests on
+    margin: float = MARGIN  # what counts as no difference
 
     @property
-    def sign(self) -> int:
-        """+1 or -1 where the interval lies on one side of zero, else 0: not decided."""
-        return 1 if self.low > 0 else -1 if self.high < 0 else 0
+    def verdict(self) -> str:
+        """Of the claim that it is positive.
+
+        ``holds`` or ``contradicted`` where the interval lies on one side of zero, ``no difference`` where it lies
+        inside the margin, else ``open``.
+        """
+        if self.low > 0:
+            return "holds"
+        if self.high < 0:
+            return "contradicted"
+        return "no difference" if max(-self.low, self.high) < self.margin else "open"
 
     def __str__(self) -> str:
         return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]" if self.trainings > 1 else f"{self.mean:+.2f}"
 
 
-def paired_difference(better: pd.Series, worse: pd.Series) -> Difference:
-    """The mean of ``better - worse`` over training seeds, with its t-interval.
+def paired_difference(
+    better: pd.Series, worse: pd.Series, *, level: float = 0.95, margin: float = MARGIN
+) -> Difference:
+    """The mean of ``better - worse`` over training seeds, with its t-interval: for two tests of the same networks.
 
     Args:
         better, worse: values indexed by training seed (and task, if several), averaged over orders of arrival.
+        level: of the interval.
+        margin: see :class:`Difference`.
     """
     gaps = (better - worse).dropna().to_numpy(float)
     if len(gaps) == 0:
         raise ValueError("no training seed is common to both sides")
     mean = float(gaps.mean())
     if len(gaps) == 1:
-        return Difference(mean, -np.inf, np.inf, 1)
-    half = stats.t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps))
-    return Difference(mean, mean - half, mean + half, len(gaps))
+        return Difference(mean, -np.inf, np.inf, 1, margin)
+    half = stats.t.ppf((1 + level) / 2, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps))
+    return Difference(mean, mean - half, mean + half, len(gaps), margin)
+
+
+def contrast(groups: Sequence[tuple[float, pd.Series]], *, level: float = 0.95, margin: float = MARGIN) -> Difference:
+    """A weighted sum of means over trainings, with its interval: for networks that were trained in different ways.
+
+    ``[(1, mldg), (-1, agg)]`` is their difference. The model has a mean for each group and variances of their own
+    (ordinary least squares with White's correction HC2). Seeds are no pairs here: that two methods begin from the same
+    random numbers does not bring their results together, see :func:`seed_correlation`.
+
+    Source: MacKinnon and White, Journal of Econometrics 29, 1985.
+
+    Args:
+        groups: weight, and one value a training.
+        level: of the interval.
+        margin: see :class:`Difference`.
+    """
+    weights, values = zip(*groups, strict=True)
+    values = [group.dropna().to_numpy(float) for group in values]
+    if min(map(len, values)) == 0:
+        raise ValueError("a group has no training")
+    mean = float(sum(weight * group.mean() for weight, group in zip(weights, values, strict=True)))
+    trainings = sum(map(len, values))
+    if min(map(len, values)) == 1:
+        return Difference(mean, -np.inf, np.inf, trainings, margin)
+    member = np.repeat(np.eye(len(values)), [len(group) for group in values], axis=0)  # trainings x groups
+    model = sm.OLS(np.concatenate(values), member).fit(cov_type="HC2", use_t=True)
+    [(low, high)] = model.t_test(np.array(weights)).conf_int(alpha=1 - level)
+    return Difference(mean, float(low), float(high), trainings, margin)
+
+
+def seed_correlation(frame: pd.DataFrame, metric: str = "miou") -> float:
+    """How alike the results of one seed are across training methods: the intraclass correlation, 0 for not at all.
+
+    Were it high, pairs of trainings by seed would tell methods apart more sharply than means do.
+
+    Args:
+        frame: rows of one task and one test method, of several training methods and seeds.
+        metric: which rows.
+    """
+    rows = frame[frame["metric"] == metric]
+    names = ["train_method", "inner_lr", "split"]
+    values = rows.groupby([*names, "train_seed"], dropna=False)["value"].mean().unstack("train_seed")
+    values = values.dropna(axis=1)  # seeds that every method has
+    centred = values.sub(values.mean(axis=1), axis=0).to_numpy()
+    methods, seeds = centred.shape
+    between = methods * (centred.mean(axis=0) ** 2).sum() / (seeds - 1)
+    within = ((centred - centred.mean(axis=0)) ** 2).sum() / ((methods - 1) * (seeds - 1))
+    return float((between - within) / (between + (methods - 1) * within))
 
 
 def per_training(

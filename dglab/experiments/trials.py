@@ -278,7 +278,8 @@ def meta_split(lab: Lab) -> list[Trial]:
     trials = []
     for task in main_tasks(lab):
         count = len(task.sources)
-        splits = [*(f"{first}:{count - first}" for first in range(count - 1, 0, -1)), "random"]
+        cuts = (f"{first}:{count - first}" if 2 * first != count else "half" for first in range(count - 1, 0, -1))
+        splits = [*cuts, "random"]
         trainings = [config for split in splits for config in _trainings(lab, task, [MLDG], split=split)]
         trials += combined("meta_split", task, trainings, _as_tn_sees(lab, task.targets))
     return trials

@@ -174,7 +174,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
     return {
         "claim": verdict.claim,
         "outcome": verdict.outcome,
-        "parts": [f"{name}: {difference}" for name, difference in verdict.parts],
+        "parts": [str(part) for part in verdict.parts if part.difference is not None],
     }
 
 

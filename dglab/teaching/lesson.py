@@ -21,7 +21,7 @@ def source(*objects: Any) -> Markdown:
 
 
 def claims(frame: pd.DataFrame, numbers: Sequence[int]) -> pd.DataFrame:
-    """The paper's claims of these numbers beside the table: each part with its 95 % interval over trainings.
+    """The paper's claims of these numbers beside the table: each part with its interval, 95 % for all parts together.
 
     Args:
         frame: a tidy table.
@@ -30,10 +30,11 @@ def claims(frame: pd.DataFrame, numbers: Sequence[int]) -> pd.DataFrame:
     rows = []
     for verdict in judge(frame):
         if verdict.claim.number in numbers:
-            for part, difference in verdict.parts or [("not run", "")]:
+            tested = [part for part in verdict.parts if part.difference is not None]
+            for name, difference in [(part.name, str(part.difference)) for part in tested] or [("not run", "")]:
                 rows.append((
                     f"{verdict.claim.number}. {verdict.claim.text}", verdict.claim.against, verdict.outcome,
-                    part, str(difference),
+                    name, difference,
                 ))  # fmt: skip
     columns = ["claim", "the paper itself against it", "here", "difference (points)", "ours [95 % interval]"]
     return pd.DataFrame(rows, columns=columns).set_index(columns[:3])

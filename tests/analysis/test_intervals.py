@@ -8,8 +8,10 @@ from scipy import stats
 from dglab.analysis.intervals import (
     Difference,
     cached_against_joint,
+    contrast,
     paired_difference,
     per_training,
+    seed_correlation,
     summarize,
 )
 from dglab.experiments.methods import AGG, MLDG, SIB, SIB_CACHED
@@ -72,22 +74,13 @@ def test_pairs_are_matched_by_seed_and_the_others_left_out():
 
 def test_one_training_decides_nothing():
     found = paired_difference(pd.Series([9.0]), pd.Series([1.0]))
-    assert found == Difference(8.0, -np.inf, np.inf, 1) and found.sign == 0 and str(found) == "+8.00"
+    assert found == Difference(8.0, -np.inf, np.inf, 1) and found.verdict == "open" and str(found) == "+8.00"
     with pytest.raises(ValueError, match="no training seed"):
         paired_difference(pd.Series([9.0], index=[0]), pd.Series([1.0], index=[1]))
 
 
-@pytest.mark.parametrize(
-    ("difference", "sign", "text"),
-    [
-        (Difference(2, 1, 3, 3), 1, "+2.00 [+1.00, +3.00]"),
-        (Difference(-2, -3, -1, 3), -1, "-2.00 [-3.00, -1.00]"),
-        (Difference(0.5, -1, 2, 3), 0, "+0.50 [-1.00, +2.00]"),
-        (Difference(1, 0, 2, 3), 0, "+1.00 [+0.00, +2.00]"),  # an interval that touches zero decides nothing
-    ],
-)
-def test_what_a_difference_says(difference, sign, text):
-    assert difference.sign == sign and str(difference) == text
+def test_what_a_difference_says():
+    assert str(Difference(2, 1, 3, 3)) == "+2.00 [+1.00, +3.00]" and str(Difference(-2, -np.inf, np.inf, 1)) == "-2.00"
 
 
 def test_values_per_training_average_the_orders_of_arrival():
@@ -117,3 +110,50 @@ def test_cached_against_joint_reads_the_table(frames):
     row = table.loc[("G+S+I->C+M", "AGG")]
     assert row["joint"] == pytest.approx(joint) and row["cached"] == pytest.approx(cached)
     assert row["difference"] == f"{cached - joint:+.2f}" and 0 < row["agreement"] <= 100
+
+
+def test_a_contrast_of_two_is_welchs_interval_but_for_its_degrees_of_freedom():
+    rng = np.random.default_rng(0)
+    first, second = pd.Series(rng.normal(2, 1, 7)), pd.Series(rng.normal(0, 3, 5))
+    found = contrast([(1, first), (-1, second)])
+    error = np.sqrt(first.var() / 7 + second.var() / 5)
+    half = stats.t.ppf(0.975, 7 + 5 - 2) * error
+    assert tuple(found)[:3] == pytest.approx((first.mean() - second.mean(), *(found.mean + s * half for s in (-1, 1))))
+    assert found.trainings == 12
+    wider = contrast([(1, first), (-1, second)], level=0.99)
+    assert wider.low < found.low and wider.high > found.high
+
+
+def test_a_contrast_of_four_groups_by_hand():
+    groups = [pd.Series(values) for values in ([5.0, 7.0], [1.0, 3.0], [2.0, 4.0], [0.0, 1.0])]
+    found = contrast(list(zip((1, -1, -1, 1), groups, strict=True)))
+    assert found.mean == pytest.approx((6 - 2) - (3 - 0.5))
+    assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, 4) * np.sqrt((2 + 2 + 2 + 0.5) / 2))
+
+
+def test_one_training_in_a_group_bounds_nothing():
+    found = contrast([(1, pd.Series([1.0])), (-1, pd.Series([0.0, 0.1]))])
+    assert found.mean == pytest.approx(0.95) and (found.low, found.high) == (-np.inf, np.inf)
+    with pytest.raises(ValueError, match="no training"):
+        contrast([(1, pd.Series([np.nan])), (-1, pd.Series([0.0]))])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.1, 2, "holds"), (-2, -0.1, "contradicted"), (-0.4, 0.4, "no difference"), (-0.4, 0.6, "open"),
+     (-0.6, 0.4, "open"), (0.1, 0.2, "holds"),
+     (0, 2, "open")],
+)  # fmt: skip
+def test_a_verdict_by_its_interval(low, high, verdict):
+    assert Difference((low + high) / 2, low, high, 5).verdict == verdict
+
+
+@pytest.mark.parametrize(("shared", "expected"), [(0.0, 0.0), (1.0, 0.5), (3.0, 0.9)])
+def test_seed_correlation_finds_what_seeds_share(shared, expected):
+    rng = np.random.default_rng(1)
+    common = rng.normal(0, shared, 400)
+    frames = [
+        table_of({(seed, 0): 10 * k + common[seed] + rng.normal() for seed in range(400)}, f"method {k}")
+        for k in range(3)
+    ]
+    assert seed_correlation(pd.concat(frames)) == pytest.approx(expected, abs=0.1)
