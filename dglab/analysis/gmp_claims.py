@@ -1,10 +1,13 @@
-"""The four claims of GMP's paper, each beside what came out: differences with intervals, and a verdict."""
+"""The four claims of GMP's paper, each beside what came out: differences with intervals, and a verdict.
 
-from typing import NamedTuple
+By the rules of docs/predictions.md: a primary part for each thing that a claim says, a model of means over trainings,
+intervals that hold together. Every part is a difference between networks that were trained in different ways.
+"""
 
 import pandas as pd
 
-from dglab.analysis.intervals import Difference, paired_difference, per_training
+from dglab.analysis.claims import LEVEL, Part, Verdict
+from dglab.analysis.intervals import contrast, per_training
 from dglab.experiments.gmp_methods import ALONE, BRANCHES, CAGP, FUSED, GMP, IGDM, JOINT, OGM_GE, UNIFIED
 from dglab.experiments.methods import SOURCE_BN
 from dglab.paper import Claim
@@ -18,73 +21,60 @@ GMP_CLAIMS: tuple[Claim, ...] = (
           "the table has no figures on the sources"),
 )  # fmt: skip
 
-Parts = list[tuple[str, Difference]]
 
-
-class GmpVerdict(NamedTuple):
-    """A claim beside what came out: each part of it as a difference that the claim says is positive."""
-
-    claim: Claim
-    parts: Parts
-
-    @property
-    def outcome(self) -> str:
-        """``holds``, ``does not hold``, ``open`` (an interval includes zero), or ``not run``."""
-        signs = [difference.sign for _, difference in self.parts]
-        if not signs:
-            return "not run"
-        return "does not hold" if -1 in signs else "holds" if all(sign == 1 for sign in signs) else "open"
-
-
-def judge_gmp(frame: pd.DataFrame) -> list[GmpVerdict]:
-    """Every claim beside the tidy table, by pairs of trainings of one seed, which begin from the same weights.
+def judge_gmp(frame: pd.DataFrame) -> list[Verdict]:
+    """Every claim beside the tidy table.
 
     Args:
         frame: tidy rows of ``gmp_ablation``, ``gmp_strategies`` and ``gmp_branches``; what it does not hold is
-            ``not run``. Of several targets the first one decides, which is the paper's kind: all others are sources.
+            ``not run``. Of several targets the first one decides, and only tests under source BN count.
     """
-    rows = frame[frame["metric"] == "miou"]
-    rows = SOURCE_BN.rows(rows[rows["without"].isna()])
-    of = {study: _first_task(rows[rows["study"] == study]) for study in rows["study"].unique()}
-    none = rows.iloc[:0]
-    ablation, strategies, branches = (of.get(f"gmp_{name}", none) for name in ("ablation", "strategies", "branches"))
+    rows = SOURCE_BN.rows(frame[(frame["metric"] == "miou") & frame["without"].isna()])
+    ablation, strategies, branches = (
+        _first_task(rows[rows["study"] == f"gmp_{name}"]) for name in ("ablation", "strategies", "branches")
+    )
     found = (_claim_1(branches), _claim_2(ablation), _claim_3(ablation), _claim_4(strategies))
-    return [GmpVerdict(claim, parts) for claim, parts in zip(GMP_CLAIMS, found, strict=True)]
+    return [Verdict(claim, parts) for claim, parts in zip(GMP_CLAIMS, found, strict=True)]
 
 
-def _claim_1(rows: pd.DataFrame) -> Parts:
-    rows = _on_target(rows)
-    parts = []
+def _claim_1(rows: pd.DataFrame) -> list[Part]:
+    rows, gaps = _on_target(rows), []
     for name, view in BRANCHES.items():
         alone, joint, balanced = (per_training(rows, method, view) for method in (ALONE[name], JOINT, GMP))
-        parts += [(f"{name}: alone - joint", alone, joint), (f"{name}: GMP - joint", balanced, joint)]
-    return _paired(parts)
+        gaps += [(f"{name}: alone - joint", alone, joint), (f"{name}: GMP - joint", balanced, joint)]
+    return _parts(*gaps)
 
 
-def _claim_2(rows: pd.DataFrame) -> Parts:
+def _claim_2(rows: pd.DataFrame) -> list[Part]:
     joint, igdm, cagp, both = (per_training(_on_target(rows), method, FUSED) for method in (JOINT, IGDM, CAGP, GMP))
-    return _paired([
-        ("IGDM - joint", igdm, joint), ("CAGP - joint", cagp, joint),
-        ("GMP - IGDM", both, igdm), ("GMP - CAGP", both, cagp),
-    ])  # fmt: skip
+    return _parts(
+        ("IGDM - joint", igdm, joint), ("CAGP - joint", cagp, joint), ("GMP - IGDM", both, igdm),
+        ("GMP - CAGP", both, cagp),
+    )  # fmt: skip
 
 
-def _claim_3(rows: pd.DataFrame) -> Parts:
+def _claim_3(rows: pd.DataFrame) -> list[Part]:
     decoupled, unified = (per_training(_on_target(rows), method, FUSED) for method in (GMP, UNIFIED))
-    return _paired([("GMP - unified modulation", decoupled, unified)])
+    return _parts(("GMP - unified modulation", decoupled, unified))
 
 
-def _claim_4(rows: pd.DataFrame) -> Parts:
+def _claim_4(rows: pd.DataFrame) -> list[Part]:
+    """By how much the sources lie above the target, of each network, which is one unit: its scores are no two."""
     on_target = rows["domain_evaluated"] == rows["target"]
-    at_home, away = (
-        per_training(part, OGM_GE, FUSED) - per_training(part, JOINT, FUSED)
-        for part in (rows[~on_target], rows[on_target])
+    ogm_ge, joint = (
+        per_training(rows[~on_target], method, FUSED) - per_training(rows[on_target], method, FUSED)
+        for method in (OGM_GE, JOINT)
     )
-    return _paired([("(OGM-GE - joint) on the sources - on the target", at_home, away)])
+    return _parts(("sources - target, OGM-GE - joint", ogm_ge, joint))
 
 
-def _paired(parts: list[tuple[str, pd.Series, pd.Series]]) -> Parts:
-    return [(name, paired_difference(a, b)) for name, a, b in parts if (a - b).notna().any()]
+def _parts(*gaps: tuple[str, pd.Series, pd.Series]) -> list[Part]:
+    """Parts that are to hold together (Bonferroni)."""
+    level = 1 - (1 - LEVEL) / len(gaps)
+    return [
+        Part(name, contrast([(1, better), (-1, worse)], level=level) if len(better) and len(worse) else None)
+        for name, better, worse in gaps
+    ]
 
 
 def _on_target(rows: pd.DataFrame) -> pd.DataFrame:
@@ -92,4 +82,4 @@ def _on_target(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _first_task(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[rows["task"] == rows["task"].iloc[0]]
+    return rows[rows["task"] == rows["task"].iloc[0]] if len(rows) else rows

@@ -1,7 +1,6 @@
 """What lesson 07 uses: two gradients as arrows in the plane, coefficients over their ratios, claims for reading."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import ipywidgets
 import numpy as np
@@ -16,6 +15,7 @@ from dglab.data.streets.sensors import NO_READING
 from dglab.report import figures
 from dglab.report.figures import base
 from dglab.report.figures.gmp import MODALITY_LOOKS
+from dglab.teaching.lesson import verdicts_table
 from dglab.teaching.widgets import redraw
 from dglab.training.gmp import modulation_coefficients, project_conflict
 
@@ -142,11 +142,10 @@ def _slider(description: str, value: float, low: float, high: float, step: float
 
 
 def gmp_claims(frame: pd.DataFrame, numbers: Sequence[int] = (1, 2, 3, 4)) -> pd.DataFrame:
-    """The claims of GMP's paper of these numbers beside the table: each part with its 95 % interval over trainings."""
-    rows: list[tuple[Any, ...]] = []
-    for verdict in judge_gmp(frame):
-        if verdict.claim.number in numbers:
-            for part, difference in verdict.parts or [("not run", "")]:
-                rows.append((f"{verdict.claim.number}. {verdict.claim.text}", verdict.outcome, part, str(difference)))
-    columns = ["claim", "here", "difference (points)", "ours [95 % interval]"]
-    return pd.DataFrame(rows, columns=columns).set_index(columns[:2])
+    """The claims of GMP's paper of these numbers beside the table: each part with its interval, as those of lesson 03.
+
+    Args:
+        frame: a tidy table.
+        numbers: of the claims, see :data:`dglab.analysis.gmp_claims.GMP_CLAIMS`.
+    """
+    return verdicts_table([verdict for verdict in judge_gmp(frame) if verdict.claim.number in numbers])

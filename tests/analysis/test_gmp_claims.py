@@ -18,7 +18,7 @@ def outcomes(frame):
 def test_all_four_hold_in_a_table_made_for_them(gmp_table):
     verdicts = judge_gmp(gmp_table())
     assert [verdict.outcome for verdict in verdicts] == ["holds"] * 4
-    means = [[round(d.mean, 6) for _, d in verdict.parts] for verdict in verdicts]
+    means = [[round(part.difference.mean, 6) for part in verdict.parts] for verdict in verdicts]
     assert means == [[4.0, 1.5, 3.0, 1.5], [1.0, 1.0, 1.0, 1.0], [1.5], [1.5]]
     assert [verdict.claim for verdict in verdicts] == list(GMP_CLAIMS)
 
@@ -26,10 +26,10 @@ def test_all_four_hold_in_a_table_made_for_them(gmp_table):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"igdm": -1.0}, ["holds", "does not hold", "holds", "holds"]),
-        ({"igdm": 2.0}, ["holds", "open", "holds", "holds"]),  # each helps, but they do not add up
-        ({"unified": 3.0}, ["holds", "holds", "does not hold", "holds"]),
-        ({"ogm_ge": 5.0}, ["holds", "holds", "holds", "does not hold"]),  # more on the target than on the sources
+        ({"igdm": -1.0}, ["holds", "contradicted", "holds", "holds"]),
+        ({"igdm": 2.0}, ["holds", "no difference", "holds", "holds"]),  # each helps, but they do not add up
+        ({"unified": 3.0}, ["holds", "holds", "contradicted", "holds"]),
+        ({"ogm_ge": 5.0}, ["holds", "holds", "holds", "contradicted"]),  # more on the target than on the sources
     ],
 )
 def test_a_claim_fails_by_its_own_figures_alone(gmp_table, change, expected):

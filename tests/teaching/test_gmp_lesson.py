@@ -74,4 +74,4 @@ def test_claims_for_reading_say_what_is_not_run():
 
     table = lesson.gmp_claims(pd.DataFrame(columns=list(COLUMNS)).astype(TYPES), [1, 3])
     assert [name[0][:2] for name in table.index] == ["1.", "3."]
-    assert {name[1] for name in table.index} == {"not run"}
+    assert {name[2] for name in table.index} == {"not run"}
