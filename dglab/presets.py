@@ -98,7 +98,7 @@ TINY = Preset(
     parallel=False,
 )
 
-GMP_RATE = 0.02  # best of the rates in docs/tries_gmp.csv, on the sources' validation images; above, discriminators win
+GMP_RATE = 0.02  # the better of two on the sources' validation images, docs/tries_gmp.csv; lower ones are not tried
 
 QUICK = Preset(
     name="quick",
