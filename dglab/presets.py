@@ -32,7 +32,7 @@ class Preset:
     decisive_seeds: tuple[int, ...] = ()  # trainings of what the main question is decided by; empty: train_seeds
     control_seeds: tuple[int, ...] = ()  # trainings of controls that the paper has not; empty: train_seeds
     whole: bool = False  # every row of every table, and all controls, instead of what minutes allow
-    rates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # lr, inner_lr of methods with their own
+    rates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # lr, inner_lr, ... of methods with their own
     why: Mapping[str, str] = field(default_factory=dict, compare=False)  # setting -> why it is not the paper's
 
     def template(self, method: str) -> TrainingConfig:
@@ -99,6 +99,10 @@ TINY = Preset(
 )
 
 _OWN_RATES = dict.fromkeys(("mldg", "mldg_mean"), {"lr": 0.2, "inner_lr": 0.04})
+# a step of two gradients that are added is as long
+_OWN_RATES["projected"] = {"lr": 0.2}
+# the better of two on the sources' validation images, docs/tries_gmp.csv; its encoders have no decoder
+_OWN_RATES["gmp"] = {"lr": 0.02, "backbone": "thin"}
 _WHY = {
     "backbone": "an eighth of 96 rows cannot hold a pole: a decoder up to a quarter; docs/tries.csv has both",
     "lr": "best of 0.1, 0.2 and 0.4 on the validation images of the sources G, S, I and M (seeds 100 and 101, which no "
@@ -166,6 +170,7 @@ STANDARD = Preset(
     style_layers=(1, 2, 3, 4),
     in_memory=True,
     parallel=False,
+    rates={"gmp": {"backbone": "thin"}},
 )
 
 PAPER = Preset(

@@ -72,9 +72,9 @@ def evaluate(
     domains = open_domains(at_hand, modalities=modalities)
     wanted = parse_task(task, (*config.sources, *domains))
     _check_task(wanted, config, domains, checkpoint)
-    test = dataclasses.replace(test, domains=wanted.targets)
-    if modalities or branch or without:
-        model, view = _seen(model, branch, without), _stacked(scores)
+    test = dataclasses.replace(test, domains=wanted.targets, branch=branch, without=without)
+    if modalities:
+        view = _stacked(scores)
     result = run_test(
         model,
         Joined([view(domains[letter].val) for letter in wanted.targets]),
@@ -84,24 +84,13 @@ def evaluate(
         device=device,
     )
     record = {"checkpoint": str(checkpoint), "task": str(wanted), **dataclasses.asdict(test), "scores": scores,
-              **({"branch": branch, "without": without} if modalities else {}), **_scores(result)}  # fmt: skip
+              **_scores(result)}  # fmt: skip
     _print_scores(record)
     if json_file is not None:
         from dglab.utils.files import written_whole
 
         with written_whole(json_file) as beside:
             beside.write_text(json.dumps(record, indent=1))
-
-
-def _seen(model: Any, branch: str | None, without: str | None) -> Any:
-    """A multimodal network as it is to be scored: fused, by one modality's own classifier, or with one missing."""
-    from dglab.models.multimodal import Branch, Without
-
-    if branch is not None and without is not None:
-        raise InputError("--branch and --without are both given; a branch sees its own modality alone: leave one out")
-    if branch is not None:
-        return Branch(model, branch)
-    return model if without is None else Without(model, [without])
 
 
 def _stacked(scores: str) -> Any:

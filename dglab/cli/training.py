@@ -114,7 +114,7 @@ def train(
     chosen = find_preset(preset)
     device = choose_device(device)
     at_hand = chosen.streets if data is None else str(data)
-    template = dataclasses.replace(chosen.training, method=method, **changes)
+    template = dataclasses.replace(chosen.template(method), **changes)
     domains = open_domains(at_hand, chosen.in_memory, modalities_of(template))
     sources = parse_task(task, tuple(domains)).sources
     with processes(device) as own_device:

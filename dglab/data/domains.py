@@ -93,7 +93,7 @@ def prepared_domains(root: Path | str, *, in_memory: bool) -> dict[str, Domain]:
     }
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def open_domains(
     data: str | StreetsSize, in_memory: bool = False, modalities: tuple[str, ...] = (), drawn: Path | None = None
 ) -> dict[str, Domain]:

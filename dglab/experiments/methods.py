@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from dglab.experiments.gmp_methods import ABLATION, ALONE, STRATEGIES
 from dglab.testtime.methods import BANK_POLICIES
 
 M = 4  # the paper's default number of neighbours
@@ -96,6 +97,7 @@ SPLIT = TrainingMethod("split", "split")  # two passes over mixed halves: and it
 MLDG_INNER_0 = TrainingMethod("MLDG inner 0", "mldg", inner_step=False)  # and its domain split, without the inner step
 MLDG = TrainingMethod("MLDG", "mldg")
 MLDG_MEAN = TrainingMethod("MLDG mean", "mldg_mean")  # MLDG with AGG's step length
+PROJECTED = TrainingMethod("projected", "projected")  # GMP's projection between domains in the inner step's place
 BY_DOMAIN = TrainingMethod("by domain", "by_domain")  # AGG whose passes hold one domain each: no meta-learning at all
 BY_DOMAIN2 = TrainingMethod("by domain, 2x", "by_domain2")  # and the loss doubled
 TRAINING_METHODS = (AGG, AGG2, SPLIT, BY_DOMAIN, BY_DOMAIN2, MLDG_INNER_0, MLDG, MLDG_MEAN)
@@ -124,13 +126,22 @@ def display_name(row: Mapping[str, Any]) -> str:
     Args:
         row: its other fields.
     """
-    inner_step = row["inner_lr"] != 0
-    labels = {(known.method, known.inner_step): known.label for known in TRAINING_METHODS}
-    name = labels.get((row["train_method"], inner_step), row["train_method"])
     return (
-        name
+        _training_name(row)
         + (" (ImageNet)" if row["weights"] == "imagenet" else "")
         + _SUFFIXES[row["test_method"]]
         + (" cached" if row["statistics"] == "cached" else "")
         + (f" prior {row['prior']:g}" if row["prior"] else "")
+        + (f", {row['branch']} branch" if row["branch"] else "")
+        + (f", without {row['without']}" if row["without"] else "")
     )
+
+
+def _training_name(row: Mapping[str, Any]) -> str:
+    if row["train_method"] == "gmp":
+        known = {
+            (one.variant, "+".join(one.modalities)): one.label for one in (*ABLATION, *STRATEGIES, *ALONE.values())
+        }
+        return known.get((row["variant"], row["modalities"]), f"GMP {row['variant']} of {row['modalities']}")
+    labels = {(known.method, known.inner_step): known.label for known in (*TRAINING_METHODS, PROJECTED)}
+    return labels.get((row["train_method"], row["inner_lr"] != 0), row["train_method"])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from dglab.classes import CLASS_NAMES
-from dglab.experiments.table import COLUMNS, LABELS, TYPES
+from dglab.experiments.table import COLUMNS, LABELS, OF_GMP, TYPES, with_empty_columns
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
 
@@ -21,7 +21,8 @@ def write_recorded(frame: pd.DataFrame, path: Path) -> None:
 
     Args:
         frame: a tidy table.
-        path: of the file. Values have four decimals, IoU of single classes two.
+        path: of the file. Values have four decimals, IoU of single classes two; GMP's columns are left out where they
+            are empty.
     """
     named = frame["metric"].where(frame["class"].isna(), _CLASS + frame["class"])
     trial = frame.groupby(OF_TRIAL, dropna=False, sort=False).ngroup()
@@ -29,7 +30,8 @@ def write_recorded(frame: pd.DataFrame, path: Path) -> None:
     wide = values.pivot(index="trial", columns="name", values="value")
     wide = wide[[name for name in _VALUES if name in wide]]
     shown = wide.apply(lambda v: v.map(("{:.2f}" if v.name.startswith(_CLASS) else "{:.4f}").format).where(v.notna()))
-    labels = frame[OF_TRIAL].groupby(trial, sort=True).head(1).set_axis(sorted(trial.unique()))
+    empty = [column for column in OF_GMP if frame[column].isna().all()]
+    labels = frame[OF_TRIAL].drop(columns=empty).groupby(trial, sort=True).head(1).set_axis(sorted(trial.unique()))
     with written_whole(path) as beside:
         labels.join(shown).to_csv(beside, index=False)
 
@@ -43,8 +45,12 @@ def read_recorded(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"there is no record {path}")
     wide = pd.read_csv(path, dtype={name: kind for name, kind in TYPES.items() if name in OF_TRIAL})
-    if list(wide.columns[: len(OF_TRIAL)]) != OF_TRIAL:
+    wide = with_empty_columns(wide, [*OF_TRIAL, *(c for c in wide if c not in OF_TRIAL)])
+    foreign = {name for name in wide.columns if name not in (*OF_TRIAL, *_VALUES)}
+    if foreign or not {"study", "task", "miou"} <= set(wide.columns):
         raise InputError(f"{path} is not a record of this version; install dglab anew")
+    wide = wide.reindex(columns=[*OF_TRIAL, *(name for name in wide.columns if name in _VALUES)])
+    # a setting that a later version has added is empty
     frame = wide.melt(OF_TRIAL, var_name="name", ignore_index=False).dropna(subset="value")
     frame = frame.sort_index(kind="stable").reset_index(drop=True)  # by trial again, its values in their order
     of_class = frame["name"].str.startswith(_CLASS)

@@ -16,6 +16,7 @@ import torch
 from tqdm.auto import tqdm
 
 from dglab.data import Domain, Joined, identity, open_domains
+from dglab.data.multimodal import Stacked
 from dglab.data.streets import SPLITS
 from dglab.data.streets.kept import draw
 from dglab.data.streets.size import StreetsSize
@@ -34,6 +35,7 @@ from dglab.training.checkpoints import load_checkpoint
 from dglab.training.config import TrainingConfig
 from dglab.training.guards import check_fits
 from dglab.training.log import read_log
+from dglab.training.methods import modalities_of
 from dglab.training.state import CHECKPOINT
 from dglab.training.trainer import train
 from dglab.utils.errors import InputError
@@ -67,13 +69,18 @@ class Lab:
     @property
     def domains(self) -> dict[str, Domain]:
         """The domains at hand, by letter."""
-        return open_domains(self._source, self.preset.in_memory, drawn=self.out / "streets")
+        return self.seen_by(())
+
+    def seen_by(self, modalities: tuple[str, ...]) -> dict[str, Domain]:
+        """The domains as several modalities see them; plain images for none. Only the embedded streets have any."""
+        return open_domains(self._source, self.preset.in_memory, modalities, drawn=self.out / "streets")
 
     def domains_of(self, training: TrainingConfig) -> dict[str, Domain]:
-        """The domains at the size that a run was made for: most often :attr:`domains`."""
+        """The domains as a run's network sees them, at the size that it was made for: most often the preset's."""
+        modalities = modalities_of(training)
         if isinstance(training.data, StreetsSize) and training.data != self.identity:
-            return open_domains(training.data, drawn=self.out / "streets")
-        return self.domains
+            return open_domains(training.data, modalities=modalities, drawn=self.out / "streets")
+        return self.seen_by(modalities)
 
     @property
     def names(self) -> dict[str, str]:
@@ -124,9 +131,10 @@ class Lab:
             self._run(_train_job, [training], "training")
         return read_log(folder)
 
-    def target_set(self, letters: Sequence[str]) -> Joined:
-        """The validation images of one domain, or of several as one stream."""
-        return Joined([self.domains[letter].val for letter in letters])
+    def target_set(self, letters: Sequence[str], modalities: tuple[str, ...] = ()) -> Joined:
+        """The validation images of one domain, or of several as one stream; those of several modalities stacked."""
+        parts = [self.seen_by(modalities)[letter].val for letter in letters]
+        return Joined([Stacked(part) for part in parts] if modalities else parts)
 
     def train_all(self, trainings: Iterable[TrainingConfig]) -> None:
         """Train what is not trained yet."""
@@ -155,7 +163,11 @@ class Lab:
     def score_path(self, trial: Trial) -> Path:
         """Where the score of a trial lies; studies that hold the same network and test share it."""
         images = self.preset.streets.val_images if self.data == "streets" else None  # for other data: in the identity
-        tested = json.dumps({**dataclasses.asdict(trial.test), "val_images": images}, sort_keys=True)
+        test = dataclasses.asdict(trial.test)
+        for name in ("branch", "without"):  # of several modalities: other scores lie where they did before there were
+            if test[name] is None:
+                del test[name]
+        tested = json.dumps({**test, "val_images": images}, sort_keys=True)
         digest = hashlib.sha256(tested.encode()).hexdigest()[:12]
         return self.scores_of(trial.training) / f"{trial.test.method}_{digest}.json"
 
@@ -210,16 +222,16 @@ def _network_job(lab: Lab, trials: list[Trial]) -> None:
         _train_job(lab, training)
     start = time.process_time()
     model, _ = load_checkpoint(lab.checkpoint(training), lab.device)
+    modalities = modalities_of(training)
+    domains = lab.domains_of(training)
     for trial in trials:
         with preserved_statistics(model):  # bn-reestimated changes them
             result = run_test(
                 model,
-                lab.target_set(trial.test.domains),
+                lab.target_set(trial.test.domains, modalities),
                 trial.test,
-                source_batches=lambda: reestimation_batches(
-                    training, lab.domains_of(training), training.data, lab.device
-                ),
-                reference=lambda: source_reference(model, lab.domains_of(training), training.sources, lab.device),
+                source_batches=lambda: reestimation_batches(training, domains, training.data, lab.device),
+                reference=lambda: source_reference(model, domains, training.sources, lab.device),
                 device=lab.device,
                 compare=True,
             )
@@ -258,6 +270,15 @@ def run(lab: Lab, trials: Sequence[Trial]) -> pd.DataFrame:
         if shipped and all(trial in shipped or lab.score_path(trial).exists() for trial in trials):
             return pd.concat(recorded(lab, trials).values(), ignore_index=True)
     return tidy(lab, lab.results(trials))
+
+
+def available(lab: Lab, trials: Sequence[Trial]) -> pd.DataFrame:
+    """The rows of those trials that have been computed here or ship along; nothing is computed."""
+    trials = list(dict.fromkeys(trials))
+    here = [trial for trial in trials if lab.score_path(trial).exists()]
+    shipped = recorded(lab, [trial for trial in trials if trial not in here]) if lab.use_shipped else {}
+    parts = [frame for frame in (tidy(lab, lab.results(here)), *shipped.values()) if len(frame)]
+    return pd.concat(parts, ignore_index=True) if parts else tidy(lab, {})
 
 
 def recorded(lab: Lab, trials: Sequence[Trial]) -> dict[Trial, pd.DataFrame]:

@@ -23,15 +23,16 @@ COLUMNS = (
     "study", "preset", "data", "task", "train_method", "test_method", "method", "backbone", "weights", "target",
     "domain_evaluated", "batch_size", "neighbors", "capacity", "style_layer", "policy", "statistics", "prior", "guard",
     "train_seed", "test_seed", "order", "inner_lr", "alpha", "split", "domains_per_pass", "train_images", "steps",
-    "shift", "dose", "modalities", "metric", "class", "value",
+    "shift", "dose", "modalities", "variant", "alpha_k", "alpha_p", "branch", "without", "metric", "class", "value",
 )  # fmt: skip
+OF_GMP = ("variant", "alpha_k", "alpha_p", "branch", "without")  # a file may lack them where none of its rows has one
 LABELS = [column for column in COLUMNS if column not in ("method", "metric", "class", "value")]  # what a trial is
 TYPES = {
     **dict.fromkeys(("batch_size", "neighbors", "capacity", "train_seed", "test_seed", "order", "domains_per_pass",
                      "train_images", "steps"), "Int64"),
-    **dict.fromkeys(("prior", "inner_lr", "alpha", "dose", "value"), "float64"),
-    **dict.fromkeys(("style_layer", "policy", "statistics", "guard", "split", "shift", "modalities", "class"),
-                    "string"),
+    **dict.fromkeys(("prior", "inner_lr", "alpha", "dose", "alpha_k", "alpha_p", "value"), "float64"),
+    **dict.fromkeys(("style_layer", "policy", "statistics", "guard", "split", "shift", "modalities", "variant",
+                     "branch", "without", "class"), "string"),
 }  # fmt: skip
 # of the columns that have gaps: a file alone would not give them back as they were
 
@@ -103,7 +104,7 @@ def read_table(path: Path | str) -> pd.DataFrame:
     """
     if not Path(path).is_file():
         raise InputError(f"there is no table {path}; dglab reproduce writes one")
-    frame = pd.read_csv(path, dtype=TYPES)
+    frame = with_empty_columns(pd.read_csv(path, dtype=TYPES), COLUMNS)
     if tuple(frame.columns) != COLUMNS:
         missing, foreign = set(COLUMNS) - set(frame.columns), set(frame.columns) - set(COLUMNS)
         raise InputError(
@@ -111,3 +112,16 @@ def read_table(path: Path | str) -> pd.DataFrame:
             f"ones: {', '.join(sorted(foreign)) or 'none'}); run dglab reproduce again, it reuses what is trained"
         )
     return frame
+
+
+def with_empty_columns(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """A table that was read, with GMP's columns, empty, where it lacks them and nothing else.
+
+    Args:
+        frame: as read.
+        columns: that it should have, in their order.
+    """
+    lacking = [column for column in columns if column not in frame]
+    if not lacking or not set(lacking) <= set(OF_GMP) or not set(frame.columns) <= set(columns):
+        return frame
+    return frame.assign(**dict.fromkeys(lacking)).astype({c: TYPES[c] for c in lacking})[list(columns)]

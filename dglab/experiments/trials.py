@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from dglab.experiments.gmp_trials import gmp_ablation, gmp_branches, gmp_strategies
 from dglab.experiments.methods import (
     AGG,
     AGG2,
@@ -25,12 +25,14 @@ from dglab.experiments.methods import (
     DECISIVE,
     MLDG,
     MLDG_INNER_0,
+    PROJECTED,
     TRAINING_METHODS,
     M,
     TrainingMethod,
 )
+from dglab.experiments.trial import Trial, combined, main_tasks
 from dglab.tasks import Task
-from dglab.testtime.methods import BANK_POLICIES, TestConfig, bank, bn, tn
+from dglab.testtime.methods import TestConfig, bank, bn, tn
 from dglab.training.config import TrainingConfig
 from dglab.training.methods import OPTIONS
 
@@ -39,43 +41,6 @@ if TYPE_CHECKING:
 
 PRIORS = (0.0, 0.25, 0.5, 0.75)  # shares of source statistics in TN; 1 is source BN
 PRETRAINED = {"backbone": "efficientnet-lite0", "lr": 0.05, "inner_lr": 0.01}
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One trained network, tested in one way, for one study.
-
-    Args:
-        study: which table or figure it belongs to.
-        task: the sources of its network, and the unseen targets. A test on a source belongs to the task, too.
-        training: all settings of the training.
-        test: the test-time method with its settings and the domains tested on.
-    """
-
-    study: str
-    task: Task
-    training: TrainingConfig
-    test: TestConfig
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """What the trial says of itself in the columns of the tidy table; None where a setting does not apply."""
-        training, test = self.training, self.test
-        reads = OPTIONS[training.method]
-        return {
-            "study": self.study, "task": str(self.task), "train_method": training.method, "test_method": test.method,
-            "backbone": training.backbone, "weights": training.weights or "random", "target": self.task.target,
-            "domain_evaluated": "+".join(test.domains), "batch_size": test.batch_size, "neighbors": test.neighbors,
-            "capacity": test.capacity, "style_layer": None if test.style_layer is None else str(test.style_layer),
-            "policy": BANK_POLICIES.get(test.method), "statistics": test.statistics,
-            "prior": (test.prior or 0.0) if test.method in ("tn", *BANK_POLICIES) else None,
-            "guard": "reference" if test.method == "guarded" else None,
-            "train_seed": training.seed, "test_seed": test.test_seed, "steps": training.steps,
-            **{name: getattr(training, name) if name in reads else None for name in OF_SOME_METHODS},
-        }  # fmt: skip
-
-
-OF_SOME_METHODS = ("order", "inner_lr", "alpha", "split")  # settings of a training that only some methods read
 
 
 def describe(trials: Iterable[Trial]) -> pd.DataFrame:
@@ -97,13 +62,6 @@ def describe(trials: Iterable[Trial]) -> pd.DataFrame:
     counts["orders"] = counts["orders"].where(counts["orders"] > 0)  # of M = 1, say, the order plays no part
     counts = counts.rename(columns={"orders": "orders of arrival"}).convert_dtypes().astype(object)
     return counts.where(counts.notna(), "")
-
-
-def main_tasks(lab: Lab) -> list[Task]:
-    """The tasks with one target: the paper's G+S+I+M->C on streets, on other data each domain left out in turn."""
-    letters = tuple(lab.domains)
-    targets = ("C",) if lab.data == "streets" else letters
-    return [Task(tuple(other for other in letters if other != target), (target,)) for target in targets]
 
 
 def other_tasks(lab: Lab) -> list[Task]:
@@ -153,12 +111,6 @@ def _by_weight(lab: Lab) -> Callable[[TrainingMethod], tuple[int, ...]]:
     return seeds
 
 
-def _combined(study: str, task: Task, trainings: Iterable[TrainingConfig], tests: Iterable[TestConfig]) -> list[Trial]:
-    """Every training, tested in every way."""
-    tests = list(dict.fromkeys(tests))
-    return [Trial(study, task, training, test) for training in trainings for test in tests]
-
-
 def ablation(lab: Lab) -> list[Trial]:
     """Table 3: {AGG, MLDG} x {BN, TN, SIB}, with the training controls and the re-estimated statistics beside them.
 
@@ -170,9 +122,9 @@ def ablation(lab: Lab) -> list[Trial]:
         methods = TRAINING_METHODS if lab.preset.whole else DECISIVE
         for method in methods:
             tests = _of_ablation(lab, task, banks=method in (AGG, BY_DOMAIN, MLDG) or not lab.preset.whole)
-            trials += _combined("ablation", task, _trainings(lab, task, [method], _by_weight(lab)), tests)
+            trials += combined("ablation", task, _trainings(lab, task, [method], _by_weight(lab)), tests)
     for task in other_tasks(lab):
-        trials += _combined("ablation", task, _trainings(lab, task, (AGG, MLDG)), _of_ablation(lab, task))
+        trials += combined("ablation", task, _trainings(lab, task, (AGG, MLDG)), _of_ablation(lab, task))
     return trials
 
 
@@ -195,7 +147,7 @@ def batch_size(lab: Lab) -> list[Trial]:
         tests = [bn(task.targets)]
         tests += [tn(task.targets, m, seed) for m in lab.preset.batch_sizes for seed in lab.preset.test_seeds]
         methods = (AGG, BY_DOMAIN, MLDG) if lab.preset.whole else DECISIVE
-        trials += _combined("batch_size", task, _trainings(lab, task, methods), tests)
+        trials += combined("batch_size", task, _trainings(lab, task, methods), tests)
     return trials
 
 
@@ -210,7 +162,7 @@ def selection_policy(lab: Lab) -> list[Trial]:
         for seed in lab.preset.test_seeds:
             tests += [tn(task.targets, M, seed), tn(task.targets, M + 1, seed)]
             tests += [bank(name, task.targets, seed) for name in banks]
-        trials += _combined("selection_policy", task, _trainings(lab, task, [method]), tests)
+        trials += combined("selection_policy", task, _trainings(lab, task, [method]), tests)
     return trials
 
 
@@ -229,7 +181,7 @@ def _bank_sweep(lab: Lab, study: str, option: str, values: tuple[int, ...]) -> l
     if task is None:
         return []
     tests = [bank("sib", task.targets, seed, **{option: value}) for value in values for seed in lab.preset.test_seeds]
-    return _combined(study, task, _trainings(lab, task, [MLDG]), tests)
+    return combined(study, task, _trainings(lab, task, [MLDG]), tests)
 
 
 def source_and_target(lab: Lab) -> list[Trial]:
@@ -239,7 +191,7 @@ def source_and_target(lab: Lab) -> list[Trial]:
         seed = lab.preset.test_seeds[0]
         letters = (*task.targets, *task.sources)
         tests = [test for letter in letters for test in (bn((letter,)), bank("sib", (letter,), seed))]
-        trials += _combined("source_and_target", task, _trainings(lab, task, [AGG, MLDG]), tests)
+        trials += combined("source_and_target", task, _trainings(lab, task, [AGG, MLDG]), tests)
     return trials
 
 
@@ -249,7 +201,7 @@ def adabn(lab: Lab) -> list[Trial]:
     for task in main_tasks(lab):
         tests = [bn(task.targets), TestConfig("adabn", task.targets)]
         tests += [bank("sib", task.targets, seed) for seed in lab.preset.test_seeds]
-        trials += _combined("adabn", task, _trainings(lab, task, [AGG, MLDG]), tests)
+        trials += combined("adabn", task, _trainings(lab, task, [AGG, MLDG]), tests)
     return trials
 
 
@@ -259,7 +211,7 @@ def cached_statistics(lab: Lab) -> list[Trial]:
     for task in [*main_tasks(lab), *([mixed_task(lab)] if mixed_task(lab) else [])]:
         seeds = lab.preset.test_seeds[:2]  # pairs of one network, which differ little from order to order
         tests = [bank("sib", task.targets, seed, statistics=kind) for seed in seeds for kind in ("joint", "cached")]
-        trials += _combined("cached_statistics", task, _trainings(lab, task, [AGG, MLDG]), tests)
+        trials += combined("cached_statistics", task, _trainings(lab, task, [AGG, MLDG]), tests)
     return trials
 
 
@@ -273,7 +225,7 @@ def prior(lab: Lab) -> list[Trial]:
         tests = []
         for letter in task.targets:
             tests += [bn((letter,)), *(tn((letter,), m, seed, prior=share) for share in PRIORS for m in (1, M))]
-        trials += _combined("prior", task, _trainings(lab, task, [AGG, MLDG]), tests)
+        trials += combined("prior", task, _trainings(lab, task, [AGG, MLDG]), tests)
     return trials
 
 
@@ -282,7 +234,7 @@ def order(lab: Lab) -> list[Trial]:
     trials = []
     for task in main_tasks(lab):
         trainings = [config for number in (1, 2) for config in _trainings(lab, task, [MLDG], order=number)]
-        trials += _combined("order", task, trainings, [bn(task.targets), tn(task.targets, 1, None)])
+        trials += combined("order", task, trainings, [bn(task.targets), tn(task.targets, 1, None)])
     return trials
 
 
@@ -298,7 +250,7 @@ def imagenet(lab: Lab) -> list[Trial]:
         tests = [bn(task.targets), tn(task.targets, 1, None), bank("sib", task.targets, lab.preset.test_seeds[0])]
         for method, weights in ((AGG, "imagenet"), (MLDG, "imagenet"), (AGG, "")):
             trainings = _trainings(lab, task, [method], weights=weights, steps=steps, **PRETRAINED)
-            trials += _combined("imagenet", task, trainings, tests)
+            trials += combined("imagenet", task, trainings, tests)
     return trials
 
 
@@ -317,7 +269,7 @@ def train_as_you_test(lab: Lab) -> list[Trial]:
         if letter == targets[0]:  # a test on a source belongs to one task
             tests += [test for source in sources for test in _as_tn_sees(lab, (source,))]
         task = Task(sources, (letter,))
-        trials += _combined("train_as_you_test", task, _trainings(lab, task, methods, _by_weight(lab)), tests)
+        trials += combined("train_as_you_test", task, _trainings(lab, task, methods, _by_weight(lab)), tests)
     return trials
 
 
@@ -329,7 +281,7 @@ def meta_split(lab: Lab) -> list[Trial]:
         cuts = (f"{first}:{count - first}" if 2 * first != count else "half" for first in range(count - 1, 0, -1))
         splits = [*cuts, "random"]
         trainings = [config for split in splits for config in _trainings(lab, task, [MLDG], split=split)]
-        trials += _combined("meta_split", task, trainings, _as_tn_sees(lab, task.targets))
+        trials += combined("meta_split", task, trainings, _as_tn_sees(lab, task.targets))
     return trials
 
 
@@ -343,7 +295,7 @@ def common_rate(lab: Lab) -> list[Trial]:
         for method in DECISIVE:
             changes = {"lr": mldg.lr, "inner_lr": mldg.inner_lr} | method.settings
             trainings = [lab.training(task.sources, seed, **changes) for seed in seeds]
-            trials += _combined("common_rate", task, trainings, _as_tn_sees(lab, task.targets))
+            trials += combined("common_rate", task, trainings, _as_tn_sees(lab, task.targets))
     return trials
 
 
@@ -355,7 +307,7 @@ def source_domains(lab: Lab) -> list[Trial]:
             task = Task(whole.sources[:count], whole.targets)
             tests = [*_as_tn_sees(lab, task.targets)]
             tests += [bank("sib", task.targets, seed) for seed in lab.preset.test_seeds]
-            trials += _combined("source_domains", task, _trainings(lab, task, [AGG, MLDG]), tests)
+            trials += combined("source_domains", task, _trainings(lab, task, [AGG, MLDG]), tests)
     return trials
 
 
@@ -377,7 +329,7 @@ def source_domains_fixed(lab: Lab) -> list[Trial]:
             }
             tests = [*_as_tn_sees(lab, task.targets), bank("sib", task.targets, lab.preset.test_seeds[0])]
             trainings = _trainings(lab, task, [AGG, MLDG], **changes)
-            trials += _combined("source_domains_fixed", task, trainings, tests)
+            trials += combined("source_domains_fixed", task, trainings, tests)
     return trials
 
 
@@ -386,7 +338,7 @@ def bound(lab: Lab) -> list[Trial]:
     trials = []
     for target in {task.target: None for task in main_tasks(lab)}:
         task = Task((target,), (target,), unseen=False)
-        trials += _combined("bound", task, _trainings(lab, task, [AGG]), [bn(task.targets)])
+        trials += combined("bound", task, _trainings(lab, task, [AGG]), [bn(task.targets)])
     return trials
 
 
@@ -397,7 +349,17 @@ def ibn_net(lab: Lab) -> list[Trial]:
     for task in main_tasks(lab):
         trainings = _trainings(lab, task, [AGG, MLDG])
         trainings += _trainings(lab, task, [AGG], backbone=name)
-        trials += _combined("ibn_net", task, trainings, _as_tn_sees(lab, task.targets))
+        trials += combined("ibn_net", task, trainings, _as_tn_sees(lab, task.targets))
+    return trials
+
+
+def domain_conflict(lab: Lab) -> list[Trial]:
+    """Do the gradients of domains that pull apart matter? MLDG's split alone, with its inner step, and with GMP's
+    projection in its place. How often they do: :func:`dglab.analysis.gradients.domain_conflicts`."""
+    trials = []
+    for task in main_tasks(lab):
+        trainings = _trainings(lab, task, (MLDG_INNER_0, PROJECTED, MLDG))
+        trials += combined("domain_conflict", task, trainings, [bn(task.targets), tn(task.targets, 1, None)])
     return trials
 
 
@@ -427,6 +389,10 @@ WHOLE_STUDIES: dict[str, Study] = {
     "bound": bound,
     "ibn_net": ibn_net,
     "common_rate": common_rate,
+    "gmp_ablation": gmp_ablation,
+    "gmp_strategies": gmp_strategies,
+    "gmp_branches": gmp_branches,
+    "domain_conflict": domain_conflict,
 }  # what a preset runs that runs every table
 EXTRA_STUDIES: dict[str, Study] = {
     "order": order,

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from IPython.display import Markdown
 
-from dglab.analysis.claims import judge
+from dglab.analysis.claims import Verdict, judge
 from dglab.analysis.intervals import summarize
 
 
@@ -27,15 +27,19 @@ def claims(frame: pd.DataFrame, numbers: Sequence[int]) -> pd.DataFrame:
         frame: a tidy table.
         numbers: of the claims, see :data:`dglab.paper.CLAIMS`.
     """
+    return verdicts_table([verdict for verdict in judge(frame) if verdict.claim.number in numbers])
+
+
+def verdicts_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """Verdicts for reading: a row for each part that was tested."""
     rows = []
-    for verdict in judge(frame):
-        if verdict.claim.number in numbers:
-            tested = [part for part in verdict.parts if part.difference is not None]
-            for name, difference in [(part.name, str(part.difference)) for part in tested] or [("not run", "")]:
-                rows.append((
-                    f"{verdict.claim.number}. {verdict.claim.text}", verdict.claim.against, verdict.outcome,
-                    name, difference,
-                ))  # fmt: skip
+    for verdict in verdicts:
+        tested = [part for part in verdict.parts if part.difference is not None]
+        for name, difference in [(part.name, str(part.difference)) for part in tested] or [("not run", "")]:
+            rows.append((
+                f"{verdict.claim.number}. {verdict.claim.text}", verdict.claim.against, verdict.outcome,
+                name, difference,
+            ))  # fmt: skip
     columns = ["claim", "the paper itself against it", "here", "difference (points)", "ours [95 % interval]"]
     return pd.DataFrame(rows, columns=columns).set_index(columns[:3])
 

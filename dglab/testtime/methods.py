@@ -35,12 +35,19 @@ class TestConfig:
     statistics: str | None = None  # of the bank: joint or cached
     test_seed: int | None = None  # of the order of arrival; None: as the data set lies
     prior: float | None = None  # of TN: the share of source statistics; None is 0, the paper's TN
+    branch: str | None = None  # of a multimodal network: the modality whose own classifier is tested; None: the fused
+    without: str | None = None  # of a multimodal network: a modality whose sensor has failed
 
     def __post_init__(self) -> None:
         if self.method not in TEST_METHODS:
             raise InputError(f"unknown test method {self.method!r}; the methods are {', '.join(TEST_METHODS)}")
         if self.batch_size is not None and self.batch_size < 1:
             raise InputError(f"the batch size is {self.batch_size}; expected 1 or more")
+        if self.branch is not None and self.without is not None:
+            raise InputError(
+                "branch and without (--branch and --without) are both given; a branch sees its own modality alone: "
+                "leave one out"
+            )
 
 
 def bn(domains: tuple[str, ...]) -> TestConfig:

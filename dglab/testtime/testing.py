@@ -12,6 +12,7 @@ from dglab.data.streams import arrival_order, image_batches
 from dglab.data.streets.size import StreetsSize
 from dglab.evaluation import ConfusionMatrix, Predicted, evaluate
 from dglab.models import logits_of
+from dglab.models.multimodal import Branch, Without
 from dglab.testtime import ImageBank, SourceReference
 from dglab.testtime.methods import TestConfig, build_predictor
 from dglab.training.config import TrainingConfig
@@ -48,7 +49,8 @@ def run_test(
 
     Args:
         model: the trained network. ``bn-reestimated`` changes its running statistics in place.
-        stream: the validation images of the test's domains.
+        stream: the validation images of the test's domains; of several modalities stacked, see
+            :class:`dglab.data.multimodal.Stacked`.
         test: the method and its settings.
         source_batches: for ``bn-reestimated``, see :func:`reestimation_batches`.
         reference: for ``guarded``, see :func:`dglab.testtime.methods.build_predictor`.
@@ -58,7 +60,7 @@ def run_test(
     order = arrival_order(len(stream), ADAPTATION_SEED)
     predictor = build_predictor(
         test,
-        model,
+        seen_as(model, test),
         target_batches=lambda: image_batches(stream, 16, device, order),
         source_batches=source_batches,
         reference=reference,
@@ -71,6 +73,17 @@ def run_test(
     return Result(
         evaluate(predictor, stream, batch_size=batch_size, test_seed=test.test_seed, device=device, resize=True)
     )
+
+
+def seen_as(model: nn.Module, test: TestConfig) -> nn.Module:
+    """A network as a test sees it: itself; of several modalities one branch, or all but a missing one.
+
+    Raises:
+        InputError: for a branch of a network that has none, or not that one.
+    """
+    if test.branch is not None:
+        return Branch(model, test.branch)
+    return model if test.without is None else Without(model, [test.without])
 
 
 def _run_bank(bank: ImageBank, stream: Joined, test: TestConfig, device: str, compare: bool) -> Result:

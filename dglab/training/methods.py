@@ -15,6 +15,7 @@ from dglab.training.gmp import gmp_backward
 from dglab.training.losses import Batch, Losses, LossFunction
 from dglab.training.mean_loss import trainable
 from dglab.training.mldg import mldg_backward
+from dglab.training.projected import projected_backward
 from dglab.training.two_tasks import MultimodalBatch
 from dglab.utils.errors import InputError
 
@@ -137,6 +138,14 @@ def mldg_mean(
     return losses._replace(total=losses.total / 2)
 
 
+def projected(
+    model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, generator: torch.Generator
+) -> Losses:
+    """MLDG's domain split with GMP's projection in the inner step's place."""
+    meta_train, meta_test = split_domains(batch, config.split, generator)
+    return projected_backward(model, loss_fn, meta_train, meta_test, micro_batches=config.micro_batches)
+
+
 def gmp(
     model: nn.Module, loss_fn: LossFunction, batch: MultimodalBatch, config: TrainingConfig, _: torch.Generator
 ) -> Losses:
@@ -160,6 +169,7 @@ METHODS: dict[str, Method] = {
     "split": split,
     "mldg": mldg,
     "mldg_mean": mldg_mean,
+    "projected": projected,
     "gmp": gmp,
 }
 _OF_MLDG = ("order", "inner_lr", "alpha", "split")
@@ -169,6 +179,7 @@ OPTIONS = {name: () for name in METHODS} | {
     "split": ("split",),
     "mldg": _OF_MLDG,
     "mldg_mean": _OF_MLDG,
+    "projected": ("split",),
     "gmp": _OF_GMP,
 }
 

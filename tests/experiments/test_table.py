@@ -12,7 +12,7 @@ from dglab.data import streets_domains
 from dglab.evaluation import ConfusionMatrix
 from dglab.experiments.methods import DECISIVE, select
 from dglab.experiments.recorded import SHIPPED, read_recorded, write_recorded
-from dglab.experiments.table import COLUMNS, LABELS, TYPES, read_table, tidy, write_table
+from dglab.experiments.table import COLUMNS, LABELS, OF_GMP, TYPES, read_table, tidy, write_table
 from dglab.experiments.trials import STUDIES, Trial
 from dglab.presets import PRESETS
 from dglab.tasks import parse_task
@@ -33,7 +33,8 @@ def test_a_study_gives_a_tidy_table(lab, frames, study):
         "study", "preset", "data", "task", "train_method", "test_method", "method", "backbone", "weights", "target",
         "domain_evaluated", "batch_size", "neighbors", "capacity", "style_layer", "policy", "statistics", "prior",
         "guard", "train_seed", "test_seed", "order", "inner_lr", "alpha", "split", "domains_per_pass", "train_images",
-        "steps", "shift", "dose", "modalities", "metric", "class", "value",
+        "steps", "shift", "dose", "modalities", "variant", "alpha_k", "alpha_p", "branch", "without", "metric", "class",
+        "value",
     ) == COLUMNS  # fmt: skip
     assert set(frame["study"]) == {study} and set(frame["preset"]) == {"tiny"} and set(frame["data"]) == {"streets"}
     assert set(frame["metric"]) <= {"miou", "category_miou", "iou", "absent_classes", "selection_accuracy", "agreement"}
@@ -149,7 +150,8 @@ def test_a_setting_is_empty_where_it_does_not_apply(frames):
         assert (frame[column].notna() == bank_rows).all()
     assert (frame["batch_size"].notna() == (frame["test_method"] == "tn")).all()
     assert (frame["prior"].notna() == (bank_rows | (frame["test_method"] == "tn"))).all()
-    assert frame[["guard", "domains_per_pass", "shift", "dose", "modalities"]].isna().all(axis=None)
+    unused = ["guard", "domains_per_pass", "shift", "dose", "modalities", *OF_GMP]
+    assert frame[unused].isna().all(axis=None)
     assert set(frame["train_images"]) == {TINY.streets.train_images} and set(frame["weights"]) == {"random"}
 
 

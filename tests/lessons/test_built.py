@@ -14,6 +14,7 @@ from dglab.models import build_model
 from dglab.presets import PRESETS
 from dglab.testtime import ImageBank, PlainBank, Style, TargetNormalization, style_distance, styles_of
 from dglab.training import agg_backward, cross_entropy, mldg_backward
+from dglab.training.gmp import modulation_coefficients, project_conflict
 from dglab.training.trainer import training_batches
 
 pytestmark = pytest.mark.numerical
@@ -133,3 +134,24 @@ def test_05_the_bank_is_the_librarys(net):
         assert (mine - library).abs().max() <= 1e-9 * library.abs().max()
         assert torch.equal(mine, plain)
         assert banks[0].selected == banks[1].selected == banks[2].selected
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_07_the_projection_is_the_librarys(gamma):
+    project = built("07_gmp")["project"]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        pair = torch.randn(2, 5, generator=generator, dtype=torch.float64)
+        for mine, library in zip(project(*pair, gamma), project_conflict(*pair, gamma), strict=True):
+            torch.testing.assert_close(mine, library, rtol=1e-12, atol=1e-12)
+
+
+def test_07_the_coefficients_are_the_librarys():
+    build = built("07_gmp")["coefficients"]
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(5):
+        q, c = ({name: torch.rand(4, generator=generator) for name in ("rgb", "depth")} for _ in range(2))
+        for name, of in modulation_coefficients(q, c, 0.5, 0.3).items():
+            other = "depth" if name == "rgb" else "rgb"
+            mine = build(q[name].sum(), q[other].sum(), c[name].sum(), c[other].sum(), 0.5, 0.3)
+            assert [float(value) for value in mine] == pytest.approx([of.rho, of.sigma, of.k, of.p], rel=1e-5)

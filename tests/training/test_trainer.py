@@ -891,7 +891,7 @@ def test_every_method_trains(tmp_path, change):
     config = dataclasses.replace(CONFIG, steps=2, batch_per_domain=2, **change)
     model, found = load_checkpoint(run(tmp_path, config))
     assert found == config and all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
-    two_terms = config.method in ("split", "mldg", "mldg_mean", "gmp")
+    two_terms = config.method in ("split", "mldg", "mldg_mean", "projected", "gmp")
     for line in log(tmp_path):
         ds, dg, total = line["ds"], line["dg"], line["total"]
         assert 0 < ds < 20 and (dg is not None) == two_terms

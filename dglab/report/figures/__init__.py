@@ -12,6 +12,7 @@ from dglab.report.figures.domains import (
     style_plane,
     value_strips,
 )
+from dglab.report.figures.gmp import gmp_ablation, gmp_branches, gmp_strategies, gradient_conflicts, modality_race
 from dglab.report.figures.pictures import depth, gallery, picture_grid, predictions, small_label_maps
 from dglab.report.figures.tables import (
     ablation,
@@ -44,7 +45,12 @@ __all__ = [
     "gain_by_domain",
     "gain_explained",
     "gallery",
+    "gmp_ablation",
+    "gmp_branches",
+    "gmp_strategies",
+    "gradient_conflicts",
     "loss_curves",
+    "modality_race",
     "normalizations",
     "own_and_others",
     "per_class",

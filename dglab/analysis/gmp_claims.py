@@ -1,0 +1,85 @@
+"""The four claims of GMP's paper, each beside what came out: differences with intervals, and a verdict.
+
+By the rules of docs/predictions.md: a primary part for each thing that a claim says, a model of means over trainings,
+intervals that hold together. Every part is a difference between networks that were trained in different ways.
+"""
+
+import pandas as pd
+
+from dglab.analysis.claims import LEVEL, Part, Verdict
+from dglab.analysis.intervals import contrast, per_training
+from dglab.experiments.gmp_methods import ALONE, BRANCHES, CAGP, FUSED, GMP, IGDM, JOINT, OGM_GE, UNIFIED
+from dglab.experiments.methods import SOURCE_BN
+from dglab.paper import Claim
+
+GMP_CLAIMS: tuple[Claim, ...] = (
+    Claim(1, "joint training leaves each branch below its training alone, and GMP narrows the gap", "the text",
+          "the figures by branch are of GMP against joint training: +3.5 video, +1.7 audio"),
+    Claim(2, "IGDM and CAGP each help, and add up", "Table 4"),
+    Claim(3, "modulation of each task by itself beats one coefficient for both", "Table 4"),
+    Claim(4, "balancing by source accuracy (OGM-GE) helps the sources more than the target", "Table 2",
+          "the table has no figures on the sources"),
+)  # fmt: skip
+
+
+def judge_gmp(frame: pd.DataFrame) -> list[Verdict]:
+    """Every claim beside the tidy table.
+
+    Args:
+        frame: tidy rows of ``gmp_ablation``, ``gmp_strategies`` and ``gmp_branches``; what it does not hold is
+            ``not run``. Of several targets the first one decides, and only tests under source BN count.
+    """
+    rows = SOURCE_BN.rows(frame[(frame["metric"] == "miou") & frame["without"].isna()])
+    ablation, strategies, branches = (
+        _first_task(rows[rows["study"] == f"gmp_{name}"]) for name in ("ablation", "strategies", "branches")
+    )
+    found = (_claim_1(branches), _claim_2(ablation), _claim_3(ablation), _claim_4(strategies))
+    return [Verdict(claim, parts) for claim, parts in zip(GMP_CLAIMS, found, strict=True)]
+
+
+def _claim_1(rows: pd.DataFrame) -> list[Part]:
+    rows, gaps = _on_target(rows), []
+    for name, view in BRANCHES.items():
+        alone, joint, balanced = (per_training(rows, method, view) for method in (ALONE[name], JOINT, GMP))
+        gaps += [(f"{name}: alone - joint", alone, joint), (f"{name}: GMP - joint", balanced, joint)]
+    return _parts(*gaps)
+
+
+def _claim_2(rows: pd.DataFrame) -> list[Part]:
+    joint, igdm, cagp, both = (per_training(_on_target(rows), method, FUSED) for method in (JOINT, IGDM, CAGP, GMP))
+    return _parts(
+        ("IGDM - joint", igdm, joint), ("CAGP - joint", cagp, joint), ("GMP - IGDM", both, igdm),
+        ("GMP - CAGP", both, cagp),
+    )  # fmt: skip
+
+
+def _claim_3(rows: pd.DataFrame) -> list[Part]:
+    decoupled, unified = (per_training(_on_target(rows), method, FUSED) for method in (GMP, UNIFIED))
+    return _parts(("GMP - unified modulation", decoupled, unified))
+
+
+def _claim_4(rows: pd.DataFrame) -> list[Part]:
+    """By how much the sources lie above the target, of each network, which is one unit: its scores are no two."""
+    on_target = rows["domain_evaluated"] == rows["target"]
+    ogm_ge, joint = (
+        per_training(rows[~on_target], method, FUSED) - per_training(rows[on_target], method, FUSED)
+        for method in (OGM_GE, JOINT)
+    )
+    return _parts(("sources - target, OGM-GE - joint", ogm_ge, joint))
+
+
+def _parts(*gaps: tuple[str, pd.Series, pd.Series]) -> list[Part]:
+    """Parts that are to hold together (Bonferroni)."""
+    level = 1 - (1 - LEVEL) / len(gaps)
+    return [
+        Part(name, contrast([(1, better), (-1, worse)], level=level) if len(better) and len(worse) else None)
+        for name, better, worse in gaps
+    ]
+
+
+def _on_target(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["domain_evaluated"] == rows["target"]]
+
+
+def _first_task(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["task"] == rows["task"].iloc[0]] if len(rows) else rows

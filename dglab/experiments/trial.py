@@ -1,0 +1,67 @@
+"""What a study consists of: trials, each one trained network, tested in one way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dglab.tasks import Task
+from dglab.testtime.methods import BANK_POLICIES, TestConfig
+from dglab.training.config import TrainingConfig
+from dglab.training.methods import OPTIONS, modalities_of
+
+if TYPE_CHECKING:
+    from dglab.experiments.runner import Lab
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trained network, tested in one way, for one study.
+
+    Args:
+        study: which table or figure it belongs to.
+        task: the sources of its network, and the unseen targets. A test on a source belongs to the task, too.
+        training: all settings of the training.
+        test: the test-time method with its settings and the domains tested on.
+    """
+
+    study: str
+    task: Task
+    training: TrainingConfig
+    test: TestConfig
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What the trial says of itself in the columns of the tidy table; None where a setting does not apply."""
+        training, test = self.training, self.test
+        reads = OPTIONS[training.method]
+        return {
+            "study": self.study, "task": str(self.task), "train_method": training.method, "test_method": test.method,
+            "backbone": training.backbone, "weights": training.weights or "random", "target": self.task.target,
+            "domain_evaluated": "+".join(test.domains), "batch_size": test.batch_size, "neighbors": test.neighbors,
+            "capacity": test.capacity, "style_layer": None if test.style_layer is None else str(test.style_layer),
+            "policy": BANK_POLICIES.get(test.method), "statistics": test.statistics,
+            "prior": (test.prior or 0.0) if test.method in ("tn", *BANK_POLICIES) else None,
+            "guard": "reference" if test.method == "guarded" else None,
+            "train_seed": training.seed, "test_seed": test.test_seed, "steps": training.steps,
+            **{name: getattr(training, name) if name in reads else None for name in OF_SOME_METHODS},
+            "modalities": "+".join(modalities_of(training)) or None, "branch": test.branch, "without": test.without,
+        }  # fmt: skip
+
+
+# settings of a training that only some methods read
+OF_SOME_METHODS = ("order", "inner_lr", "alpha", "split", "variant", "alpha_k", "alpha_p")
+
+
+def main_tasks(lab: Lab) -> list[Task]:
+    """The tasks with one target: the paper's G+S+I+M->C on streets, on other data each domain left out in turn."""
+    letters = tuple(lab.domains)
+    targets = ("C",) if lab.data == "streets" else letters
+    return [Task(tuple(other for other in letters if other != target), (target,)) for target in targets]
+
+
+def combined(study: str, task: Task, trainings: Iterable[TrainingConfig], tests: Iterable[TestConfig]) -> list[Trial]:
+    """Every training, tested in every way."""
+    tests = list(dict.fromkeys(tests))
+    return [Trial(study, task, training, test) for training in trainings for test in tests]

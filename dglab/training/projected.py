@@ -1,0 +1,39 @@
+"""GMP's projection between domains in place of MLDG's inner step: where their gradients conflict, one gives way."""
+
+import math
+
+from torch import nn
+
+from dglab.models.batchnorm import running_statistics
+from dglab.training.gmp import project_conflict
+from dglab.training.losses import Batch, Losses, LossFunction
+from dglab.training.mean_loss import MeanLoss, set_gradient
+
+
+def projected_backward(
+    model: nn.Module, loss_fn: LossFunction, meta_train: Batch, meta_test: Batch, *, micro_batches: int = 1
+) -> Losses:
+    """The gradients of two groups of domains, added once they no longer conflict, into ``.grad``.
+
+    A control of ours: MLDG's inner step is said to favour updates on which the domains agree; this asks for them
+    outright. It is MLDG without inner step but for :func:`dglab.training.gmp.project_conflict`, with the ratio of the
+    losses for gamma: the group whose loss is smaller is ahead, and gives way.
+
+    Args:
+        model, loss_fn, meta_train, meta_test, micro_batches: as in :func:`dglab.training.mldg.mldg_backward`. As there
+            by default, the pass over meta-train alone moves BatchNorm's running statistics.
+
+    Returns:
+        ``ds`` and ``dg``, the two losses, ``total`` their sum.
+    """
+    ds = MeanLoss(model, loss_fn, [meta_train], micro_batches)
+    dg = MeanLoss(model, loss_fn, [meta_test], micro_batches)
+    loss_ds, g_ds = ds.value_and_grad()
+    with running_statistics(model, move=False):
+        loss_dg, g_dg = dg.value_and_grad()
+
+    losses = Losses(loss_ds.item(), loss_dg.item(), (loss_ds + loss_dg).item())
+    if math.isfinite(losses.total) and losses.ds > 0:  # what is no number is the trainer's to refuse
+        g_ds, g_dg = project_conflict(g_ds, g_dg, losses.dg / losses.ds)
+    set_gradient(ds.theta, [a + b for a, b in zip(g_ds, g_dg, strict=True)])
+    return losses

@@ -1,0 +1,52 @@
+"""GMP's claims beside hand-made tables."""
+
+import pandas as pd
+import pytest
+
+from dglab.analysis.gmp_claims import GMP_CLAIMS, judge_gmp
+from dglab.experiments.table import COLUMNS, TYPES
+
+
+def table(rows):
+    return pd.DataFrame(rows).reindex(columns=list(COLUMNS)).astype(TYPES)
+
+
+def outcomes(frame):
+    return [verdict.outcome for verdict in judge_gmp(frame)]
+
+
+def test_all_four_hold_in_a_table_made_for_them(gmp_table):
+    verdicts = judge_gmp(gmp_table())
+    assert [verdict.outcome for verdict in verdicts] == ["holds"] * 4
+    means = [[round(part.difference.mean, 6) for part in verdict.parts] for verdict in verdicts]
+    assert means == [[4.0, 1.5, 3.0, 1.5], [1.0, 1.0, 1.0, 1.0], [1.5], [1.5]]
+    assert [verdict.claim for verdict in verdicts] == list(GMP_CLAIMS)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"igdm": -1.0}, ["holds", "contradicted", "holds", "holds"]),
+        ({"igdm": 2.0}, ["holds", "no difference", "holds", "holds"]),  # each helps, but they do not add up
+        ({"unified": 3.0}, ["holds", "holds", "contradicted", "holds"]),
+        ({"ogm_ge": 5.0}, ["holds", "holds", "holds", "contradicted"]),  # more on the target than on the sources
+    ],
+)
+def test_a_claim_fails_by_its_own_figures_alone(gmp_table, change, expected):
+    assert outcomes(gmp_table(change)) == expected
+
+
+def test_one_training_decides_nothing_and_no_training_is_not_run(gmp_table):
+    assert outcomes(gmp_table(seeds=1)) == ["open"] * 4
+    assert outcomes(table([])) == ["not run"] * 4
+    ablation = gmp_table()
+    assert outcomes(ablation[ablation["study"] == "gmp_ablation"]) == ["not run", "holds", "holds", "not run"]
+
+
+def test_other_tests_and_other_targets_do_not_count(gmp_table):
+    frame = gmp_table()
+    other = frame.assign(task="S+C->G", target="G", domain_evaluated="G", value=frame["value"] * 0)
+    without = frame.assign(without="rgb", value=0.0).astype({"without": "string"})
+    under_tn = frame.assign(test_method="tn", value=0.0)
+    together = pd.concat([frame, other, without, under_tn], ignore_index=True)
+    assert [v.parts for v in judge_gmp(together)] == [v.parts for v in judge_gmp(frame)]
