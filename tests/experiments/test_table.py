@@ -57,7 +57,7 @@ def test_the_studies_hold_what_the_paper_tested(frames):
         pairs = frames[study][["train_method", "test_method"]].drop_duplicates()
         return set(pairs.itertuples(index=False, name=None))
 
-    trainings = ("agg", "agg2", "split", "mldg", "mldg_mean")
+    trainings = ("agg", "by_domain", "mldg")
     assert methods("ablation") == {(a, b) for a in trainings for b in ("bn", "bn-reestimated", "tn", "sib")}
     assert methods("batch_size") == {(a, b) for a in trainings for b in ("bn", "tn")}
     for study in ("ablation", "batch_size"):

@@ -76,7 +76,7 @@ def test_a_study_shows_what_it_consists_of(lab):
     table = describe(STUDIES["ablation"](lab))
     assert list(table.columns) == ["task", "train_method", "test_method", "batch_size", "inner_lr", "trainings",
                                    "orders of arrival"]  # fmt: skip
-    assert len(table) == 6 * 6  # training methods x normalizations
+    assert len(table) == 4 * 6  # training methods x normalizations
     of_mldg = table[(table["train_method"] == "mldg") & (table["test_method"] == "bn")]
     assert sorted(of_mldg["inner_lr"]) == [0, 0.02] and set(of_mldg["orders of arrival"]) == {""}
     assert describe([]).empty
@@ -102,7 +102,7 @@ def test_a_way_to_train_is_compared_on_every_unseen_domain_and_on_the_sources(la
 
 def test_the_split_of_the_domains_and_their_number_are_varied(lab):
     splits = [trial.training.split for trial in EXTRA_STUDIES["meta_split"](lab)]
-    assert list(dict.fromkeys(splits)) == ["3:1", "2:2", "1:3", "random"]
+    assert list(dict.fromkeys(splits)) == ["3:1", "half", "1:3", "random"]
     trials = EXTRA_STUDIES["source_domains"](lab)
     trained = {(str(trial.task), trial.training.method) for trial in trials}
     assert trained == {("G->C", "agg"), ("G+S->C", "agg"), ("G+S->C", "mldg"), ("G+S+I->C", "agg"),
