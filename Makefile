@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 export VIRTUAL_ENV = $(CURDIR)/.venv
 
-.PHONY: reproduce test test-oldest lab lessons lint clean
+.PHONY: reproduce test test-oldest lab course lessons lint clean
 
 reproduce: .venv/ready
 	$(BIN)/dglab reproduce --preset quick
@@ -24,6 +24,10 @@ test-oldest: .venv/ready
 
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks
+
+# the lessons for students, with solutions, for instructors and for nbgrader, in the folder course: docs/teaching.md
+course: .venv/ready
+	$(BIN)/python tools/course.py
 
 # for those who change the lessons: renew what ships along, and store the outputs that it gives in the notebooks
 lessons: .venv/ready

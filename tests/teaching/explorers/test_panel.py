@@ -1,0 +1,73 @@
+"""A picture follows its controls: the latest values, no backlog, and words where there is nothing to draw."""
+
+import asyncio
+
+import ipywidgets
+import pytest
+
+from dglab.report import figures
+from dglab.teaching.explorers import panel
+from dglab.teaching.explorers.panel import Panel
+from dglab.utils.errors import InputError
+
+
+@pytest.fixture
+def made():
+    """A panel with one number, and the numbers that it has drawn."""
+    drawn = []
+
+    def draw(number):
+        if number == 3:
+            raise InputError("three is <odd>")
+        if number == 4:
+            raise KeyError("four")
+        drawn.append(number)
+        fig, axis = figures.figure(size=(2, 1))
+        axis.set_title(str(number))
+        return fig
+
+    number = ipywidgets.IntSlider(0, 0, 100)
+    return Panel(draw, {"number": number}, lambda number: "M is too large" if number == 5 else None), number, drawn
+
+
+def test_without_a_kernel_each_change_is_drawn_at_once(made):
+    one, number, drawn = made
+    first = bytes(one.screen.value)
+    number.value = 1
+    assert drawn == [0, 1] and bytes(one.screen.value) != first and first.startswith(b"\x89PNG")
+
+
+def test_a_drag_leaves_no_backlog(made):
+    """What arrives while nothing can be drawn, as the messages of a drag do, is drawn once."""
+    one, number, drawn = made
+
+    async def drag():
+        for value in range(10, 60):
+            number.value = value
+        assert drawn == [0] and one.note.value == "drawing ..."
+        while one.note.value:
+            await asyncio.sleep(panel.PAUSE)
+        for value in (7, 8):
+            number.value = value
+        while one.note.value:
+            await asyncio.sleep(panel.PAUSE)
+
+    asyncio.run(drag())
+    assert drawn == [0, 59, 8]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (3, "three is &lt;odd&gt;"),
+        (4, "KeyError: &#x27;four&#x27;; restart the kernel and run all cells, in their order"),
+        (5, "M is too large"),
+    ],
+)
+def test_what_cannot_be_drawn_is_told_and_the_picture_stays(made, value, words):
+    one, number, drawn = made
+    before = bytes(one.screen.value)
+    number.value = value
+    assert one.note.value == words and bytes(one.screen.value) == before
+    number.value = 1
+    assert one.note.value == "" and drawn == [0, 1]

@@ -1,0 +1,173 @@
+"""The versions of the lessons: who sees what, and that nbgrader takes, tests and grades its own."""
+
+import copy
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbgrader.validator import Validator
+
+from dglab.teaching.checks import EXERCISES
+from tools import course
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+WITH_EXERCISES = [path for path in NOTEBOOKS if any(number.startswith(path.stem[:2]) for number in EXERCISES)]
+lessons = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def text(notebook, *tags):
+    return "\n".join(cell.source for cell in notebook.cells if not tags or course.tag(cell) in tags)
+
+
+# --------------------------------------------------------------------------------------------------- who sees what
+
+
+@lessons
+def test_a_version_leaves_the_lesson_as_it_is(path):
+    lesson = nbformat.read(path, 4)
+    before = copy.deepcopy(lesson)
+    for make in (course.for_students, course.with_solutions, course.for_instructors, course.for_nbgrader):
+        nbformat.validate(make(lesson))
+        assert lesson == before
+
+
+@lessons
+def test_students_get_questions_and_no_answers(path):
+    lesson = nbformat.read(path, 4)
+    students = course.for_students(lesson)
+    assert text(students, "exercise", "prediction", "check") == text(lesson, "exercise", "prediction", "check")
+    assert not text(students, "instructor") and "SOLUTION" not in text(students)
+    answers = [cell for cell in students.cells if course.tag(cell) == "solution"]
+    for cell in answers:
+        stub = "# YOUR CODE HERE\nraise NotImplementedError()" if cell.cell_type == "code" else "YOUR ANSWER HERE"
+        assert re.sub(r"\n +", "\n", cell.source).endswith(stub)
+    assert len(answers) == sum(course.tag(cell) == "solution" for cell in lesson.cells)
+    assert not any(cell.metadata.keys() & {"nbgrader", "jupyter"} for cell in students.cells)
+
+
+@lessons
+def test_the_lesson_itself_is_in_every_version_with_its_figures(path):
+    lesson = nbformat.read(path, 4)
+    own = [cell for cell in lesson.cells if course.tag(cell) is None]
+    for make in (course.for_students, course.with_solutions, course.for_instructors):
+        assert [cell for cell in make(lesson).cells if course.tag(cell) is None] == own
+
+
+@lessons
+def test_solutions_are_open_and_without_notes(path):
+    lesson = nbformat.read(path, 4)
+    version = course.with_solutions(lesson)
+    assert text(version, "solution") == text(lesson, "solution") and not text(version, "instructor")
+    assert not any("jupyter" in cell.metadata for cell in version.cells)
+
+
+@pytest.mark.parametrize("path", WITH_EXERCISES, ids=lambda path: path.stem)
+def test_instructors_read_minutes_and_mistakes(path):
+    lesson = nbformat.read(path, 4)
+    notes = [cell.source for cell in course.for_instructors(lesson).cells if course.tag(cell) == "instructor"]
+    assert len(notes) == sum(course.tag(cell) == "solution" for cell in lesson.cells)
+    for note in notes:
+        number = re.match(r"\*\*For the teacher\*\* \((\d\d\.\d), \d+ minutes\)\. ", note).group(1)
+        if number in EXERCISES:
+            assert all(f"| {one.what} | {one.hint} |" in note for one in EXERCISES[number].mistakes)
+
+
+@pytest.mark.parametrize("path", WITH_EXERCISES, ids=lambda path: path.stem)
+def test_from_prediction_over_coding_to_an_open_question(path):
+    """In this order, and the prediction is asked for before the result is there."""
+    cells = nbformat.read(path, 4).cells
+    number = path.stem[:2]
+    predicted = [i for i, cell in enumerate(cells) if f'predict("{number}.1"' in cell.source]
+    compared = [i for i, cell in enumerate(cells) if f'compare("{number}.1"' in cell.source]
+    assert len(predicted) == len(compared) == 1 and predicted[0] + 1 < compared[0]
+    asked = [cell["id"] for cell in cells if re.fullmatch(r"ask-\d\d-\d", cell["id"])]
+    coding = [f"ask-{n.replace('.', '-')}" for n in EXERCISES if n.startswith(number)]
+    assert asked[: len(coding)] == coding and len(asked) == len(coding) + 1  # and an open one
+    assert 3 <= 1 + len(asked) <= 6
+
+
+def test_links_lead_to_the_files_from_where_a_version_lies(tmp_path):
+    root = NOTEBOOKS[0].parents[1]
+    course.write(course.for_students(nbformat.read(NOTEBOOKS[1], 4)), tmp_path / "students" / "a.ipynb", root)
+    links = re.findall(r"\]\((\.\.[^)]*)\)", text(nbformat.read(tmp_path / "students" / "a.ipynb", 4)))
+    assert links and all((tmp_path / "students" / link).exists() for link in links)
+
+
+# -------------------------------------------------------------------------------------------------------- nbgrader
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A course with one lesson."""
+    folder = tmp_path_factory.mktemp("course")
+    course.build(folder, [path for path in NOTEBOOKS if path.stem == "02_agg"])
+    return folder
+
+
+def solve(notebook):
+    """The solutions put in where a student writes them."""
+    [master] = [path for path in NOTEBOOKS if path.stem == "02_agg"]
+    answers = {cell["id"]: cell.source for cell in nbformat.read(master, 4).cells if course.tag(cell) == "solution"}
+    for cell in notebook.cells:
+        cell.source = answers.get(cell.metadata.nbgrader.grade_id, cell.source)
+
+
+def never_ends(notebook):
+    solve(notebook)
+    cell = next(cell for cell in notebook.cells if cell.metadata.nbgrader.grade_id == "answer-02-2")
+    cell.source = "def poly(step, steps, lr):\n    while True:\n        pass"
+
+
+def cheat(notebook):
+    """An empty answer, and other tests."""
+    for cell in notebook.cells:
+        if cell.metadata.nbgrader.grade_id.startswith("check"):
+            cell.source = "assert True"
+        if cell.metadata.nbgrader.grade_id == "answer-02-2":
+            cell.source += "\n\n\ndef check(*arguments):\n    return type('Verdict', (), {'right': True})"
+
+
+def test_the_release_hides_answers_and_tests(folder):
+    source, released = (
+        nbformat.read(folder / "nbgrader" / kind / "02_agg" / "02_agg.ipynb", 4) for kind in ("source", "release")
+    )
+    assert "BEGIN HIDDEN TESTS" in text(source) and "BEGIN SOLUTION" in text(source)
+    assert "HIDDEN" not in text(released) and "SOLUTION" not in text(released)
+    assert all(cell.metadata.nbgrader.schema_version == 3 for cell in released.cells)
+    assert all(cell.metadata.nbgrader.checksum for cell in released.cells)
+    assert [cell.source for cell in released.cells if "assert verdict.right" in cell.source]
+
+
+def test_nbgrader_grades_what_is_solved_empty_endless_and_forged(folder):
+    root = folder / "nbgrader"
+    for student, write in {"solved": solve, "empty": None, "endless": never_ends, "forged": cheat}.items():
+        place = root / "submitted" / student / "02_agg" / "02_agg.ipynb"
+        place.parent.mkdir(parents=True)
+        shutil.copy(root / "release" / "02_agg" / "02_agg.ipynb", place)
+        if write:
+            notebook = nbformat.read(place, 4)
+            write(notebook)
+            nbformat.write(notebook, place)
+    api, scores = course.api(root), {}
+    for student in ("solved", "empty", "endless", "forged"):
+        result = api.autograde("02_agg", student)
+        assert result["success"], result
+        with api.gradebook as gradebook:
+            notebook = gradebook.find_submission_notebook("02_agg", "02_agg", student)
+            scores[student] = {
+                grade.name: grade.auto_score for grade in notebook.grades if grade.cell.cell_type == "code"
+            }
+    full = dict.fromkeys(["check-02-2", "check-02-3", "check-02-4"], 2.0)
+    none = dict.fromkeys(full, 0.0)
+    assert scores == {"solved": full, "empty": none, "endless": {**full, "check-02-2": 0.0}, "forged": none}
+
+
+def test_nbgrader_validates_the_solved_one(folder, capsys):
+    place = folder / "solved.ipynb"
+    notebook = nbformat.read(folder / "nbgrader" / "release" / "02_agg" / "02_agg.ipynb", 4)
+    solve(notebook)
+    nbformat.write(notebook, place)
+    validator = Validator(config=course.api(folder / "nbgrader").config)
+    assert validator.validate(str(place)) == {}
