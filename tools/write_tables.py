@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from dglab.analysis.claims import judge
@@ -67,7 +68,8 @@ def as_you_test(frame: pd.DataFrame) -> list[dict[str, object]]:
             means = [select(own, test, metric="miou", domain_evaluated=domain)["value"].mean()
                      for test in (SOURCE_BN, BN_REESTIMATED, TN_4)]  # fmt: skip
             place = "unseen" if domain in unseen else "a source"
-            cells[f"{domain} ({place})"] = " / ".join(f"{mean:.1f}" for mean in means)
+            known = not np.isnan(means).any()
+            cells[f"{domain} ({place})"] = " / ".join(f"{mean:.1f}" for mean in means) if known else ""
         found.append({"trained with": method.label, "trainings": own["train_seed"].nunique(), **cells})
     return found
 

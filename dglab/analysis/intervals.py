@@ -59,7 +59,7 @@ class Difference(NamedTuple):
         return "no difference" if max(-self.low, self.high) < self.margin else "open"
 
     def __str__(self) -> str:
-        return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]" if self.trainings > 1 else f"{self.mean:+.2f}"
+        return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]" if np.isfinite(self.low) else f"{self.mean:+.2f}"
 
 
 def paired_difference(
