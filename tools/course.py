@@ -38,7 +38,7 @@ HIDDEN_SEEDS = (1, 2)  # of the random inputs; students see those of 0
 SETTINGS = """# nbgrader reads this file in the folder where it is started
 c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "dglab"
-c.ExecutePreprocessor.timeout = 300  # seconds a cell: the first import on a busy machine
+c.ExecutePreprocessor.timeout = c.ExecutePreprocessor.startup_timeout = 900  # seconds: a machine may be busy
 """
 TEST = """from dglab.teaching.checks import check  # here again: no cell above decides what it is
 
@@ -161,7 +161,7 @@ def api(folder: Path) -> NbGraderAPI:
     """nbgrader in a course's folder."""
     config = Config()
     config.CourseDirectory.root, config.CourseDirectory.course_id = str(folder.absolute()), "dglab"
-    config.ExecutePreprocessor.timeout = 300
+    config.ExecutePreprocessor.timeout = config.ExecutePreprocessor.startup_timeout = 900
     return NbGraderAPI(config=config)
 
 

@@ -63,6 +63,7 @@ def interrupted_after(seconds: float) -> Iterator[None]:
         yield
         return
     expired = threading.Event()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts us may have it ignored
 
     def interrupt() -> None:
         expired.set()
@@ -84,3 +85,5 @@ def interrupted_after(seconds: float) -> Iterator[None]:
         if expired.is_set():
             raise TimeoutError from None
         raise
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)

@@ -71,7 +71,7 @@ def look_figure(found: Look) -> Figure:
     fig, axes = figures.figure(2, 3, (13, 6.5))
     figures.show(axes[0][0], found.image, "the image")
     figures.show(axes[0][1], found.target, f"{name}: {np.nanmean(of_target):.1f} of mIoU", label=True)
-    axes[0][2].imshow(wrong(found.target, found.label), cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
+    axes[0][2].imshow(wrong(found.target, found.label).numpy(), cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
     axes[0][2].set_title("errors (bright), unlabelled (grey)", fontsize=11)
     axes[0][2].set_axis_off()
     figures.show(axes[1][0], found.source, f"source BN: {np.nanmean(of_source):.1f} of mIoU", label=True)

@@ -48,7 +48,7 @@ def controls(widget):
 def test_a_rehearsal_by_hand(eta, alpha, order):
     theta = np.array([-1.0, 0.5])
     (c, a), (d, b) = ((bowl[0][0].numpy(), bowl[0][1:].numpy()) for bowl in (rehearsal.DS, rehearsal.DG))
-    found = rehearsal.rehearse(tuple(theta), eta, alpha, order)
+    found = rehearsal.rehearse(tuple(theta.tolist()), eta, alpha, order)
 
     def outer(theta):
         g_dg = b @ (theta - eta * a @ (theta - c) - d)
