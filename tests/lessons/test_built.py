@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 from pathlib import Path
 
 import nbformat
@@ -24,7 +25,7 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 def built(lesson):
     """The names that the cells of a lesson define which a student writes."""
-    names = {"torch": torch, "nn": nn, "F": nn.functional, "copy": copy}
+    names = {"torch": torch, "nn": nn, "F": nn.functional, "copy": copy, "math": math}
     notebook = nbformat.read(NOTEBOOKS / f"{lesson}.ipynb", 4)
     cells = [cell for cell in notebook.cells if "build" in cell.metadata.get("tags", [])]
     assert cells
