@@ -105,7 +105,9 @@ def modality_race(log: pd.DataFrame, domains: int | None = None) -> Figure:
         semantic.plot(rows["step"], rows["semantic"], label=name, **look)
         domain.plot(rows["step"], rows["domain"], **look)
         norms.plot(rows["step"], rows["norm_c"], **look)
-        norms.plot(rows["step"], rows["norm_d"], **{**look, "linewidth": 0.8, "markersize": 0, "alpha": 0.8})
+        norms.plot(
+            rows["step"], rows["norm_d"].replace(0, np.nan), **{**look, "linewidth": 0.8, "markersize": 0, "alpha": 0.8}
+        )
         cosines.plot(rows["step"], rows["cosine"], **look)
     if domains is not None:
         domain.axhline(1 / domains, color=GREY, linestyle=(0, (5, 3)), label="guessing")
@@ -113,9 +115,10 @@ def modality_race(log: pd.DataFrame, domains: int | None = None) -> Figure:
     cosines.axhline(0, color=BLACK, linewidth=1)
     semantic.legend()
     semantic.set(title="confidence in the true class, q", ylim=(0, None))
-    domain.set(title="confidence in the true domain, c", ylim=(0, 1))
+    domain.set(title="confidence in the true domain, c", ylim=(0, 1.1 * max(0.5, log["domain"].max())))
     norms.set(title="length of $g_c$ (thick) and $g_d$ (thin)", yscale="log", xlabel="step")
-    cosines.set(title="cosine of $g_c$ and $g_d$: below 0 a conflict", ylim=(-1.05, 1.05), xlabel="step")
+    reach = 1.1 * max(0.3, log["cosine"].abs().max())
+    cosines.set(title="cosine of $g_c$ and $g_d$: below 0 a conflict", ylim=(-reach, reach), xlabel="step")
     return fig
 
 
@@ -136,13 +139,14 @@ def gradient_conflicts(log: pd.DataFrame, names: Mapping[str, str]) -> Figure:
             place = x + 0.3 * (number - (len(names) - 1) / 2)
             left.plot([place] * len(cosines), cosines, ".", color=color, alpha=0.35, markersize=5)
             left.plot(place, cosines.mean(), marker, color=color, markersize=9, label=name if x == 0 else None)
-            left.annotate(f"{100 * (cosines < 0).mean():.0f} %", (place, -1.02), ha="center", fontsize=9, color=color)
+            share = f"{100 * (cosines < 0).mean():.0f} %"
+            left.annotate(share, (x, -0.9 - 0.13 * number), ha="center", fontsize=9, color=color)
         whole = rows[rows["layer"] == layers[-1]]
         right.plot(whole["step"], whole["cosine"], color=color, marker=marker, markersize=4, label=name)
     for axis in (left, right):
         axis.axhline(0, color=BLACK, linewidth=1)
     left.set_xticks(range(len(layers)), layers)
-    left.set(ylim=(-1.1, 1.05), ylabel="cosine", title="by layer (below: how often a conflict)")
+    left.set(ylim=(-1 - 0.13 * len(names), 1.05), ylabel="cosine", title="by layer (below: how often a conflict)")
     right.set(xlabel="step", title=f"over the training ({layers[-1]} layers)")
     right.legend()
     return fig
@@ -153,6 +157,7 @@ def _beside_published(
 ) -> Figure:
     """A row a method; ours by single trainings where there are any, then the published figures."""
     ours = {title: frame for title, frame in ours.items() if len(frame)}
+    rows = rows if ours else [row for row in rows if row in published]
     count = len(ours) + len(_PUBLISHED)
     fig, axes = figure(1, count, (3.1 * count + 2, 0.5 * len(rows) + 1.4), sharey=True)
     for axis, (title, frame) in zip(axes, ours.items(), strict=False):
