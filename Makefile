@@ -11,10 +11,10 @@ reproduce: .venv/ready
 # Each test on one of the cores, with one thread: images as small as the tests' are slower on several.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8
 
-# In one call, so that no core waits for the other. The cells of a notebook stay together (loadfile), and a failing test keeps none
-# from running.
+# The notebooks are run even when a test has failed; each of them by one process.
 test: .venv/ready
-	$(PYTEST) --dist=loadfile --nbval-lax --nbval-cell-timeout=900 tests notebooks
+	$(PYTEST) --dist=worksteal; failed=$$?; \
+	$(PYTEST) --dist=loadfile --nbval-lax --nbval-cell-timeout=900 notebooks && exit $$failed
 
 # What a processor may round otherwise, with the instructions of one of 2006: sums are taken in another order.
 test-oldest: export ATEN_CPU_CAPABILITY = default
