@@ -20,6 +20,8 @@ import copy
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -146,13 +148,25 @@ def write(version: NotebookNode, path: Path, root: Path) -> None:
         nbformat.write(version, beside)
 
 
+@contextmanager
+def own_programs() -> Iterator[None]:
+    """Inside, the programs beside this Python are found: nbgrader starts one of them, alembic, by its name."""
+    before = os.environ.get("PATH", os.defpath)
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), before])
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
+
+
 def release(folder: Path, assignment: str) -> None:
     """Let nbgrader make the students' version of an assignment.
 
     Raises:
         InputError: with what nbgrader has to say.
     """
-    result = api(folder).generate_assignment(assignment)
+    with own_programs():
+        result = api(folder).generate_assignment(assignment)
     if not result["success"]:
         raise InputError(f"nbgrader refuses {assignment}:\n{result.get('error') or result.get('log')}")
 
