@@ -30,6 +30,14 @@ def images(n, seed=0):
     return torch.randn(n, 3, 6, 6, generator=generator) * (0.2 + contrast) + brightness
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """As a terminal has it: a shell that runs tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def net():
     with torch.random.fork_rng():
