@@ -458,7 +458,7 @@ def test_a_full_disk_is_told_and_not_blamed_on_a_file(source: Path, out: Path, c
     ("arguments", "word"),
     [
         ([], "required: name"),
-        (["kitti"], "invalid choice"),
+        (["nuscenes"], "invalid choice"),
         (["camvid"], "--source is missing"),
         (["camvid", "--source", "/nowhere"], "--out is missing"),
         (["camvid", "--source", "/nowhere", "--out", "x"], "/nowhere: no such folder"),
