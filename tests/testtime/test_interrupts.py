@@ -124,6 +124,25 @@ def interrupts(request, call, share):
     return random.Random(f"{request.node.name}").choices(range(1, Interrupted(call).count + 1), k=wanted)
 
 
+def interrupted(call, at):
+    """Whether the interrupt at this place came through as KeyboardInterrupt."""
+    try:
+        Interrupted(call, at)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def assert_restored(request, net, call, share):
+    """Wherever a call is interrupted, the model is as it was; and interrupts do come through."""
+    positions = interrupts(request, call, share)
+    state, raised = state_of(net), 0
+    for at in positions:
+        raised += interrupted(call, at)
+        assert same(state_of(net), state), at
+    assert raised
+
+
 @pytest.mark.parametrize("case", ["joint", "cached", "random"])
 def test_an_image_has_arrived_or_it_has_not_and_the_model_is_as_it_was(request, net, case):
     options = dict(neighbors=2, capacity=3, style_layer="1")
@@ -142,10 +161,7 @@ def test_an_image_has_arrived_or_it_has_not_and_the_model_is_as_it_was(request, 
     model, raised, arrived = state_of(net), 0, 0
     for at in interrupts(request, call, 0.2):
         bank.load_state_dict(before)
-        try:
-            Interrupted(call, at)
-        except KeyboardInterrupt:
-            raised += 1
+        raised += interrupted(call, at)
         assert same(state_of(net), model), at
         state = bank.state_dict()
         assert same(state, before) or same(state, after), at
@@ -177,16 +193,14 @@ def test_predictors_and_measurements_leave_the_model_as_it_was(request, net, cas
     }[case]
     net.eval()
     positions = interrupts(request, call, 0.04)
-    model = state_of(net)
+    model, raised = state_of(net), 0
     for at in positions:
         arrivals = bank.arrivals
-        try:
-            Interrupted(call, at)
-        except KeyboardInterrupt:
-            pass
+        raised += interrupted(call, at)
         assert same(state_of(net), model), at
         assert bank.arrivals - arrivals in (0, 1, 2) and len(bank.stored) == len(bank.memory.kept) <= 3
         bank(images(1))
+    assert raised
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -197,14 +211,7 @@ def test_a_step_of_mldg_leaves_theta_and_the_statistics_that_it_may_not_move(req
     def call():
         mldg_backward(net, F.cross_entropy, *batches, inner_lr=0.1, order=order, running_stats="none")
 
-    positions = interrupts(request, call, 0.04)
-    state = state_of(net)
-    for at in positions:
-        try:
-            Interrupted(call, at)
-        except KeyboardInterrupt:
-            pass
-        assert same(state_of(net), state), at
+    assert_restored(request, net, call, 0.04)
 
 
 def test_running_statistics_that_may_not_move_come_back(request, net):
@@ -213,14 +220,7 @@ def test_running_statistics_that_may_not_move_come_back(request, net):
             net(images(2))
 
     net[4].eval()
-    positions = interrupts(request, call, 0.08)
-    state = state_of(net)
-    for at in positions:
-        try:
-            Interrupted(call, at)
-        except KeyboardInterrupt:
-            pass
-        assert same(state_of(net), state), at
+    assert_restored(request, net, call, 0.08)
 
 
 # ------------------------------------------------------------------------------------------------- the means
