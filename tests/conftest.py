@@ -8,6 +8,10 @@ def pytest_addoption(parser):
     parser.addoption("--interrupts", type=int, default=100, help="how often the tests of Ctrl-C raise it")
 
 
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)  # a stable sort: else in the order of files
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     """The same bits are promised for the same number of threads; and images this small are slower on several."""

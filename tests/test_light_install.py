@@ -87,6 +87,7 @@ def test_the_environment_has_nothing_of_the_extras(run):
     assert "pip install 'dglab[lessons]'" in run("dglab", "doctor")
 
 
+@pytest.mark.long
 def test_it_wraps_a_network_of_torchvision(run):
     code = """
 import torch

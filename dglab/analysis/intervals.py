@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
-from scipy import stats
+from scipy.special import stdtrit
 
 from dglab.experiments.methods import SIB, SIB_CACHED, Shown, select, trained_in
 
@@ -78,7 +77,7 @@ def paired_difference(
     mean = float(gaps.mean())
     if len(gaps) == 1:
         return Difference(mean, -np.inf, np.inf, 1, margin)
-    half = stats.t.ppf((1 + level) / 2, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps))
+    half = stdtrit(len(gaps) - 1, (1 + level) / 2) * gaps.std(ddof=1) / np.sqrt(len(gaps))
     return Difference(mean, mean - half, mean + half, len(gaps), margin)
 
 
@@ -96,6 +95,8 @@ def contrast(groups: Sequence[tuple[float, pd.Series]], *, level: float = 0.95, 
         level: of the interval.
         margin: see :class:`Difference`.
     """
+    from statsmodels.regression.linear_model import OLS  # here, for it takes seconds to import
+
     weights, values = zip(*groups, strict=True)
     values = [group.dropna().to_numpy(float) for group in values]
     if min(map(len, values)) == 0:
@@ -105,7 +106,7 @@ def contrast(groups: Sequence[tuple[float, pd.Series]], *, level: float = 0.95, 
     if min(map(len, values)) == 1:
         return Difference(mean, -np.inf, np.inf, trainings, margin)
     member = np.repeat(np.eye(len(values)), [len(group) for group in values], axis=0)  # trainings x groups
-    model = sm.OLS(np.concatenate(values), member).fit(cov_type="HC2", use_t=True)
+    model = OLS(np.concatenate(values), member).fit(cov_type="HC2", use_t=True)
     [(low, high)] = model.t_test(np.array(weights)).conf_int(alpha=1 - level)
     return Difference(mean, float(low), float(high), trainings, margin)
 

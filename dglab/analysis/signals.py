@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import rankdata
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -110,28 +109,29 @@ def rank_correlations(frame: pd.DataFrame, signals: Sequence[str] = tuple(SIGNAL
     groups = [np.flatnonzero(frame["domain"] == domain) for domain in frame["domain"].unique()]
     samples = [np.concatenate(groups)]
     samples += [np.concatenate([generator.choice(group, len(group)) for group in groups]) for _ in range(draws)]
+    samples = np.stack(samples)  # (1 + draws) x images, those of a domain side by side
     bounds = np.cumsum([0, *map(len, groups)])
     rows = []
     for signal in signals:
         x, y = frame[signal].to_numpy(), frame["gain"].to_numpy()
         for scope, cuts in (("all images", bounds[[0, -1]]), ("within domains", bounds)):
-            values = [_spearman(x[sample], y[sample], cuts) for sample in samples]
-            drawn = [value for value in values[1:] if np.isfinite(value)]
-            low, high = np.percentile(drawn, [2.5, 97.5]) if drawn else (np.nan, np.nan)
+            values = _spearman(x[samples], y[samples], cuts)
+            drawn = values[1:][np.isfinite(values[1:])]
+            low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
             rows.append({"signal": signal, "scope": scope, "rho": values[0], "low": low, "high": high})
     return pd.DataFrame(rows)
 
 
-def _spearman(x: np.ndarray, y: np.ndarray, cuts: Sequence[int]) -> float:
-    """The correlation of ranks that are taken, and centred, inside each piece between two cuts."""
-    pieces = [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
-    ranks = [np.concatenate([_centred_ranks(values[piece]) for piece in pieces]) for values in (x, y)]
-    norm = np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
-    return float(ranks[0] @ ranks[1] / norm) if norm else float("nan")
+def _spearman(x: np.ndarray, y: np.ndarray, cuts: Sequence[int]) -> np.ndarray:
+    """Of each row: the correlation of ranks that are taken, and centred, inside each piece between two cuts."""
+    x, y = _centred_ranks(x, cuts), _centred_ranks(y, cuts)
+    norm = np.sqrt((x**2).sum(1) * (y**2).sum(1))
+    return np.divide((x * y).sum(1), norm, out=np.full(len(norm), np.nan), where=norm > 0)
 
 
-def _centred_ranks(values: np.ndarray) -> np.ndarray:
-    return rankdata(values) - (len(values) + 1) / 2
+def _centred_ranks(values: np.ndarray, cuts: Sequence[int]) -> np.ndarray:
+    pieces = [pd.DataFrame(values[:, a:b]).rank(axis=1) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    return np.concatenate([ranks.to_numpy() - (ranks.shape[1] + 1) / 2 for ranks in pieces], axis=1)
 
 
 def prior_grid(frame: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from dglab.utils.errors import InputError
 
@@ -38,7 +38,7 @@ def verify(frame: pd.DataFrame, record: pd.DataFrame) -> pd.DataFrame:
     if not (pooled["freedom"] > 0).any():
         raise InputError("the record holds one training of each method, which bounds nothing; install dglab anew")
     table = groups.merge(pooled, on=[name for name in SETTINGS if name not in _OF_TRAINING])
-    reach = stats.t.ppf((1 + LEVEL) / 2, table["freedom"].clip(lower=1)) * np.sqrt(table["variance"])
+    reach = stdtrit(table["freedom"].clip(lower=1), (1 + LEVEL) / 2) * np.sqrt(table["variance"])
     reach = reach * np.sqrt(1 + 1 / table["count"])
     table = table.assign(recorded=table["mean"], low=table["mean"] - reach, high=table["mean"] + reach)
     table = table.merge(here, on=SETTINGS, how="left").rename(columns={"value": "here"})

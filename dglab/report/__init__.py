@@ -5,4 +5,3 @@ from dglab.utils.extras import extras_named
 with extras_named("dglab.report"):
     import matplotlib  # noqa: F401
     import pandas  # noqa: F401
-    import seaborn  # noqa: F401

@@ -66,31 +66,24 @@ def nothing_is_done_again(monkeypatch):
         monkeypatch.setattr(module, name, lambda *_, name=name, **__: pytest.fail(f"{name} once more"))
 
 
-def test_reproduce_from_end_to_end_and_once_more(own_lesson, tmp_path, monkeypatch):
+@pytest.mark.long
+def test_reproduce_from_end_to_end_and_once_more(tmp_path, monkeypatch):
     out = tmp_path / "results"
     report = reproduce.reproduce("tiny", out=out, device="cpu")
-    check_results(out, report, ["00_own"])
-    executed = nbformat.read(out / "notebooks" / own_lesson.name, 4)
-    assert "image/png" in executed.cells[-1].outputs[0].data
-    assert (out / "figures" / "00_own_1.png").exists()
-    stored = store_outputs(nbformat.read(own_lesson, 4), executed)
-    assert stored.cells[0].source == PARAMETERS and [cell.execution_count for cell in stored.cells] == [1, 2]
-    assert "image/png" in stored.cells[1].outputs[0].data
+    check_results(out, report, [path.stem for path in LESSONS])
+    for path in LESSONS:
+        lesson, executed = nbformat.read(path, 4), nbformat.read(out / "notebooks" / path.name, 4)
+        stored = store_outputs(lesson, executed)
+        assert [cell.source for cell in stored.cells] == [cell.source for cell in lesson.cells]
+        code = [cell for cell in stored.cells if cell.cell_type == "code"]
+        assert all(stored.cells[cell.execution_count - 1] is cell for cell in code)
+        assert any("image/png" in output.get("data", {}) for cell in code for output in cell.outputs)
+        assert (out / "figures" / f"{path.stem}_1.png").exists()
 
     table, page = (out / "tables.csv").read_bytes(), report.stat().st_mtime_ns
     nothing_is_done_again(monkeypatch)
     assert reproduce.reproduce("tiny", out=out, device="cpu") == report
     assert (out / "tables.csv").read_bytes() == table and report.stat().st_mtime_ns > page
-
-
-def test_reproduce_with_the_lessons(tmp_path, monkeypatch):
-    out = tmp_path / "results"
-    report = reproduce.reproduce("tiny", out=out, device="cpu")
-    check_results(out, report, [path.stem for path in LESSONS])
-    for path in LESSONS:
-        store_outputs(nbformat.read(path, 4), nbformat.read(out / "notebooks" / path.name, 4))
-    nothing_is_done_again(monkeypatch)
-    assert reproduce.reproduce("tiny", out=out, device="cpu") == report
 
 
 def test_one_study_alone(own_lesson, tmp_path, monkeypatch):

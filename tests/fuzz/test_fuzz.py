@@ -4,9 +4,12 @@ import argparse
 import runpy
 from pathlib import Path
 
+import pytest
+
 FUZZ = Path(__file__).parents[2] / "tools" / "fuzz"
 
 
+@pytest.mark.long
 def test_mutated_files_and_wrong_command_lines(tmp_path):
     """No wrong label, traceback, hang or half-written file; a wrong command line ends with 2."""
     fuzz = runpy.run_path(str(FUZZ / "__main__.py"))["fuzz"]

@@ -129,6 +129,7 @@ def cheat(notebook):
             cell.source += "\n\n\ndef check(*arguments):\n    return type('Verdict', (), {'right': True})"
 
 
+@pytest.mark.long
 def test_the_release_hides_answers_and_tests(folder):
     source, released = (
         nbformat.read(folder / "nbgrader" / kind / "02_agg" / "02_agg.ipynb", 4) for kind in ("source", "release")
@@ -140,6 +141,7 @@ def test_the_release_hides_answers_and_tests(folder):
     assert [cell.source for cell in released.cells if "assert verdict.right" in cell.source]
 
 
+@pytest.mark.long
 def test_nbgrader_grades_what_is_solved_empty_endless_and_forged(folder):
     root = folder / "nbgrader"
     for student, write in {"solved": solve, "empty": None, "endless": never_ends, "forged": cheat}.items():

@@ -317,6 +317,7 @@ main()
 STEPS = 5
 
 
+@pytest.mark.long
 def torchrun(folder, script, *options, dies_at="", marks=None):
     """Two processes that train; one dies before step ``dies_at``, or Ctrl-C comes when both have left their marks."""
     arguments = ["train", "--preset", "tiny", "--method", "mldg", "--order", "2", "--task", "G+S->C",
@@ -338,6 +339,7 @@ def torchrun(folder, script, *options, dies_at="", marks=None):
     return subprocess.CompletedProcess(run.args, run.returncode, out, err)
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_all_processes_and_the_run_goes_on(tmp_path):
     script, folder, marks = tmp_path / "script.py", tmp_path / "run", tmp_path / "marks"
     script.write_text(SCRIPT)

@@ -187,6 +187,7 @@ def version(path):
         return found.st_ino, found.st_mtime_ns
 
 
+@pytest.mark.long
 def stop(process, path, before, number):
     """Send a signal at a random moment after ``path`` is no more as ``before``; what the process left on stderr."""
     try:

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from dglab.report.figures.base import BLACK, BLUE, DOMAIN_COLORS, GREEN, VERMILION, domain_look, figure, plain_log
@@ -31,6 +30,8 @@ def class_frequencies(shares: pd.DataFrame) -> Figure:
 
 def distance_matrix(distances: pd.DataFrame, title: str, unit: str) -> Figure:
     """A square table of distances as a heat map with its numbers."""
+    import seaborn as sns  # here, for it takes seconds to import
+
     fig, axis = figure(size=(6, 5))
     sns.heatmap(distances, annot=True, fmt=".2g", cmap="cividis", square=True, ax=axis, cbar_kws={"label": unit})
     axis.set(title=title, xlabel="", ylabel="")
