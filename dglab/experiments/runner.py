@@ -263,12 +263,15 @@ def run(lab: Lab, trials: Sequence[Trial]) -> pd.DataFrame:
         trials: of one study or of several, for example ``batch_size(lab)``.
     """
     trials = list(dict.fromkeys(trials))
-    if lab.use_shipped or lab.reuse_recorded:
-        shipped = recorded(lab, [trial for trial in trials if not lab.score_path(trial).exists()])
-        if lab.reuse_recorded:
-            return _merged(lab, trials, shipped)
-        if shipped and all(trial in shipped or lab.score_path(trial).exists() for trial in trials):
-            return pd.concat(recorded(lab, trials).values(), ignore_index=True)
+    missing = [trial for trial in trials if not lab.score_path(trial).exists()]
+    if lab.reuse_recorded:
+        return _merged(lab, trials, recorded(lab, missing))
+    if lab.use_shipped and missing:
+        shipped = recorded(lab, trials)
+        if all(trial in shipped for trial in trials):  # a study of one making, where there is one
+            return pd.concat(shipped.values(), ignore_index=True)
+        if all(trial in shipped for trial in missing):
+            return _merged(lab, trials, {trial: shipped[trial] for trial in missing})
     return tidy(lab, lab.results(trials))
 
 

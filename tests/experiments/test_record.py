@@ -54,3 +54,19 @@ def test_what_is_recorded_is_not_computed_again_and_the_rest_is(lab, frames, tmp
     pd.testing.assert_frame_equal(others, expected)
     assert list(frame.columns) == list(frames["batch_size"].columns)
     assert record.recorded_networks("tiny") is None
+
+
+def test_every_trial_has_its_rows_whether_it_was_computed_here_or_is_recorded(lab, frames, tmp_path, monkeypatch):
+    """One trial lies here alone, the others in the record alone: a lesson's lab shows both, and computes none."""
+    trials = STUDIES["style_layer"](lab)
+    first = frames["style_layer"]["style_layer"] == str(trials[0].test.style_layer)
+    write_recorded(frames["style_layer"][~first], tmp_path / "shipped" / "tiny" / "streets.csv")
+    monkeypatch.setattr(recorded, "SHIPPED", tmp_path / "shipped")
+    fresh = dataclasses.replace(lab, out=tmp_path / "out", use_shipped=True)
+    [path] = {fresh.score_path(trial) for trial in trials if trial.test.style_layer == trials[0].test.style_layer}
+    path.parent.mkdir(parents=True)
+    path.write_bytes(lab.score_path(trials[0]).read_bytes())
+    for name in ("train", "run_test"):
+        monkeypatch.setattr(runner, name, lambda *_, name=name, **__: pytest.fail(f"{name} was called"))
+    frame = run(fresh, trials)
+    pd.testing.assert_frame_equal(frame, frames["style_layer"], check_exact=False, atol=0.006)  # classes: 2 decimals
