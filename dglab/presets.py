@@ -106,7 +106,8 @@ _OWN_RATES["gmp"] = {"lr": 0.02, "backbone": "thin"}
 _WHY = {
     "backbone": "an eighth of 96 rows cannot hold a pole: a decoder up to a quarter; docs/tries.csv has both",
     "lr": "best of 0.1, 0.2 and 0.4 on the validation images of the sources G, S, I and M (seeds 100 and 101, which no "
-    "study uses; docs/tries.csv); MLDG and its controls: 0.2, for two mean losses are added, and the step is as long",
+    "study uses; docs/tries.csv); MLDG: 0.2; it adds two mean losses, so that its step is as long as AGG's at 0.4. "
+    "AGG2, split and by domain take AGG's rate, MLDG's variants MLDG's",
     "inner_lr": "the paper's ratio eta / gamma = 0.2",
     "steps": "as the time allows; docs/tries.csv has a learning curve",
     "scale": "at half of 96 rows a person would be three pixels high",

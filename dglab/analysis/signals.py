@@ -14,8 +14,8 @@ from dglab.evaluation import ConfusionMatrix
 from dglab.experiments.methods import M
 from dglab.models import logits_of
 from dglab.testtime import SourceNormalization, Style, TargetNormalization, styles_of
-from dglab.testtime.style import find_style_layer
 from dglab.testtime.style_index import StyleIndex
+from dglab.testtime.style_layer import find_style_layer
 
 SIGNALS = {
     "style_distance": "style distance to the sources (Eq. 10)",

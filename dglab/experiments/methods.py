@@ -92,11 +92,11 @@ def select(frame: pd.DataFrame, *shown: Shown, **fields: Any) -> pd.DataFrame:
 
 
 AGG = TrainingMethod("AGG", "agg")
-AGG2 = TrainingMethod("AGG2", "agg2")  # the loss doubled: MLDG's step length
+AGG2 = TrainingMethod("AGG2", "agg2")  # the loss doubled: at one learning rate, a step as long as MLDG's
 SPLIT = TrainingMethod("split", "split")  # two passes over mixed halves: and its batch sizes
 MLDG_INNER_0 = TrainingMethod("MLDG inner 0", "mldg", inner_step=False)  # and its domain split, without the inner step
 MLDG = TrainingMethod("MLDG", "mldg")
-MLDG_MEAN = TrainingMethod("MLDG mean", "mldg_mean")  # MLDG with AGG's step length
+MLDG_MEAN = TrainingMethod("MLDG mean", "mldg_mean")  # MLDG with, at one learning rate, AGG's step length
 PROJECTED = TrainingMethod("projected", "projected")  # GMP's projection between domains in the inner step's place
 BY_DOMAIN = TrainingMethod("by domain", "by_domain")  # AGG whose passes hold one domain each: no meta-learning at all
 BY_DOMAIN2 = TrainingMethod("by domain, 2x", "by_domain2")  # and the loss doubled

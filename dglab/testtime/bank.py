@@ -1,7 +1,7 @@
 """The Image Bank (section 3.4): an image that arrives is normalized together with like ones from the past.
 
 QIB takes the most recent ones, SIB the most similar in style (Eq. 10). :class:`dglab.testtime.plain.PlainBank` is the
-same on plain lists. This one takes any model, searches fast, and keeps its state: ``memory`` holds the last Q arrivals,
+same on plain lists. This one takes any model, searches fast, and keeps its state: ``memory`` holds up to Q past images,
 ``policies`` choose among them, ``joint`` and ``cached`` say what is kept of an image and how one is predicted with it.
 """
 
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from dglab.models.batchnorm import batchnorm_layers
+from dglab.testtime.bank_checks import AT_A_TIME, check_given, check_names, check_numbers, domains_of
+from dglab.testtime.bank_state import restored_from, state_of
 from dglab.testtime.cached import CachedStatistics
 from dglab.testtime.guarded import Guard
 from dglab.testtime.joint import JointStatistics
@@ -21,31 +23,15 @@ from dglab.testtime.memory import Memory
 from dglab.testtime.moments import check_finite
 from dglab.testtime.normalization import BatchStatistics, source_statistics
 from dglab.testtime.outputs import Rows
-from dglab.testtime.policies import POLICIES
+from dglab.testtime.policies import POLICIES, Neighbors
 from dglab.testtime.predictor import Predictor, check_prior
 from dglab.testtime.reference import SourceReference
 from dglab.testtime.sharing import one_at_a_time
-from dglab.testtime.style import Style, find_style_layer, styles_of
+from dglab.testtime.style import Style, styles_of
+from dglab.testtime.style_layer import find_style_layer
 from dglab.utils.errors import InputError
 from dglab.utils.interrupts import HeldBack, unbroken
 from dglab.utils.seeds import derive_seed
-
-AT_A_TIME = 32  # images whose styles are computed together; a whole bank may not fit a memory
-REMOVALS = ("fifo", "random")
-STATISTICS = ("joint", "cached")
-COLD_STARTS = ("self", "source")
-STATE_KEYS = {
-    "arrivals",
-    "arrival",
-    "domains",
-    "styles",
-    "center",
-    "images",
-    "moments",
-    "calls",
-    "generator",
-    "streams",
-}
 
 
 class Arrival(NamedTuple):
@@ -58,7 +44,7 @@ class Arrival(NamedTuple):
 
 
 class ImageBank(Predictor):
-    """Predict images as they arrive, each normalized together with M images from a bank of the last Q.
+    """Predict images as they arrive, each normalized together with M images from a bank of up to Q past ones.
 
     For each image in turn: compare its style with those in the bank, choose M of them, normalize the M + 1 images
     together (every BatchNorm layer by their joint statistics), return the current image's prediction, and only then
@@ -117,8 +103,8 @@ class ImageBank(Predictor):
         guard: SourceReference | None = None,
     ) -> None:
         super().__init__(model)
-        _check_names(policy=policy, removal=removal, statistics=statistics, cold_start=cold_start)
-        _check_numbers(neighbors=(neighbors, 1), capacity=(capacity, 1), min_gap=(min_gap, 0))
+        check_names(policy=policy, removal=removal, statistics=statistics, cold_start=cold_start)
+        check_numbers(neighbors=(neighbors, 1), capacity=(capacity, 1), min_gap=(min_gap, 0))
         self.options = dict(
             style_layer=style_layer, neighbors=neighbors, capacity=capacity, policy=policy, removal=removal,
             statistics=statistics, cold_start=cold_start, prior=check_prior(prior), min_gap=min_gap, seed=seed,
@@ -133,7 +119,7 @@ class ImageBank(Predictor):
         with one_at_a_time(self.model):  # another thread may override some
             single = any(source_of(layer) is None for layer in batchnorm_layers(self.model).values())
         self._at_a_time = 1 if single else AT_A_TIME
-        self._streams: dict[str, ImageBank] = {}
+        self.streams: dict[str, ImageBank] = {}
         self._rows = Rows(self.model)
         self.reset()
 
@@ -156,38 +142,44 @@ class ImageBank(Predictor):
         outputs = []
         with _writable():
             for arrival in self._arrivals(images, domain):  # one at a time
-                with self._arriving(arrival) as found:
-                    candidates = self.memory.candidates(self.min_gap)
-                    near = self.policy(self.memory, arrival.style, arrival.domain, candidates, self.neighbors)  # Eq. 10
-                    kept = [self.memory.kept[slot] for slot in near.slots]
-                    if self.guard is not None:
-                        self.blend.prior = self._guarded_prior(arrival.image)
-                    output, keep = self.statistics.predict(arrival.image, arrival.given, kept)  # Eq. 8-9, of M + 1
+                with self._undone_on_failure():
+                    neighbors = self._choose(arrival)  # SIB: by Eq. 10
+                    output, kept = self._predict(arrival, neighbors)  # Eq. 8-9, of M + 1 images
                     if len(images) > 1:
-                        self._rows.along(output, arrival.image)  # before it has arrived: this may refuse
-                    found += near, keep
+                        self._rows.along(output, arrival.image)  # may refuse, and then nothing has arrived
+                    self._store(arrival, kept, neighbors)  # last, otherwise it would choose itself
                 outputs.append(output)
             return self._rows.joined(outputs, arrival.image)
 
-    @unbroken
-    def _arriving(self, arrival: Arrival) -> Iterator[list[Any]]:
-        """Inside, an image is predicted, and what is found (neighbours; what to keep of it) put into the list.
+    def _choose(self, arrival: Arrival) -> Neighbors:
+        """M of the images in the bank, by the policy; as many as there are, if they are fewer."""
+        candidates = self.memory.candidates(self.min_gap)
+        return self.policy(self.memory, arrival.style, arrival.domain, candidates, self.neighbors)
 
-        It is stored after that, for else it would choose itself. If the prediction fails, nothing has happened: what
-        was drawn at random is drawn again.
-        """
-        drawn, guard = self.memory.generator.get_state(), copy.copy(self.guard)
-        found: list[Any] = []
-        try:
-            yield found
-            near, keep = found
-            selected = self.memory.arrived[near.slots].tolist()
-            self.memory.store(arrival.style, arrival.domain, keep)
+    def _predict(self, arrival: Arrival, neighbors: Neighbors) -> tuple[Any, Tensor]:
+        """The image's output, normalized together with its neighbours, and what to keep of the image."""
+        if self.guard is not None:
+            self.blend.prior = self._guarded_prior(arrival.image)
+        kept = [self.memory.kept[slot] for slot in neighbors.slots]
+        return self.statistics.predict(arrival.image, arrival.given, kept)
+
+    def _store(self, arrival: Arrival, kept: Tensor, neighbors: Neighbors) -> None:
+        with HeldBack():
+            selected = self.memory.arrived[neighbors.slots].tolist()
+            self.memory.store(arrival.style, arrival.domain, kept)
             self.statistics.stored()
-            self.selected, self.distances = selected, near.distances
+            self.selected, self.distances = selected, neighbors.distances
+
+    @unbroken
+    def _undone_on_failure(self) -> Iterator[None]:
+        """Context manager: if an image cannot be predicted, nothing has happened; random numbers are drawn again."""
+        arrivals, drawn, guard = self.arrivals, self.memory.generator.get_state(), copy.copy(self.guard)
+        try:
+            yield
         except BaseException:
-            self.memory.generator.set_state(drawn)
-            self.guard = guard
+            if self.arrivals == arrivals:
+                self.memory.generator.set_state(drawn)
+                self.guard = guard
             raise
 
     def observe(self, images: Tensor, domain: Any = None) -> None:
@@ -208,7 +200,7 @@ class ImageBank(Predictor):
         blend = BatchStatistics(options["prior"])
         alone = source_statistics if options["cold_start"] == "source" else blend
         statistics: JointStatistics | CachedStatistics = (
-            JointStatistics(self.model, self._rows, alone, blend, self._ready, options["resize"])
+            JointStatistics(self.model, self._rows, alone, blend, self.ready, options["resize"])
             if options["statistics"] == "joint"
             else CachedStatistics(self.model, alone, blend)
         )
@@ -227,18 +219,18 @@ class ImageBank(Predictor):
 
     def _arrivals(self, images: Tensor, domain: Any) -> Iterator[Arrival]:
         """The images one by one, each with its style; the styles of some are computed together."""
-        self._check_given(images)
-        domains = self._domains_of(domain, len(images))
+        check_given(self, images)
+        domains = domains_of(self, domain, len(images))
         for start in range(0, len(images), self._at_a_time):
             given = images[start : start + self._at_a_time]
-            ready = self._ready(given)
+            ready = self.ready(given)
             with self.naming_misfits(ready):
                 styles = styles_of(self.model, ready, self.style_layer)  # N x C means, N x C deviations
             check_finite({self.style_layer: styles})
             for i, (mean, deviation) in enumerate(zip(*styles, strict=True)):
                 yield Arrival(ready[i : i + 1], given[i], Style(mean, deviation), domains[start + i])
 
-    def _ready(self, images: Tensor) -> Tensor:
+    def ready(self, images: Tensor) -> Tensor:
         """Images as the model takes them."""
         preprocess = self.options["preprocess"]
         return images if preprocess is None else preprocess(images)
@@ -268,58 +260,20 @@ class ImageBank(Predictor):
         kept = sum(t.nbytes for t in self.memory.kept)
         return self.nbytes + (kept * (self.capacity - len(self)) // len(self) if kept else 0)
 
-    def _check_given(self, images: Tensor) -> None:
-        """Refuse what :meth:`check` refuses, and what does not go with the stored images."""
-        if self.options["preprocess"] is None:
-            if isinstance(images, Tensor) and images.dtype == torch.uint8:
-                raise InputError(
-                    "images are uint8; pass floats as the model wants them, or give the bank a preprocess callable "
-                    "that makes them, for example preprocess=lambda images: images / 255"
-                )
-            self.check(images)
-        else:
-            if not isinstance(images, Tensor) or images.ndim != 4 or len(images) == 0:
-                got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-                raise InputError(f"images are {got}; expected a tensor N x C x H x W with at least one image")
-            for start in range(0, len(images), AT_A_TIME):
-                self.check(self._ready(images[start : start + AT_A_TIME]))
-        self.statistics.check(images, self.memory.kept)
-
-    def _domains_of(self, domain: Any, count: int) -> list[Any]:
-        domains = list(domain) if isinstance(domain, (list, tuple)) else [domain] * count
-        if len(domains) != count:
-            raise InputError(f"got {len(domains)} domains for {count} images; pass one for each, or one for all")
-        if self.options["policy"] == "oracle" and None in domains:
-            raise InputError("the oracle policy needs the domain of each image: bank(images, domain=[...])")
-        return domains
-
     def stream(self, name: str) -> "ImageBank":
         """An independent bank on the same model with the same settings; the same one for the same name.
 
         Each thread may have a stream of its own: they take turns on the model, and each predicts as if it were alone.
         """
-        if name not in self._streams:
+        if name not in self.streams:
             seed = derive_seed("stream", self.options["seed"], name)
             new = ImageBank(self.model, **{**self.options, "seed": seed})
-            self._streams.setdefault(name, new)  # another thread may have been faster
-        return self._streams[name]
+            self.streams.setdefault(name, new)  # another thread may have been faster
+        return self.streams[name]
 
     def state_dict(self) -> dict[str, Any]:
         """All that a restarted service needs to go on with the same predictions: tensors, numbers, plain values."""
-        memory, used = self.memory, len(self)
-        cached = isinstance(self.statistics, CachedStatistics)
-        return {
-            "arrivals": memory.arrivals,
-            "arrival": memory.arrived.clone(),
-            "domains": list(memory.domains),
-            "styles": [ring[:used].clone() for ring in memory.styles.styles] if memory.styles else [],
-            "center": memory.styles.center if memory.styles else None,
-            "images": [] if cached else list(memory.kept),
-            "moments": torch.stack(memory.kept) if cached and used else None,  # used x 2 x K
-            "calls": self.statistics.calls if cached else None,
-            "generator": memory.generator.get_state(),
-            "streams": {name: bank.state_dict() for name, bank in self._streams.items()},
-        }
+        return state_of(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from :meth:`state_dict` of a bank with the same model and settings.
@@ -329,7 +283,7 @@ class ImageBank(Predictor):
                 finite, or what the other kind of statistics keeps. The bank and its streams are then as before.
         """
         with _writable():
-            restored = list(self._restored(state))
+            restored = list(restored_from(self, state))
         with HeldBack():
             for bank, memory, calls in restored:
                 bank.reset()
@@ -337,48 +291,9 @@ class ImageBank(Predictor):
                 if calls is not None:
                     bank.statistics.calls = calls
 
-    def _restored(self, state: dict[str, Any]) -> Iterator[tuple["ImageBank", Memory, list[str] | None]]:
-        """This bank and its streams, each with the memory that a state says, and the layers of its moments."""
-        missing = STATE_KEYS - (state.keys() if isinstance(state, dict) else set())
-        if missing:
-            raise InputError(f"this is no state of a bank: it lacks {', '.join(sorted(missing))}; pass a state_dict()")
-        used = len(state["domains"])
-        if used > self.capacity:
-            raise InputError(f"the state holds {used} images, this bank's capacity is {self.capacity}")
-        cached = isinstance(self.statistics, CachedStatistics)
-        if used and cached != (state["moments"] is not None):
-            kind = self.options["statistics"]
-            raise InputError(f"the state is of a bank with other statistics than this one's, {kind!r}")
-        kept = list(state["moments"]) if cached and used else state["images"]
-        if not all(torch.isfinite(tensor).all() for tensor in (*state["styles"], *kept)):
-            raise InputError("the state holds values that are not finite; start with an empty bank")
-        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
-        memory = Memory(self.capacity, self.options["removal"], self.options["seed"])
-        memory.arrivals, memory.arrived = state["arrivals"], state["arrival"].cpu().clone()
-        memory.domains, memory.kept = list(state["domains"]), [tensor.to(device) for tensor in kept]
-        memory.generator.set_state(state["generator"].cpu().clone())
-        if used:
-            memory.restore_styles(Style(*(part.to(device) for part in state["styles"])), state["center"].to(device))
-        yield self, memory, state["calls"] if cached else None
-        for name, nested in state["streams"].items():
-            yield from self.stream(name)._restored(nested)
-
 
 @unbroken
 def _writable() -> Iterator[None]:
     """Inside, no gradients; and what is made can be written to later, also if the caller is in inference mode."""
     with torch.inference_mode(False), torch.no_grad():
         yield
-
-
-def _check_names(**options: str) -> None:
-    allowed = {"policy": tuple(POLICIES), "removal": REMOVALS, "statistics": STATISTICS, "cold_start": COLD_STARTS}
-    for what, value in options.items():
-        if value not in allowed[what]:
-            raise InputError(f"{what} is {value!r}; expected one of {', '.join(allowed[what])}")
-
-
-def _check_numbers(**options: tuple[Any, int]) -> None:
-    for what, (value, least) in options.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InputError(f"{what} is {value!r}; expected an integer of {least} or more")

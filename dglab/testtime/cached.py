@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dglab.testtime.moments import Moments, blend, check_finite, merged, moments_of, pooled
+from dglab.testtime.fast_moments import moments_of
+from dglab.testtime.moments import Moments, blend, check_finite, merged, pooled
 from dglab.testtime.normalization import BatchStatistics
 from dglab.testtime.override import Statistics, normalizing_with
 from dglab.utils.errors import InputError

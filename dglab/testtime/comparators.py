@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dglab.models import logits_of
-from dglab.testtime.moments import Moments, blend, merged, moments_of, moments_of_each, pooled
+from dglab.testtime.fast_moments import moments_of, moments_of_each
+from dglab.testtime.moments import Moments, blend, merged, pooled
 from dglab.testtime.predictor import Predictor, check_prior
 
 

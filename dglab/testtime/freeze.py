@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from dglab.models.batchnorm import batchnorm_layers
+from dglab.testtime.fast_moments import moments_of_each
 from dglab.testtime.guarded import PRIOR, Guard, warn_of_no_reference
-from dglab.testtime.moments import Moments, blend, check_finite, moments_of_each, pooled
+from dglab.testtime.moments import Moments, blend, check_finite, pooled
 from dglab.testtime.predictor import Predictor
 from dglab.testtime.reference import SourceReference
 from dglab.utils.errors import InputError

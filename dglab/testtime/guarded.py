@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dglab.testtime.moments import Moments, check_finite, moments_of_each
+from dglab.testtime.fast_moments import moments_of_each
+from dglab.testtime.moments import Moments, check_finite
 from dglab.testtime.normalization import BatchStatistics
 from dglab.testtime.override import normalizing_with
 from dglab.testtime.predictor import Predictor

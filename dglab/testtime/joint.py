@@ -1,6 +1,7 @@
 """Joint statistics, the paper's: an image and its neighbours pass through the network together."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from dglab.testtime.outputs import Rows
 from dglab.testtime.override import Statistics, normalizing_with
-from dglab.testtime.tail import NOWHERE, Tail, find_tail, run_cut
+from dglab.testtime.tail import NOWHERE, CutFailed, Tail, find_tail, run_cut
 from dglab.utils.errors import InputError
 from dglab.utils.sizes import resized
 
@@ -49,10 +50,11 @@ class JointStatistics:
         """The network's output, if it can be for the first image alone."""
         statistics = self.alone if len(batch) == 1 else self.together
         tail = self.tail(batch)
-        for output in run_cut(self.model, batch, statistics, tail) if tail.layer else []:
-            return output
+        if tail.layer:
+            with suppress(CutFailed):
+                return run_cut(self.model, batch, statistics, tail)
         with normalizing_with(self.model, statistics):
-            output = self.model(batch)
+            output = self.model(batch)  # a failure of its own comes again
         if tail.layer:  # it did not run as when the cut was tried: no more cuts
             self._tail = NOWHERE
         return output

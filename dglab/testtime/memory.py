@@ -1,4 +1,4 @@
-"""The memory of a bank: the last Q arrivals."""
+"""The memory of a bank: up to Q past images, by default the last Q."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from dglab.utils.seeds import derive_seed
 
 
 class Memory:
-    """The last Q arrivals. Each has a slot: a place in all of the lists here.
+    """Up to Q past images, by default the last Q. Each has a slot: a place in all of the lists here.
 
     Args:
         capacity: Q.

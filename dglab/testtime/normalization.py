@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dglab.testtime.moments import Moments, blend, moments_of
+from dglab.testtime.fast_moments import moments_of
+from dglab.testtime.moments import Moments, blend
 from dglab.testtime.override import normalizing_with
 from dglab.testtime.predictor import Predictor, check_prior
 

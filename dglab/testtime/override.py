@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from dglab.models.batchnorm import batchnorm_layers
+from dglab.testtime.fast_moments import moments_of
 from dglab.testtime.layers import OverriddenLayer
-from dglab.testtime.moments import Moments, moments_of
+from dglab.testtime.moments import Moments
 from dglab.testtime.sharing import one_at_a_time, uncompiled
 from dglab.utils.interrupts import unbroken
 

@@ -13,7 +13,8 @@ from dglab.testtime.style import DEVIATION_FLOOR, Style, style_distance
 
 @contextmanager
 def target_normalization(model: nn.Module) -> Iterator[None]:
-    """Inside, each BatchNorm layer normalizes by the mean and biased variance of its own input (TN, Eq. 8-9).
+    """Context manager: within the block each BatchNorm layer normalizes by the mean and biased variance of its own
+    input (TN, Eq. 8-9).
 
     Args:
         model: in evaluation mode.
@@ -48,14 +49,14 @@ class PlainBank:
         self.neighbors, self.capacity = neighbors, capacity
         self.bank: list[tuple[int, Tensor, Style]] = []  # (number of arrival, image, style), oldest first
         self.arrivals = 0
+        self.selected: list[int] = []
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Tensor:
         """Image 1 x 3 x H x W -> its logits 1 x 19 x H x W."""
         style = self.style_of(image)
-        nearest = sorted(self.bank, key=lambda entry: style_distance(style, entry[2]).item())[
-            : self.neighbors
-        ]  # Eq. 10
+        by_distance = sorted(self.bank, key=lambda entry: style_distance(style, entry[2]).item())  # Eq. 10
+        nearest = by_distance[: self.neighbors]
         batch = torch.cat([image, *(past for _, past, _ in nearest)])  # (M + 1) x 3 x H x W
         with target_normalization(self.model):
             logits = self.model(batch)[:1]  # Eq. 8-9; only its own prediction is used

@@ -12,7 +12,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from dglab.models.batchnorm import batchnorm_layers
-from dglab.testtime.moments import Moments, check_finite, moments_of_each
+from dglab.testtime.fast_moments import moments_of_each
+from dglab.testtime.moments import Moments, check_finite
 from dglab.testtime.predictor import Predictor
 from dglab.utils.errors import InputError
 from dglab.utils.files import check_file, shown, written_whole

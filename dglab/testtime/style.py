@@ -1,15 +1,11 @@
 """The style of an image, and how far two styles are apart (Eq. 10)."""
 
-from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from dglab.models.batchnorm import batchnorm_layers
-from dglab.testtime.override import normalizing_with
-from dglab.utils.errors import InputError
-from dglab.utils.interrupts import unbroken
+from dglab.testtime.style_layer import features_of
 
 DEVIATION_FLOOR = 1e-5  # a dead channel has sigma = 0, which would make Eq. 10 infinite
 
@@ -22,7 +18,8 @@ class Style(NamedTuple):
 
 
 def style_distance(a: Style, b: Style) -> Tensor:
-    """Eq. 10: symmetric KL divergence between per-channel Gaussians, averaged over channels.
+    """Eq. 10: symmetric KL divergence between per-channel Gaussians; averaged, not summed, over channels (our choice:
+    the order of distances is the same, and layers of unlike widths can be compared).
 
     D = KL(a||b) + KL(b||a), KL(a||b) = log(sigma_b / sigma_a) + (sigma_a^2 + (mu_a - mu_b)^2) / (2 sigma_b^2) - 1/2.
     The logarithms cancel in the sum, which leaves
@@ -43,79 +40,6 @@ def style_distance(a: Style, b: Style) -> Tensor:
     return (ratios.square() + means).mean(-1) / 2
 
 
-def find_style_layer(model: nn.Module, style_layer: str | int | None) -> str:
-    """The module path whose output carries the style.
-
-    Args:
-        model: a network; ``model.stages`` may list the module paths of its stages, else modules called ``layer1``,
-            ``layer2``, ... (torchvision's ResNets, wherever they sit in the model) are its stages.
-        style_layer: a module path, a stage number from 1, or None for the first stage.
-
-    Raises:
-        InputError: naming the layers to choose from.
-    """
-    modules = dict(model.named_modules())
-    if isinstance(style_layer, str) and style_layer in modules and style_layer:
-        return style_layer
-    stages = _declared(model, modules)
-    stages = stages or [name for i in range(1, 5) for name in modules if name.split(".")[-1] == f"layer{i}"]
-    number = 1 if style_layer is None else style_layer
-    if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= len(stages):
-        return stages[number - 1]
-    if stages:
-        choice = f"its stages are {', '.join(f'{i} = {s}' for i, s in enumerate(stages, 1))}"
-    elif len(modules) == 1:
-        choice = f"{type(model).__name__} has no module inside whose path it could be; wrap it in nn.Sequential"
-    else:
-        paths = _parts(model) or [path for path in modules if path]
-        choice = f"{type(model).__name__} declares no stages; name a module path, early in the network, for example "
-        choice += f"one of {', '.join(paths[:20])}"
-    raise InputError(f"style_layer is {style_layer!r}; {choice}")
-
-
-def _declared(model: nn.Module, modules: Mapping[str, nn.Module]) -> list[str]:
-    """The module paths that ``model.stages`` lists; none if it is something else, as it is in some libraries."""
-    stages = getattr(model, "stages", None)
-    declares = isinstance(stages, (list, tuple)) and all(isinstance(s, str) and s in modules for s in stages)
-    return list(stages) if declares else []
-
-
-def _parts(model: nn.Module) -> list[str]:
-    """The paths of the largest modules that hold at most half of the BatchNorm layers each: what may be a stage."""
-    layers = list(batchnorm_layers(model))
-
-    def within(path: str) -> int:
-        return sum(name == path or name.startswith(path + ".") for name in layers)
-
-    half = len(layers) / 2
-    return [
-        path
-        for path, _ in model.named_modules()
-        if path and 0 < within(path) <= half and ("." not in path or within(path.rpartition(".")[0]) > half)
-    ]
-
-
-class _StageReached(Exception):
-    """Carries the features out of the forward pass: what comes after the style layer need not be computed."""
-
-    def __init__(self, features: Tensor) -> None:
-        self.features = features
-
-
-@unbroken
-def _stopping_after(layer: nn.Module) -> Iterator[None]:
-    """Inside, a forward pass ends with what this layer returns."""
-
-    def stop(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        raise _StageReached(output)
-
-    handle = layer.register_forward_hook(stop)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 def styles_of(model: nn.Module, images: Tensor, layer: str) -> Style:
     """Mean and standard deviation over positions of a module's output, in a pass with source statistics.
 
@@ -124,20 +48,14 @@ def styles_of(model: nn.Module, images: Tensor, layer: str) -> Style:
     Args:
         model: any network with BatchNorm.
         images: N x 3 x H x W.
-        layer: module path, as :func:`find_style_layer` returns it.
+        layer: module path, as :func:`~dglab.testtime.style_layer.find_style_layer` returns it.
 
     Returns:
         N x C means and N x C deviations (biased, floored at 1e-5), float32.
-    """
 
-    try:
-        with normalizing_with(model, lambda name, x, source: source), _stopping_after(model.get_submodule(layer)):
-            model(images)
-    except _StageReached as reached:
-        features = reached.features
-    else:
-        raise InputError(f"style layer {layer!r} did not run in the model's forward pass; choose another layer")
-    if not isinstance(features, Tensor) or features.ndim != 4:
-        raise InputError(f"style layer {layer!r} returns no N x C x H x W tensor; choose another layer")
+    Raises:
+        InputError: for a layer that does not run, or whose output is no N x C x H x W tensor.
+    """
+    features = features_of(model, images, layer)
     variance, mean = torch.var_mean(features.float(), dim=(2, 3), correction=0)
     return Style(mean, variance.sqrt().clamp_min(DEVIATION_FLOOR))

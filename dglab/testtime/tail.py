@@ -53,17 +53,27 @@ def noting(statistics: Statistics, path: list[str]) -> Statistics:
     return note
 
 
-def run_cut(model: nn.Module, images: Tensor, statistics: Statistics, tail: Tail) -> list[Any]:
-    """The output with the batch cut: a list of it alone, or empty if the network has run otherwise than where tried."""
+class CutFailed(Exception):
+    """The network has run otherwise than when the cut was tried, or it has failed."""
+
+
+def run_cut(model: nn.Module, images: Tensor, statistics: Statistics, tail: Tail) -> Any:
+    """The output with the batch cut at the tail.
+
+    Raises:
+        CutFailed: if it cannot be told to be the first image's output.
+    """
     path: list[str] = []
     try:
         with normalizing_with(model, noting(statistics, path)), first_only_after(model, tail.layer):
             output = model(images)
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError:  # shapes do not fit: another way through the network, or its own failure, which comes again
-        return []
-    return [output] if path == tail.path else []
+    except RuntimeError as error:  # shapes do not fit: another way through the network, or a failure of its own
+        raise CutFailed from error
+    if path != tail.path:
+        raise CutFailed
+    return output
 
 
 def find_tail(model: nn.Module, images: Tensor, statistics: Statistics, rows: Rows) -> Tail:
@@ -80,11 +90,11 @@ def find_tail(model: nn.Module, images: Tensor, statistics: Statistics, rows: Ro
     if reads.any or path.count(tail.layer) > 1:
         return NOWHERE
     whole = parts_of(rows.first(output, images))
-    for output in run_cut(model, images, statistics, tail):
-        cut = parts_of(rows.first(output, images))
-        if whole.keys() == cut.keys() and all(_same(whole[name], cut[name]) for name in whole):
-            return tail
-    return NOWHERE
+    try:
+        cut = parts_of(rows.first(run_cut(model, images, statistics, tail), images))
+    except CutFailed:
+        return NOWHERE
+    return tail if whole.keys() == cut.keys() and all(_same(whole[name], cut[name]) for name in whole) else NOWHERE
 
 
 def _same(whole: Any, cut: Any) -> bool:

@@ -18,8 +18,8 @@ def agg_backward(
         model: run in the mode it is in; its parameters stay as they are.
         loss_fn: (what the model returns, labels) -> scalar.
         batch: images N x 3 x H x W of all source domains together, labels N x H x W (0-18, 255).
-        weight: factor of the loss. ``agg2`` is ``weight=2``: the control whose step is as long as MLDG's, which
-            adds two mean losses.
+        weight: factor of the loss. ``agg2`` is ``weight=2``: the control whose step is, at one learning rate, as long
+            as MLDG's, which adds two mean losses.
         micro_batches: run the batch in that many successive parts, one at a time, to save memory. The loss is the mean
             over all labelled pixels as before; BatchNorm normalizes each part by itself.
 
@@ -41,7 +41,7 @@ def by_domain_backward(
     """The gradient of AGG's loss where each domain passes by itself: BatchNorm normalizes each by its own statistics.
 
     The control for what MLDG's domain split alone does to BatchNorm. The loss is the mean over all labelled pixels, as
-    AGG's. The running statistics move in every pass.
+    AGG's. Every pass updates the running statistics.
 
     Args:
         model, loss_fn, weight, micro_batches: as in :func:`agg_backward`; process groups, too.
@@ -62,8 +62,8 @@ def split_backward(
     """The gradient of two losses added, from two separate passes and with no inner step between them.
 
     The control for everything in MLDG but its inner step: two mean losses, and batch statistics over half the
-    images each. Given two halves that mix all domains it also takes the domain split away. Both passes move the
-    running statistics of BatchNorm.
+    images each. Given two halves that mix all domains it also takes the domain split away. Both passes update
+    the running statistics of BatchNorm.
 
     Args:
         model, loss_fn, micro_batches: as in :func:`agg_backward`; process groups, too.

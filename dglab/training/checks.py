@@ -4,7 +4,14 @@ from torch import nn
 
 from dglab.utils.errors import InputError
 
-RUNNING_STATS = ("meta_train", "both", "none")  # the passes that move BatchNorm's running statistics
+RUNNING_STATS = ("meta_train", "both", "none")  # the passes that update BatchNorm's running statistics
+
+
+def check_mldg(model: nn.Module, order: int, running_stats: str) -> None:
+    """Refuse a variant of MLDG that does not exist, or not for this model."""
+    check_variant(order, running_stats)
+    if order == 2:
+        check_uncompiled(model)
 
 
 def check_variant(order: int, running_stats: str) -> None:

@@ -91,8 +91,8 @@ def _check_memory(config: TrainingConfig) -> None:
 def refuse_divergence(
     model: nn.Module, losses: Losses, config: TrainingConfig, folder: Path, step: int, batches: MultiDomainBatches
 ) -> None:
-    """Stop before a loss or gradient that is no number gets into the log or the weights; warn if there is none."""
-    if 0 in (losses.ds, losses.total):  # which no logits give
+    """Stop before a non-finite loss or gradient reaches the log or the weights; warn of a batch without labels."""
+    if 0 in (losses.ds, losses.dg, losses.total):  # no mean cross-entropy is exactly 0: no pixel was labelled
         warnings.warn(
             f"there are batches without a labelled pixel, from which nothing is learned: look at the labels of "
             f"{', '.join(config.sources)} (trainIds 0-18; 255 is unlabelled)",

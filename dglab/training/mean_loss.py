@@ -31,33 +31,45 @@ class MeanLoss:
         loss_fn: (what the model returns, labels) -> scalar, a mean over the labelled pixels.
         batches: (images N x 3 x H x W, labels N x H x W) each.
         micro_batches: parts that each batch is cut into, 1 to N, to save memory.
+        update_running_stats: whether these passes update BatchNorm's running statistics.
 
     Raises:
         InputError: for more micro-batches than images, or a model without a parameter to train.
     """
 
     def __init__(
-        self, model: nn.Module, loss_fn: LossFunction, batches: Sequence[Batch], micro_batches: int = 1
+        self,
+        model: nn.Module,
+        loss_fn: LossFunction,
+        batches: Sequence[Batch],
+        micro_batches: int = 1,
+        *,
+        update_running_stats: bool = True,
     ) -> None:
         self.model, self.loss_fn, self.theta = model, loss_fn, trainable(model)
+        self.update_running_stats = update_running_stats
         self.parts = [part for batch in batches for part in cut(batch, micro_batches)]
         self.shares = shares_of(self.parts)
         self._graph: Mapping[int, GradientEdge] | None = None  # of this process's gradient
         self._replayed: Callable[[], AbstractContextManager[None]] | None = None
 
-    def value_and_grad(self, *, keep_graph: bool = False) -> tuple[Tensor, list[Tensor]]:
+    def value_and_grad(self, *, for_hessian: bool = False) -> tuple[Tensor, list[Tensor]]:
         """L, a scalar, and its gradient, a tensor for each of theta.
 
         Args:
-            keep_graph: to ask for :meth:`hessian_vector` afterwards.
+            for_hessian: to ask for one :meth:`hessian_vector_product` afterwards.
         """
-        if keep_graph and len(self.parts) == 1:
+        with running_statistics(self.model, move=self.update_running_stats):
+            return self._value_and_grad(for_hessian)
+
+    def _value_and_grad(self, for_hessian: bool) -> tuple[Tensor, list[Tensor]]:
+        if for_hessian and len(self.parts) == 1:
             loss = self._loss(*self.parts[0], self.shares[0])
             grad = torch.autograd.grad(loss, self.theta, create_graph=True, materialize_grads=True)
             self._graph = graph_of(grad)
             value, *grad = sum_over_processes([loss.detach(), *(g.detach() for g in grad)])
             return value, grad
-        if keep_graph:  # several graphs would need the memory that micro-batches are there to save: run them again
+        if for_hessian:  # several graphs would need the memory that micro-batches are there to save: run them again
             self._replayed = remember_randomness(self.theta[0].device)
         losses = []
         clear_gradient(self.theta)
@@ -69,20 +81,26 @@ class MeanLoss:
         sum_in_place([value, *grad])
         return value, grad
 
-    def hessian_vector(self, v: Sequence[Tensor]) -> list[Tensor]:
+    def hessian_vector_product(self, v: Sequence[Tensor]) -> list[Tensor]:
         """H v, where H is the Hessian of L at theta: the gradient of (grad L) . v, so that H itself is never built.
+
+        Called once, at the theta of ``value_and_grad(for_hessian=True)``: it frees the graph on its way.
 
         Args:
             v: a tensor for each of theta.
 
-        Called once, at the theta of ``value_and_grad(keep_graph=True)``: it frees the graph on its way.
+        Raises:
+            RuntimeError: without that call before, or a second time after it.
         """
+        if self._graph is None and self._replayed is None:
+            raise RuntimeError("call value_and_grad(for_hessian=True) first, once for each product")
         clear_gradient(self.theta)
         if self._graph is not None:
             self._differentiate(self._graph, v)
             self._graph = None
         else:
-            with self._replayed(), running_statistics(self.model, move=False):  # they moved the first time
+            replayed, self._replayed = self._replayed, None
+            with replayed(), running_statistics(self.model, move=False):  # they were updated the first time
                 for (images, labels), share in zip(self.parts, self.shares, strict=True):
                     loss = self._loss(images, labels, share)
                     grad = torch.autograd.grad(loss, self.theta, create_graph=True, materialize_grads=True)

@@ -84,7 +84,7 @@ def agg(model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingC
 
 
 def agg2(model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, _: torch.Generator) -> Losses:
-    """AGG with the loss doubled: a step as long as MLDG's."""
+    """AGG with the loss doubled: at one learning rate, a step as long as MLDG's."""
     return agg_backward(model, loss_fn, flatten(batch), weight=2.0, micro_batches=config.micro_batches)
 
 
@@ -98,7 +98,7 @@ def by_domain(
 def by_domain2(
     model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, _: torch.Generator
 ) -> Losses:
-    """The same with the loss doubled: and a step as long as MLDG's."""
+    """The same with the loss doubled: at one learning rate, a step as long as MLDG's."""
     return by_domain_backward(model, loss_fn, domains_of(batch), weight=2.0, micro_batches=config.micro_batches)
 
 
@@ -131,7 +131,7 @@ def mldg(
 def mldg_mean(
     model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, generator: torch.Generator
 ) -> Losses:
-    """MLDG with half of each loss in the outer step: a step as long as AGG's. The inner step is MLDG's."""
+    """MLDG with half of each loss in the outer step: as long as AGG's at one learning rate. The inner step stays."""
     losses = mldg(model, loss_fn, batch, config, generator)
     for parameter in trainable(model):
         parameter.grad *= 0.5

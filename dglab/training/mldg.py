@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from dglab.models.batchnorm import running_statistics
-from dglab.training.checks import check_uncompiled, check_variant
+from dglab.training.checks import check_mldg
 from dglab.training.losses import Batch, Losses, LossFunction
 from dglab.training.mean_loss import MeanLoss, set_gradient
 from dglab.utils.interrupts import unbroken
@@ -29,12 +28,12 @@ def mldg_backward(
     Args:
         model: run in the mode it is in; its parameters come back bit for bit.
         loss_fn: (what the model returns, labels) -> scalar.
-        meta_train, meta_test: (images, labels) of disjoint domains.
-        inner_lr: eta, the length of the inner step; 0 is the control without an inner step.
+        meta_train, meta_test: (images N x 3 x H x W, labels N x H x W with 0-18, 255), of disjoint domains.
+        inner_lr: eta, the learning rate of the inner step; 0 is the control without one.
         alpha: weight of L_ds (Eq. 6; Algorithm 1 of the paper weighs L_dg instead, the same at alpha = 1).
         order: 2 differentiates L_dg through the inner step (Eq. 6 as written, MAML); 1 takes the gradient of L_dg
             at theta' as if it were one at theta (the authors' public code), cheaper and the default.
-        running_stats: the passes that move BatchNorm's running statistics: ``"meta_train"`` (the authors' code),
+        running_stats: the passes that update BatchNorm's running statistics: ``"meta_train"`` (the authors' code),
             ``"both"`` or ``"none"``.
         micro_batches: cut each of the two batches into that many, see :func:`dglab.training.agg.agg_backward`; process
             groups, too. The inner step is that of the whole meta-train batch, the same in every process. Order 2 then
@@ -44,23 +43,20 @@ def mldg_backward(
         ``ds`` = L_ds, ``dg`` = L_dg, ``total`` = L_dg + alpha * L_ds.
 
     Raises:
-        InputError: for another order or another name in ``running_stats``, or for order 2 of a compiled model.
+        InputError: for another order or another name in ``running_stats``, for order 2 of a compiled model, and what
+            :class:`~dglab.training.mean_loss.MeanLoss` refuses.
     """
-    check_variant(order, running_stats)
-    if order == 2:
-        check_uncompiled(model)
-    ds = MeanLoss(model, loss_fn, [meta_train], micro_batches)
-    dg = MeanLoss(model, loss_fn, [meta_test], micro_batches)
-    theta = ds.theta
+    check_mldg(model, order, running_stats)
+    ds = MeanLoss(model, loss_fn, [meta_train], micro_batches, update_running_stats=running_stats != "none")
+    dg = MeanLoss(model, loss_fn, [meta_test], micro_batches, update_running_stats=running_stats == "both")
 
-    with running_statistics(model, move=running_stats != "none"):
-        loss_ds, grad_ds = ds.value_and_grad(keep_graph=order == 2)  # Eq. 3
-    with inner_step(theta, grad_ds, inner_lr), running_statistics(model, move=running_stats == "both"):  # Eq. 4
+    loss_ds, grad_ds = ds.value_and_grad(for_hessian=order == 2)  # Eq. 3
+    with inner_step(ds.theta, grad_ds, inner_lr):  # Eq. 4
         loss_dg, grad = dg.value_and_grad()  # Eq. 5, at theta'
     if order == 2:  # d theta' / d theta = 1 - eta H, with H the Hessian of L_ds at theta
-        for g, curvature in zip(grad, ds.hessian_vector(grad), strict=True):
-            g.sub_(curvature, alpha=inner_lr)
-    set_gradient(theta, [g.add_(s, alpha=alpha) for g, s in zip(grad, grad_ds, strict=True)])  # Eq. 6
+        for g, hv in zip(grad, ds.hessian_vector_product(grad), strict=True):
+            g.sub_(hv, alpha=inner_lr)
+    set_gradient(ds.theta, [g.add_(s, alpha=alpha) for g, s in zip(grad, grad_ds, strict=True)])  # Eq. 6
 
     loss_ds, loss_dg = loss_ds.item(), loss_dg.item()
     return Losses(loss_ds, loss_dg, loss_dg + alpha * loss_ds)
@@ -68,7 +64,8 @@ def mldg_backward(
 
 @unbroken
 def inner_step(theta: Sequence[nn.Parameter], grad: Sequence[Tensor], inner_lr: float) -> Iterator[None]:
-    """Inside, the parameters are theta' = theta - inner_lr * grad (Eq. 4); after it, theta bit for bit.
+    """Context manager: within the block the parameters are theta' = theta - inner_lr * grad (Eq. 4); after it, theta
+    bit for bit.
 
     Swaps ``parameter.data``: to add back what was subtracted would round, and autograd, which keeps theta for the
     second order, refuses a parameter that was written to in place. Ctrl-C waits until the swap is done.

@@ -56,8 +56,8 @@ def train(
         domains: by letter; all of ``config.sources`` among them.
         folder: gets ``last.safetensors`` when finished, ``trainer_state.pt`` on the way, and ``log.jsonl``.
         device: where to train.
-        workers: processes that load data; 0 loads in this one, None takes a few beside a GPU and 0 else. The result
-            does not depend on it.
+        workers: processes that load data; 0 loads in this one, None takes a few beside a GPU, otherwise 0. The
+            result does not depend on it.
         progress: show a bar with losses, learning rate and speed.
         weights_file: where the weights lie that ``config.weights`` names by their digest.
         tensorboard: write TensorBoard's curves, too, into ``tensorboard`` in the folder; needs the package.
@@ -87,7 +87,7 @@ def train(
                    leave=False, mininterval=0.5, disable=not (progress and is_writer()))  # fmt: skip
         with naming_loader_failures(), recording(folder, start, tensorboard=tensorboard) as record:
             for step, batch in enumerate(bar, start):
-                losses = training_step(run.model, to_device(batch, device), config, step)  # fills .grad
+                losses = training_step(run.model, to_device(batch, device), config, step)  # replaces .grad
                 refuse_divergence(run.model, losses, config, folder, step, batches)
                 line = log_line(step, run.schedule.get_last_lr()[0], losses)
                 run.optimizer.step()
@@ -121,7 +121,7 @@ def training_batches(
 def training_step(model: nn.Module, batch: Batch | MultimodalBatch, config: TrainingConfig, step: int) -> Losses:
     """One gradient by the run's method, its randomness (split, dropout) a function of seed and step.
 
-    Of several processes, all split alike, and each has a dropout of its own.
+    All processes draw the same split; each has its own dropout.
     """
     torch.manual_seed(derive_seed("dropout", config.seed, step, *([rank()] if rank() else [])))
     generator = torch.Generator().manual_seed(derive_seed("split", config.seed, step))

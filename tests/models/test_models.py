@@ -16,7 +16,8 @@ from torchvision.transforms.v2 import functional as F
 
 from dglab.models.networks import BACKBONES, IBN, IMAGENET_MEAN, IMAGENET_STD, build_model, hrnet
 from dglab.models.weights import IMAGENET, check_weights, identify, parse_weights, read_weights, starting_weights
-from dglab.testtime.style import find_style_layer, styles_of
+from dglab.testtime.style import styles_of
+from dglab.testtime.style_layer import find_style_layer
 from dglab.training import TrainingConfig
 from dglab.utils.errors import InputError
 

@@ -23,7 +23,7 @@ from torchvision.models import segmentation
 from torchvision.ops import FrozenBatchNorm2d
 
 from dglab.testtime import AdaBN, ImageBank, SourceNormalization, TargetNormalization
-from dglab.testtime.style import find_style_layer
+from dglab.testtime.style_layer import find_style_layer
 from dglab.utils.errors import InputError
 
 pytestmark = pytest.mark.numerical

@@ -1,0 +1,74 @@
+"""The state of a bank as tensors, numbers and plain values; and back, everything checked before anything changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dglab.testtime.cached import CachedStatistics
+from dglab.testtime.memory import Memory
+from dglab.testtime.style import Style
+from dglab.utils.errors import InputError
+
+if TYPE_CHECKING:
+    from dglab.testtime.bank import ImageBank
+
+STATE_KEYS = {
+    "arrivals",
+    "arrival",
+    "domains",
+    "styles",
+    "center",
+    "images",
+    "moments",
+    "calls",
+    "generator",
+    "streams",
+}
+
+
+def state_of(bank: ImageBank) -> dict[str, Any]:
+    """What :meth:`ImageBank.state_dict` returns."""
+    memory, used = bank.memory, len(bank)
+    cached = isinstance(bank.statistics, CachedStatistics)
+    return {
+        "arrivals": memory.arrivals,
+        "arrival": memory.arrived.clone(),
+        "domains": list(memory.domains),
+        "styles": [ring[:used].clone() for ring in memory.styles.styles] if memory.styles else [],
+        "center": memory.styles.center if memory.styles else None,
+        "images": [] if cached else list(memory.kept),
+        "moments": torch.stack(memory.kept) if cached and used else None,  # used x 2 x K
+        "calls": bank.statistics.calls if cached else None,
+        "generator": memory.generator.get_state(),
+        "streams": {name: state_of(stream) for name, stream in bank.streams.items()},
+    }
+
+
+def restored_from(bank: ImageBank, state: dict[str, Any]) -> Iterator[tuple[ImageBank, Memory, list[str] | None]]:
+    """This bank and its streams, each with the memory that a state says, and the layers of its moments."""
+    missing = STATE_KEYS - (state.keys() if isinstance(state, dict) else set())
+    if missing:
+        raise InputError(f"this is no state of a bank: it lacks {', '.join(sorted(missing))}; pass a state_dict()")
+    used = len(state["domains"])
+    if used > bank.capacity:
+        raise InputError(f"the state holds {used} images, this bank's capacity is {bank.capacity}")
+    cached = isinstance(bank.statistics, CachedStatistics)
+    if used and cached != (state["moments"] is not None):
+        kind = bank.options["statistics"]
+        raise InputError(f"the state is of a bank with other statistics than this one's, {kind!r}")
+    kept = list(state["moments"]) if cached and used else state["images"]
+    if not all(torch.isfinite(tensor).all() for tensor in (*state["styles"], *kept)):
+        raise InputError("the state holds values that are not finite; start with an empty bank")
+    device = next((p.device for p in bank.model.parameters()), torch.device("cpu"))
+    memory = Memory(bank.capacity, bank.options["removal"], bank.options["seed"])
+    memory.arrivals, memory.arrived = state["arrivals"], state["arrival"].cpu().clone()
+    memory.domains, memory.kept = list(state["domains"]), [tensor.to(device) for tensor in kept]
+    memory.generator.set_state(state["generator"].cpu().clone())
+    if used:
+        memory.restore_styles(Style(*(part.to(device) for part in state["styles"])), state["center"].to(device))
+    yield bank, memory, state["calls"] if cached else None
+    for name, nested in state["streams"].items():
+        yield from restored_from(bank.stream(name), nested)
