@@ -48,12 +48,18 @@ def write_networks(lab: Lab) -> None:
     for note in sorted((lab.out / "scores").glob(f"*/{NETWORK}")):
         known = read_json(note)
         rows[note.parent.name] = {
-            "network": note.parent.name, "machine": known["machine"], "instructions": known["instructions"],
+            "network": note.parent.name, "train_method": _method(note.parent),
+            "machine": known["machine"], "instructions": known["instructions"],
             "torch": known["versions"]["torch"], "dglab": known["versions"]["dglab"],
             **{f"seconds_{what}": known["seconds"].get(what) for what in ("training", "testing")},
         }  # fmt: skip
     with written_whole(path) as beside:
         pd.DataFrame(sorted(rows.values(), key=lambda row: row["network"])).to_csv(beside, index=False)
+
+
+def _method(scores: Path) -> str:
+    """The training method of a network, from one of its scores."""
+    return read_json(next(path for path in scores.glob("*.json") if path.name != NETWORK))["training"]["method"]
 
 
 if __name__ == "__main__":

@@ -41,18 +41,24 @@ class Verdict(NamedTuple):
     parts: list[Part]
 
     @property
-    def outcome(self) -> str:
-        """``holds``, ``contradicted``, ``no difference``, ``open``, or ``not run``; of all primary parts together.
+    def tested(self) -> str:
+        """``holds``, ``contradicted``, ``no difference``, ``open``, or ``not run``; of the primary parts that have run.
 
-        One that is contradicted contradicts the claim. Where parts have not been run, the others' outcome says so.
+        One that is contradicted contradicts the claim.
         """
-        primary = [part.difference for part in self.parts if part.primary]
-        verdicts = [difference.verdict for difference in primary if difference is not None]
-        if not verdicts:
-            return "not run"
+        found = {part.difference.verdict for part in self.parts if part.primary and part.difference is not None}
         order = ("contradicted", "open", "no difference", "holds")
-        outcome = next(verdict for verdict in order if verdict in verdicts)
-        return outcome + (", as far as tested" if len(verdicts) < len(primary) else "")
+        return next((verdict for verdict in order if verdict in found), "not run")
+
+    @property
+    def complete(self) -> bool:
+        """Whether every primary part has run."""
+        return all(part.difference is not None for part in self.parts if part.primary)
+
+    @property
+    def outcome(self) -> str:
+        """What was tested, for reading; where parts have not run it says so."""
+        return self.tested if self.complete or self.tested == "not run" else f"{self.tested}, as far as tested"
 
 
 def judge(frame: pd.DataFrame) -> list[Verdict]:

@@ -49,7 +49,7 @@ def instructions() -> str:
 
 @contextmanager
 def _common_instructions() -> Iterator[None]:
-    """Inside, processes begin with :data:`INSTRUCTIONS`, where this processor has them."""
+    """Within the block, processes begin with :data:`INSTRUCTIONS`, where this processor has them."""
     at_hand = platform.machine().lower() in ("x86_64", "amd64") and instructions() in ("AVX2", "AVX512")
     added = {name: value for name, value in INSTRUCTIONS.items() if at_hand and name not in os.environ}
     os.environ.update(added)

@@ -80,7 +80,7 @@ def execute_all(lessons: list[Path], lab: Lab) -> None:
 
 @contextmanager
 def quiet_kernels(threads: int) -> Iterator[None]:
-    """Inside, kernels start without progress bars, which would be frozen into their outputs, and with few threads.
+    """Within the block, kernels start with few threads, and without progress bars, which outputs would keep.
 
     Torch's profiler is told to keep quiet, too. The last two settings are
     :func:`dglab.utils.machine.keep_freed_memory` for a process that is not ours to start.

@@ -64,7 +64,7 @@ def expected_hours(networks: pd.DataFrame | None, missing: Collection[TrainingCo
     if networks is None or not len(networks):
         return None
     seconds = networks[["seconds_training", "seconds_testing"]].sum(axis=1)
-    by_method = seconds.groupby(networks["network"].str.extract(r"(.+?)_[A-Z]", expand=False)).mean()
+    by_method = seconds.groupby(networks["train_method"]).mean()
     return sum(by_method.get(training.method, seconds.mean()) for training in missing) / jobs / 3600
 
 

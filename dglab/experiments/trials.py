@@ -31,6 +31,7 @@ from dglab.experiments.methods import (
     TrainingMethod,
 )
 from dglab.experiments.trial import Trial, combined, main_tasks
+from dglab.models import IBN_NETS
 from dglab.tasks import Task
 from dglab.testtime.methods import TestConfig, bank, bn, tn
 from dglab.training.config import TrainingConfig
@@ -344,7 +345,7 @@ def bound(lab: Lab) -> list[Trial]:
 
 def ibn_net(lab: Lab) -> list[Trial]:
     """Table 1: IBN-Net, trained as AGG, beside AGG and MLDG, under source BN and TN."""
-    name = f"{lab.preset.training.backbone}-ibn-a"
+    name = IBN_NETS[lab.preset.training.backbone]
     trials = []
     for task in main_tasks(lab):
         trainings = _trainings(lab, task, [AGG, MLDG])

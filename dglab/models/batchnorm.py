@@ -30,7 +30,7 @@ def moments_dims(ndim: int) -> list[int]:
 
 @unbroken
 def running_statistics(module: nn.Module, *, move: bool) -> Iterator[None]:
-    """Inside, BatchNorm layers normalize as ever, but update their running statistics only if ``move``.
+    """Within the block, BatchNorm layers normalize as ever, but update their running statistics only if ``move``.
 
     Otherwise they work on copies, which are dropped. To switch ``track_running_stats`` off would do as well for one
     pass, but under activation checkpointing the repeated pass would differ from the one it repeats.

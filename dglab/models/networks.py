@@ -308,6 +308,13 @@ BACKBONES: dict[str, Callable[..., SegmentationModel]] = {
     "hrnet": hrnet,
     "efficientnet-lite0": efficientnet_lite0,
 }
+IBN_NETS = {
+    "thin": "thin-ibn-a",
+    "thin-fpn": "thin-fpn-ibn-a",
+    "resnet18": "resnet18-ibn-a",
+    "resnet50": "resnet50-ibn-a",
+    "resnet101": "resnet101-ibn-a",
+}  # the IBN-Net of each backbone that has one
 
 
 def build_model(name: str, seed: int | None = None, weights: StateDict | None = None) -> SegmentationModel:

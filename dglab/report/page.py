@@ -214,7 +214,7 @@ def _verdicts(frame: pd.DataFrame, recorded: pd.DataFrame | None) -> list[dict[s
 
 def _tag(verdict: Verdict) -> dict[str, str]:
     kinds = {"holds": "holds", "contradicted": "not", "open": "open"}
-    return {"outcome": verdict.outcome, "kind": kinds.get(verdict.outcome.partition(",")[0], "notrun")}
+    return {"outcome": verdict.outcome, "kind": kinds.get(verdict.tested, "notrun")}
 
 
 def _classes(frame: pd.DataFrame) -> str:

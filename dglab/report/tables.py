@@ -25,6 +25,8 @@ from dglab.experiments.methods import (
     select,
     trained_in,
 )
+from dglab.models import IBN_NETS
+from dglab.tasks import parse_task
 
 MISSING = "not run"
 # What the paper's tables call a method. They do not state the M of TN; that they print no deviation suggests 1.
@@ -92,7 +94,7 @@ def sources_table(frame: pd.DataFrame) -> list[dict[str, Any]]:
     published = paper.table("table08_source_domains").set_index("sources")["miou"]
     table = []
     for task in sorted(rows["task"].unique(), key=len):
-        sources = task.split("->")[0]
+        sources = "+".join(parse_task(task).sources)
         part = rows[rows["task"] == task]
         table.append({
             "sources": sources,
@@ -106,7 +108,7 @@ def sources_table(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def bound_table(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """What sources alone reach on the target, beside IBN-Net and a network trained on the target itself."""
     main = frame[(frame["study"] == "ibn_net") & (frame["test_method"] == "bn")]
-    instance = main["backbone"].str.contains("ibn")
+    instance = main["backbone"].isin(IBN_NETS.values())
     target = frame[frame["study"] == "bound"]
     rows = {"AGG": main[~instance & (main["train_method"] == "agg")], "AGG, IBN-Net": main[instance],
             "MLDG": main[main["train_method"] == "mldg"], "trained on the target itself": target}  # fmt: skip

@@ -127,7 +127,7 @@ def reestimate_statistics(model: nn.Module, batches: Iterable[Tensor], statistic
 
 @unbroken
 def preserved_statistics(model: nn.Module) -> Iterator[nn.Module]:
-    """Inside, a network's running statistics may change; afterwards they are bit for bit as before."""
+    """Within the block, a network's running statistics may change; afterwards they are bit for bit as before."""
     with one_at_a_time(model):
         saved = {name: copy.deepcopy(layer._buffers) for name, layer in batchnorm_layers(model).items()}
     try:

@@ -294,6 +294,6 @@ class ImageBank(Predictor):
 
 @unbroken
 def _writable() -> Iterator[None]:
-    """Inside, no gradients; and what is made can be written to later, also if the caller is in inference mode."""
+    """Within the block, no gradients; what is made can be written to later, even if the caller is in inference mode."""
     with torch.inference_mode(False), torch.no_grad():
         yield

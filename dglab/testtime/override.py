@@ -24,7 +24,7 @@ Statistics = Callable[[str, Tensor, Moments | None], Moments | None]
 
 @unbroken
 def normalizing_with(model: nn.Module, statistics: Statistics) -> Iterator[None]:
-    """Inside, every BatchNorm layer of ``model`` normalizes by what ``statistics`` returns for its input.
+    """Within the block, every BatchNorm layer of ``model`` normalizes by what ``statistics`` returns for its input.
 
     The model is in evaluation mode inside (dropout off) and computes no gradients. Afterwards, also after an
     exception or Ctrl-C, modes, buffers and hooks are as before: the layers' buffers are replaced for the time, never

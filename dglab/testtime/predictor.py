@@ -76,7 +76,7 @@ class Predictor:
 
     @contextmanager
     def naming_misfits(self, images: Tensor) -> Iterator[None]:
-        """Inside, a failure of the network over the number of channels or the type of the images says so."""
+        """Within the block, a failure of the network over the number of channels or the type of the images says so."""
         try:
             yield
         except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""One model, several threads: who overrides its statistics, and torch's settings for the whole process, takes turns."""
+"""Locks: one thread at a time overrides a model's statistics, or torch's settings for the whole process."""
 
 import threading
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ _locks = _Locks()
 
 @contextmanager
 def one_at_a_time(model: nn.Module) -> Iterator[None]:
-    """Inside, no other thread overrides the statistics of this model; it waits until this one is done."""
+    """Within the block, no other thread overrides the statistics of this model; it waits until this one is done."""
     lock = _locks.of(model)
     while not lock.acquire(timeout=PATIENCE):
         deliver()

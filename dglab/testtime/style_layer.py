@@ -89,7 +89,7 @@ class _StageReached(Exception):
 
 @unbroken
 def _stopping_after(layer: nn.Module) -> Iterator[None]:
-    """Inside, a forward pass ends with what this layer returns."""
+    """Within the block, a forward pass ends with what this layer returns."""
 
     def stop(module: nn.Module, inputs: tuple, output: Tensor) -> None:
         raise _StageReached(output)

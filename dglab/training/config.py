@@ -51,7 +51,7 @@ class TrainingConfig:
     power: float = 0.9  # of the poly decay
     precision: str = "32"
     processes: int = 1  # that share each batch; BatchNorm averages over the images of one
-    micro_batches: int = 1  # parts that each process cuts its share into; BatchNorm averages over the images of one
+    micro_batches: int = 1  # parts of the batch of each process; BatchNorm averages over the images of one
     batchnorm: str = "process"  # or "synchronized": over all processes; CUDA, order 1
     channels_last: bool = False  # memory layout, faster on GPUs
     activation_checkpointing: bool = False  # stage by stage: less memory, more time

@@ -22,7 +22,7 @@ MESSAGE_BYTES = 25 * 2**20
 
 @contextmanager
 def processes(device: str) -> Iterator[str]:
-    """Inside, this process is one of those that ``torchrun`` has started; without torchrun it stays alone.
+    """Within the block, this process is one of those that ``torchrun`` has started; without torchrun it stays alone.
 
     Args:
         device: ``"cpu"`` or ``"cuda"``; of several GPUs each process takes the one of its ``LOCAL_RANK``.

@@ -1,4 +1,4 @@
-"""How a step is executed: memory layout, recomputation, compilation, and whose images BatchNorm averages over.
+"""How a step is executed: memory layout, activation checkpointing, compilation, and whose images BatchNorm averages over.
 
 But for the last, none of it changes what a step computes, up to rounding. (Compiled code draws its dropout otherwise.)
 """
@@ -59,15 +59,14 @@ def checkpoint_activations(model: nn.Module) -> None:
     """Let each stage of a network forget its activations, and compute them again when the gradient needs them.
 
     Only the stages' inputs are kept. A stage runs forward twice then (three times for second order), so BatchNorm's
-    running statistics move in the first run alone; dropout draws the same numbers in each.
+    running statistics are updated in the first run alone; dropout draws the same numbers in each.
 
     Args:
         model: names its stages in ``stages``, as :class:`dglab.models.SegmentationModel` does.
     """
     for name in model.stages:
-        _checkpointed(
-            model.get_submodule(name.split(".")[0])
-        )  # HRNet names the one of a stage's outputs that has style
+        stage = name.split(".")[0]  # HRNet names the one of a stage's outputs that has style
+        _checkpointed(model.get_submodule(stage))
 
 
 def _checkpointed(stage: nn.Module) -> None:

@@ -133,7 +133,7 @@ def _diverged(what: str, config: TrainingConfig, folder: Path) -> str:
 
 @contextmanager
 def naming_loader_failures() -> Iterator[None]:
-    """Inside, what happens to a process that loads data is told as if it had happened in this one."""
+    """Within the block, what happens to a process that loads data is told as if it had happened in this one."""
     try:
         yield
     except InputError as error:  # torch puts the traceback of that process into the message

@@ -34,7 +34,7 @@ def recording(folder: Path, start: int, *, tensorboard: bool) -> Iterator[Callab
 
     The log is complete whatever happens; of TensorBoard's curves a kill may take the last ten seconds.
 
-    Of several processes the writer records, the others' function does nothing.
+    With several processes only the writer records; the others' function does nothing.
 
     Args:
         folder: of the run.

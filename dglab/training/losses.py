@@ -11,6 +11,7 @@ from dglab.classes import IGNORED
 from dglab.models import logits_of
 
 Batch = tuple[Tensor, Tensor]  # images N x 3 x H x W, labels N x H x W
+MultiDomainBatch = tuple[Tensor, Tensor]  # the same of D domains: images B x D x 3 x H x W, labels B x D x H x W
 LossFunction = Callable[[Any, Tensor], Tensor]  # (what the model returns, labels) -> scalar
 
 

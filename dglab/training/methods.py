@@ -12,14 +12,16 @@ from dglab.training.agg import agg_backward, by_domain_backward, split_backward
 from dglab.training.config import TrainingConfig
 from dglab.training.distributed import rank
 from dglab.training.gmp import gmp_backward
-from dglab.training.losses import Batch, Losses, LossFunction
+from dglab.training.losses import Batch, Losses, LossFunction, MultiDomainBatch
 from dglab.training.mean_loss import trainable
 from dglab.training.mldg import mldg_backward
 from dglab.training.projected import projected_backward
 from dglab.training.two_tasks import MultimodalBatch
 from dglab.utils.errors import InputError
 
-Method = Callable[[nn.Module, LossFunction, Batch | MultimodalBatch, TrainingConfig, torch.Generator], Losses]
+Method = Callable[
+    [nn.Module, LossFunction, MultiDomainBatch | MultimodalBatch, TrainingConfig, torch.Generator], Losses
+]
 # (model, loss_fn, batch B x D x ..., settings, randomness of the split) -> losses; the gradient lands in .grad
 
 
@@ -51,7 +53,7 @@ def split_sizes(split: str, count: int, generator: torch.Generator) -> tuple[int
     )
 
 
-def split_domains(batch: Batch, split: str, generator: torch.Generator) -> tuple[Batch, Batch]:
+def split_domains(batch: MultiDomainBatch, split: str, generator: torch.Generator) -> tuple[Batch, Batch]:
     """Meta-train and meta-test: the D domains of a batch dealt out at random, no domain in both."""
     images, labels = batch
     first, _ = split_sizes(split, images.shape[1], generator)
@@ -59,7 +61,7 @@ def split_domains(batch: Batch, split: str, generator: torch.Generator) -> tuple
     return tuple(flatten((images[:, part], labels[:, part])) for part in (order[:first], order[first:]))
 
 
-def split_images(batch: Batch, split: str, generator: torch.Generator) -> tuple[Batch, Batch]:
+def split_images(batch: MultiDomainBatch, split: str, generator: torch.Generator) -> tuple[Batch, Batch]:
     """Parts as large as :func:`split_domains` makes them, but of images from all domains mixed.
 
     Of several processes each deals out its own images, in an order of its own: dealt out alike, one image of each
@@ -72,38 +74,42 @@ def split_images(batch: Batch, split: str, generator: torch.Generator) -> tuple[
     return tuple((images[part], labels[part]) for part in (order[:cut], order[cut:]))
 
 
-def domains_of(batch: Batch) -> list[Batch]:
+def domains_of(batch: MultiDomainBatch) -> list[Batch]:
     """A batch B x D x ... as D batches of one domain each."""
     images, labels = batch
     return list(zip(images.unbind(1), labels.unbind(1), strict=True))
 
 
-def agg(model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, _: torch.Generator) -> Losses:
+def agg(
+    model: nn.Module, loss_fn: LossFunction, batch: MultiDomainBatch, config: TrainingConfig, _: torch.Generator
+) -> Losses:
     """AGG (Eq. 1-2)."""
     return agg_backward(model, loss_fn, flatten(batch), micro_batches=config.micro_batches)
 
 
-def agg2(model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, _: torch.Generator) -> Losses:
+def agg2(
+    model: nn.Module, loss_fn: LossFunction, batch: MultiDomainBatch, config: TrainingConfig, _: torch.Generator
+) -> Losses:
     """AGG with the loss doubled: at one learning rate, a step as long as MLDG's."""
     return agg_backward(model, loss_fn, flatten(batch), weight=2.0, micro_batches=config.micro_batches)
 
 
 def by_domain(
-    model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, _: torch.Generator
+    model: nn.Module, loss_fn: LossFunction, batch: MultiDomainBatch, config: TrainingConfig, _: torch.Generator
 ) -> Losses:
     """AGG whose passes hold one domain each: what MLDG's domain split alone does to BatchNorm."""
     return by_domain_backward(model, loss_fn, domains_of(batch), micro_batches=config.micro_batches)
 
 
 def by_domain2(
-    model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, _: torch.Generator
+    model: nn.Module, loss_fn: LossFunction, batch: MultiDomainBatch, config: TrainingConfig, _: torch.Generator
 ) -> Losses:
     """The same with the loss doubled: at one learning rate, a step as long as MLDG's."""
     return by_domain_backward(model, loss_fn, domains_of(batch), weight=2.0, micro_batches=config.micro_batches)
 
 
 def split(
-    model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, generator: torch.Generator
+    model: nn.Module, loss_fn: LossFunction, batch: MultiDomainBatch, config: TrainingConfig, generator: torch.Generator
 ) -> Losses:
     """Two passes over random mixed halves, no inner step: MLDG's step length and batch sizes without its idea."""
     first, second = split_images(batch, config.split, generator)
@@ -111,7 +117,7 @@ def split(
 
 
 def mldg(
-    model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, generator: torch.Generator
+    model: nn.Module, loss_fn: LossFunction, batch: MultiDomainBatch, config: TrainingConfig, generator: torch.Generator
 ) -> Losses:
     """MLDG (Eq. 3-6, Algorithm 1); with ``inner_lr=0`` the control without an inner step."""
     meta_train, meta_test = split_domains(batch, config.split, generator)
@@ -129,7 +135,7 @@ def mldg(
 
 
 def mldg_mean(
-    model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, generator: torch.Generator
+    model: nn.Module, loss_fn: LossFunction, batch: MultiDomainBatch, config: TrainingConfig, generator: torch.Generator
 ) -> Losses:
     """MLDG with half of each loss in the outer step: as long as AGG's at one learning rate. The inner step stays."""
     losses = mldg(model, loss_fn, batch, config, generator)
@@ -139,7 +145,7 @@ def mldg_mean(
 
 
 def projected(
-    model: nn.Module, loss_fn: LossFunction, batch: Batch, config: TrainingConfig, generator: torch.Generator
+    model: nn.Module, loss_fn: LossFunction, batch: MultiDomainBatch, config: TrainingConfig, generator: torch.Generator
 ) -> Losses:
     """MLDG's domain split with GMP's projection in the inner step's place."""
     meta_train, meta_test = split_domains(batch, config.split, generator)
@@ -194,7 +200,7 @@ def modalities_of(config: TrainingConfig) -> tuple[str, ...]:
     return config.modalities if "modalities" in OPTIONS.get(config.method, ()) else ()
 
 
-def to_device(batch: tuple[Any, ...], device: torch.device) -> Batch | MultimodalBatch:
+def to_device(batch: tuple[Any, ...], device: torch.device) -> MultiDomainBatch | MultimodalBatch:
     """A uint8 batch as the methods take it: images float in [0, 1], labels int64, on ``device``."""
     images, labels, *domains = batch
 

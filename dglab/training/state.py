@@ -31,7 +31,7 @@ class Run(NamedTuple):
 
 @contextmanager
 def own_folder(folder: Path) -> Iterator[None]:
-    """Inside, the folder of a run is there, and no other run's processes are in here with the same folder."""
+    """Within the block, the folder of a run is there, and no other run's processes are in here with the same folder."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with locked(folder) if is_writer() else nullcontext():
@@ -87,7 +87,7 @@ def _take_up(state: dict[str, Any], config: TrainingConfig, run: Run) -> int:
         if kept.keys() != {"momentum_buffer"}:
             raise ValueError(f"its optimizer keeps {', '.join(kept)}, expected momentum_buffer")
         if number not in range(len(parameters)):
-            raise ValueError(f"its optimizer keeps a momentum of the parameter {number!r}, which there is not")
+            raise ValueError(f"its optimizer has momentum for parameter {number!r}, which the network does not have")
         momentum = kept["momentum_buffer"]
         if momentum is not None and momentum.shape != parameters[number].shape:
             raise ValueError(f"a momentum is {tuple(momentum.shape)}, expected {tuple(parameters[number].shape)}")
@@ -133,12 +133,12 @@ def _tidy(folder: Path, start: int) -> None:
 
 @contextmanager
 def _resumable(path: Path) -> Iterator[None]:
-    """Inside, whatever a damaged or foreign state does becomes one message."""
+    """Within the block, whatever a damaged or foreign state does becomes one message."""
     try:
         yield
     except Exception as error:  # torch raises nearly anything on damaged files
         unpickling = isinstance(error, pickle.UnpicklingError)  # torch's words advise to run the code in the file
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         if unpickling:
-            reason = "it is no file of tensors and numbers alone, and no other is read"
+            reason = "it contains Python objects other than tensors and numbers, which are not loaded"
         raise InputError(f"cannot resume from {path} ({reason}); remove it to start this run anew") from error

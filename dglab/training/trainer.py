@@ -22,7 +22,7 @@ from dglab.training.distributed import is_writer, rank, wait_for_all, world_size
 from dglab.training.execution import check_execution, prepare
 from dglab.training.guards import check_fits, naming_loader_failures, refuse_divergence, refuse_insane
 from dglab.training.log import Line, log_line, recording, show
-from dglab.training.losses import Batch, Losses, cross_entropy
+from dglab.training.losses import Losses, MultiDomainBatch, cross_entropy
 from dglab.training.methods import METHODS, modalities_of, to_device
 from dglab.training.state import CHECKPOINT, STATE, Run, own_folder, refuse_other, resume, save_state
 from dglab.training.two_tasks import MultimodalBatch
@@ -118,7 +118,9 @@ def training_batches(
     return batches(sources, config.batch_per_domain, steps, transform, seed, part)
 
 
-def training_step(model: nn.Module, batch: Batch | MultimodalBatch, config: TrainingConfig, step: int) -> Losses:
+def training_step(
+    model: nn.Module, batch: MultiDomainBatch | MultimodalBatch, config: TrainingConfig, step: int
+) -> Losses:
     """One gradient by the run's method, its randomness (split, dropout) a function of seed and step.
 
     All processes draw the same split; each has its own dropout.

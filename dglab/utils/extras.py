@@ -23,7 +23,7 @@ class MissingExtra(ModuleNotFoundError, InputError):
 
 @contextmanager
 def extras_named(what: str) -> Iterator[None]:
-    """Inside, an import that a plain install cannot satisfy becomes an error that says which extra does.
+    """Within the block, an import that a plain install cannot satisfy becomes an error that says which extra does.
 
     Args:
         what: what it is needed for, as the subject of the message.

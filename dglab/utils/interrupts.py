@@ -17,7 +17,7 @@ Arguments, Value = ParamSpec("Arguments"), TypeVar("Value")
 
 
 class HeldBack:
-    """Inside, Ctrl-C waits until the end.
+    """Within the block, Ctrl-C waits until the end.
 
     It is the signal's handler that waits, whosever it is; where none of Python's is installed, nothing is done. Python
     runs handlers in the main thread alone, so that in others there is nothing to hold back.

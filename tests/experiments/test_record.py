@@ -28,6 +28,7 @@ def test_the_hours_to_expect_by_hand():
     names = ["agg_G+S_seed0_a", "agg_G+S_seed1_b", "mldg_G+S_seed0_c"]
     training, testing = [3600, 7200, 1800], [1800, 1800, None]
     networks = pd.DataFrame({"network": names, "seconds_training": training, "seconds_testing": testing})
+    networks["train_method"] = ["agg", "agg", "mldg"]
     missing = {TrainingConfig(method="agg"), TrainingConfig(method="mldg"), TrainingConfig(method="split")}
     # AGG (1.5 + 2.5) / 2, MLDG 0.5, and for what is not recorded the mean of all three
     assert expected_hours(networks, missing, 2) == pytest.approx((2 + 0.5 + 1.5) / 2)

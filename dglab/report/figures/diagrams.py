@@ -68,7 +68,7 @@ def adaptation_and_generalization() -> Figure:
 
 
 def framework() -> Figure:
-    """Figure 2 and 3: training rehearses a shift; at test time like images lend each other their statistics."""
+    """Figure 2 and 3: training rehearses a shift; at test time similar images are normalized together."""
     colors = (GREY, BLUE, GREEN, VERMILION, BLACK)
     rows = {
         "training: MLDG (Eq. 3-6)": (

@@ -51,7 +51,7 @@ def place_of(error: BaseException) -> str:
 
 @contextmanager
 def interrupted_after(seconds: float) -> Iterator[None]:
-    """Inside, work that takes longer is interrupted as Ctrl-C does it.
+    """Within the block, work that takes longer is interrupted as Ctrl-C does it.
 
     Signals reach the main thread alone, where notebooks run their cells; in any other thread nothing is interrupted.
 

@@ -73,12 +73,12 @@ def judge(exercise: Exercise, function: Callable[..., Any], seed: int = 0) -> st
     """
     generator = torch.Generator().manual_seed(derive_seed("check", exercise.name, seed))
     trials = [exercise.inputs(generator) for _ in range(TRIALS)]
-    lent = copy.deepcopy(trials)
+    copies = copy.deepcopy(trials)
     try:
-        answers = call(lambda: [exercise.use(function, *inputs) for inputs in lent], SECONDS)
+        answers = call(lambda: [exercise.use(function, *inputs) for inputs in copies], SECONDS)
     except NotFinished as failure:
         return str(failure)
-    for inputs, after, answer in zip(trials, lent, answers, strict=True):
+    for inputs, after, answer in zip(trials, copies, answers, strict=True):
         hint = _hint(exercise, inputs, answer)
         if hint is None and _state(inputs) != _state(after):
             hint = "The result is right, but the function changes what it was given. Leave its arguments as they were."
