@@ -27,7 +27,7 @@ NOWHERE = Tail("", [])
 
 @unbroken
 def first_only_after(model: nn.Module, layer: str) -> Iterator[None]:
-    """Within the block, only the first image of a batch goes on from a BatchNorm layer, normalized by the whole batch's moments.
+    """Within the block, only the first image goes on from a BatchNorm layer, normalized by the whole batch's moments.
 
     After the last BatchNorm layer the images of a batch no longer act on each other, so head and upsampling need not
     be computed for the neighbours. To be entered after ``normalizing_with``, whose hook then sees the whole batch.

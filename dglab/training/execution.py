@@ -1,4 +1,4 @@
-"""How a step is executed: memory layout, activation checkpointing, compilation, and whose images BatchNorm averages over.
+"""How a step is executed: memory layout, activation checkpointing, compilation, and the images of a BatchNorm batch.
 
 But for the last, none of it changes what a step computes, up to rounding. (Compiled code draws its dropout otherwise.)
 """

@@ -139,7 +139,7 @@ def digest(content: bytes) -> str:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Within the block, what the disk refuses (no folder, no right, no room) becomes an InputError that names ``path``."""
+    """Within the block, what the disk refuses (no folder, no right, no room) is an InputError that names ``path``."""
     try:
         yield
     except OSError as error:
@@ -201,7 +201,7 @@ def check_writable(path: Path, *, folder: bool) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Within the block, no other process is in here with the same folder; a lock goes with its process, however that ends.
+    """Within the block, no other process is in here with this folder; a lock ends with its process, however that ends.
 
     Where the file system knows no locks, a warning says so.
 

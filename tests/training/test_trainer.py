@@ -694,7 +694,7 @@ def test_a_log_that_lost_lines_is_told_of_and_the_training_goes_on(interrupted, 
 def test_a_state_with_code_in_it_is_refused_and_the_code_does_not_run(interrupted):
     trace = interrupted / "executed"
     torch.save({"config": "", "step": Code(trace)}, interrupted / STATE)
-    with pytest.raises(InputError, match="no file of tensors and numbers alone"):
+    with pytest.raises(InputError, match="Python objects other than tensors and numbers"):
         run(interrupted, dataclasses.replace(CONFIG, checkpoint_every=1))
     refuses_to_resume(interrupted)
     (interrupted / STATE).write_bytes(pickle.dumps(Code(trace), protocol=2))
