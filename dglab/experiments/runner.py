@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -337,7 +338,8 @@ def open_lab(
         raise InputError(
             f"seed is {seed}; the preset {preset} trains the seeds {', '.join(map(str, chosen.train_seeds))}"
         )
-    data = data if data == "streets" else str(Path(data).resolve())
+    # realpath, unlike Path.resolve, leaves a loop of links to the reader, who refuses it by name
+    data = data if data == "streets" else os.path.realpath(data)
     lab = Lab(chosen, data, Path(), choose_device(device), use_shipped)
     if len(lab.domains) < 3:
         raise InputError(
@@ -345,7 +347,7 @@ def open_lab(
         )
     folder = preset if data == "streets" else f"{preset}-{lab.data_name}"
     out = Path(results) if results else results_root() / folder
-    return dataclasses.replace(lab, out=out.resolve())
+    return dataclasses.replace(lab, out=Path(os.path.realpath(out)))
 
 
 def project_root() -> Path | None:

@@ -334,3 +334,14 @@ def test_what_lies_where_a_run_keeps_its_files(tmp_path, refused, name, kind):
     refused([*TRAIN, "--out", tmp_path, "--resume"], tmp_path / name)
     with locked(tmp_path):  # which the refused one has given back
         pass
+
+
+def test_a_link_to_itself_is_refused_by_name(tmp_path, refused):
+    loop = tmp_path / "loop"
+    loop.symlink_to("loop")
+    new = ["--out", tmp_path / "new"]
+    reproduce = ["reproduce", "--preset", "tiny", "--device", "cpu"]
+    refused([*reproduce, "--data", loop, *new], f"{loop}: no such folder")
+    refused([*reproduce, "--out", loop], f"cannot write {loop}")
+    refused([*TRAIN, "--data", loop, *new], f"{loop}: no such folder")
+    refused(["verify", "--results", loop], "there is no table")

@@ -5,6 +5,7 @@ raises so many; the tests a hundredth.
 """
 
 import dis
+import functools
 import random
 import signal
 import sys
@@ -64,17 +65,20 @@ class Interrupted:
 
     def begin(self, frame, event, argument):
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        after_call = False
+        call = None  # where the instruction before this one stands, if it is a call
 
         def go_on(frame, event, argument):
-            nonlocal after_call
+            nonlocal call
             if event == "exception":
-                after_call = False  # not after one that fails
+                call = None  # not after one that fails
             elif event == "opcode":
                 name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+                # What comes after a call belongs to the call, but is raised here at the instruction behind it. Where
+                # another handler is in charge of that one (``return f()`` at the end of a block), it can't be shown.
+                after_call = call is not None and handler(frame.f_code, call) == handler(frame.f_code, frame.f_lasti)
                 if after_call or name.startswith("JUMP_BACKWARD"):
                     self.here()
-                after_call = name.startswith("CALL")
+                call = frame.f_lasti if name.startswith("CALL") else None
             return go_on
 
         self.here()
@@ -84,6 +88,13 @@ class Interrupted:
         self.count += 1
         if self.count == self.at:
             signal.raise_signal(signal.SIGINT)
+
+
+@functools.cache
+def handler(code, offset):
+    """Where an exception at this instruction would be handled; None if nowhere in this function."""
+    entries = dis.Bytecode(code).exception_entries
+    return next((entry.target for entry in entries if entry.start <= offset < entry.end), None)
 
 
 def state_of(net):
