@@ -37,7 +37,8 @@ def note_network(folder: Path, device: str, **seconds: float) -> None:
     Args:
         folder: of its scores.
         device: where it was made.
-        seconds: of processor time, by what took them (training, testing); added up over calls.
+        seconds: of processor time, beside a GPU of the clock, by what took them (training, testing); added up over
+            calls.
     """
     path = folder / NETWORK
     known: dict[str, Any] = read_json(path) if path.exists() else {}
