@@ -30,7 +30,7 @@ def main(results: str | None = None) -> None:
     frame = pd.concat(frames, ignore_index=True)
     folder = SHIPPED / lab.preset.name
     write_recorded(frame[frame["metric"].isin(METRICS)], folder / "streets.csv")
-    write_networks(lab)
+    write_networks(lab, folder / "networks.csv")
     print(f"{len(frames)} of {len(trials)} trials: {len(own)} of this run, {len(frames) - len(own)} recorded before")
 
 
@@ -41,9 +41,8 @@ def tidy_each(lab: Lab, trials: list) -> list[pd.DataFrame]:
     return [group for _, group in frame.groupby(number)]
 
 
-def write_networks(lab: Lab) -> None:
-    """Where each network was made and how long it took: rows known before stay."""
-    path = SHIPPED / lab.preset.name / "networks.csv"
+def write_networks(lab: Lab, path: Path) -> None:
+    """Where each network of a lab was made and how long it took: rows that the table has already stay."""
     rows = {row["network"]: row for row in pd.read_csv(path).to_dict("records")} if path.exists() else {}
     for note in sorted((lab.out / "scores").glob(f"*/{NETWORK}")):
         known = read_json(note)

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from dglab.data import Domain, Joined, identity, open_domains
 from dglab.data.multimodal import Stacked
 from dglab.data.streets import SPLITS
-from dglab.data.streets.kept import draw
+from dglab.data.streets.kept import draw, kept_path
 from dglab.data.streets.size import StreetsSize
 from dglab.evaluation import ConfusionMatrix
 from dglab.experiments.jobs import in_parallel
@@ -188,7 +188,10 @@ class Lab:
         on_cpu = torch.device(self.device).type == "cpu"
         parallel = self.preset.parallel and on_cpu
         if (parallel or not on_cpu) and self.data == "streets":  # once for all processes: jobs, or those that load data
-            parts = [(letter, split) for split in SPLITS for letter in self.domains]
+            parts = [
+                (letter, split) for split in SPLITS for letter in self.domains
+                if not kept_path(self.out / "streets", self.preset.streets, letter, split).exists()
+            ]  # fmt: skip
             for _ in in_parallel(functools.partial(_draw_job, self), parts, self.jobs):
                 pass
         workers = self.jobs if parallel else 0
