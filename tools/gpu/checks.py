@@ -6,6 +6,7 @@ difference found, and passes if it is within its tolerance. One that raises has 
 """
 
 import dataclasses
+import os
 import subprocess
 import sys
 import tempfile
@@ -301,7 +302,8 @@ def group_of_one(device: torch.device) -> float:
     """``torchrun`` with one process, by nccl on a GPU and with synchronized BatchNorm there, against no group."""
     common = ["-m", "dglab", "train", "--preset", "tiny", "--method", "mldg", "--task", "G+S->C", "--device",
               device.type]  # fmt: skip
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1",
+                "--nproc-per-node", "1"]  # fmt: skip
     own = ["--batchnorm", "synchronized"] if device.type == "cuda" else []
     with tempfile.TemporaryDirectory() as folder:
         for name, command in (("alone", common), ("group", [*launcher, *common, *own])):
@@ -329,6 +331,7 @@ def one_of_two(rank: int, method: str, folder: str) -> None:
     """The part of one process in :func:`two_processes_synchronized`."""
     device = torch.device("cuda", 0)
     torch.cuda.set_device(device)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a machine without network may not know its own name
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     config = config_of(method)
     model = synchronized(begin(config, None, device).model.double())
