@@ -93,7 +93,7 @@ def test_rates_are_chosen_on_the_sources_and_the_study_takes_them(book, monkeypa
         patch.setattr(study, "score", scored)
         assert study.choose_rates(book)
     rates = study.chosen_rates(book)
-    assert (rates["agg"]["lr"], rates["mldg"]["lr"], rates["mldg"]["inner_lr"]) == (0.05, 0.1, 0.2 * 0.1)
+    assert (rates["agg"]["lr"], rates["mldg"]["lr"], rates["mldg"]["inner_lr"]) == (0.05, 0.1, 0.02)
     of_methods = {(g[0].training.method, g[0].training.inner_lr == 0): g[0].training.lr
                   for g in study.networks_of(book.lab(rates))}  # fmt: skip
     assert of_methods == {("agg", False): 0.05, ("by_domain", False): 0.05, ("mldg", True): 0.1, ("mldg", False): 0.1}
@@ -162,6 +162,8 @@ def test_what_is_missing_is_installed_from_wheels_alone(tmp_path, monkeypatch):
 def test_the_command_tells_what_is_left(tmp_path, monkeypatch, capsys):
     options = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work"), "--device", "cpu"]
     monkeypatch.setattr(sys, "path", list(sys.path))
+    for name in ("PYTHONPATH", "CUBLAS_WORKSPACE_CONFIG"):  # set for the rest of the process
+        monkeypatch.setenv(name, "")
     assert main(["draw", *options]) == 0
     about = json.loads((tmp_path / "out" / "environment.json").read_text())
     assert len(about) == 1 and about[0]["packages"]["torch"] and about[0]["installed"] == []

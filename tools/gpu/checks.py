@@ -6,6 +6,7 @@ difference found, and passes if it is within its tolerance. One that raises has 
 """
 
 import dataclasses
+import datetime
 import os
 import subprocess
 import sys
@@ -332,7 +333,8 @@ def one_of_two(rank: int, method: str, folder: str) -> None:
     device = torch.device("cuda", 0)
     torch.cuda.set_device(device)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a machine without network may not know its own name
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    meeting, patience = f"file://{folder}/meeting", datetime.timedelta(minutes=1)
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=patience)
     config = config_of(method)
     model = synchronized(begin(config, None, device).model.double())
     for module in model.modules():
