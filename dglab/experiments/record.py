@@ -51,6 +51,25 @@ def note_network(folder: Path, device: str, **seconds: float) -> None:
         beside.write_text(json.dumps(known), encoding="utf-8")
 
 
+def write_networks(scores: Path, path: Path) -> None:
+    """Where each network was made and how long it took, as a table; rows that it has already of others stay.
+
+    Args:
+        scores: the folder with a folder of scores for each network, as a lab leaves them.
+        path: of the table.
+    """
+    rows = {row["network"]: row for row in pd.read_csv(path).to_dict("records")} if path.exists() else {}
+    for note in sorted(scores.glob(f"*/{NETWORK}")):
+        known = read_json(note)
+        rows[note.parent.name] = {
+            "network": note.parent.name, "machine": known["machine"], "instructions": known["instructions"],
+            "torch": known["versions"]["torch"], "dglab": known["versions"]["dglab"],
+            **{f"seconds_{what}": known["seconds"].get(what) for what in ("training", "testing")},
+        }  # fmt: skip
+    with written_whole(path) as beside:
+        pd.DataFrame(sorted(rows.values(), key=lambda row: row["network"])).to_csv(beside, index=False)
+
+
 def expected_hours(networks: pd.DataFrame | None, missing: Collection[TrainingConfig], jobs: int) -> float | None:
     """How long networks will take to train and to test, by those of the same method that are recorded.
 

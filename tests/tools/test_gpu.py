@@ -2,9 +2,11 @@
 
 import csv
 import json
+import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,9 +14,12 @@ import pytest
 from dglab.bench import testtime
 from dglab.experiments.recorded import read_recorded
 from dglab.utils.errors import InputError
+from dglab.utils.extras import EXTRAS
 from tools.gpu import checks, environment, inference, study
 from tools.gpu.__main__ import main
 from tools.gpu.plan import HALF_HOUR, TRY_OUT, Book
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -157,6 +162,15 @@ def test_what_is_missing_is_installed_from_wheels_alone(tmp_path, monkeypatch):
     assert dglab_wheel.VALUE == 1 and environment.install_missing(site, wheels, ["dglab_wheel"]) == []
     with pytest.raises(InputError, match="pip could not install dglab_other"):
         environment.install_missing(site, wheels, ["dglab_other"])
+
+
+def test_it_needs_no_package_beyond_those_it_looks_for():
+    """What draws, executes lessons or tests statistically is not at hand on a machine that was made for PyTorch."""
+    lacking = {name for names in EXTRAS.values() for name in names} - environment.PACKAGES.keys()
+    code = "import sys, dglab.cli, dglab.cli.training; from tools.gpu import checks, inference, plan, study; "
+    code += "import dglab.training.trainer; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not lacking & set(done.stdout.split())
 
 
 def test_the_command_tells_what_is_left(tmp_path, monkeypatch, capsys):

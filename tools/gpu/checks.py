@@ -169,12 +169,11 @@ def stream_of(device: torch.device, dtype: torch.dtype) -> Tensor:
 
 def tested(device: torch.device, dtype: torch.dtype) -> nn.Module:
     """A network whose running statistics are not those of its first step."""
-    model = build_model("thin", seed=0).to(dtype)
+    model = build_model("thin", seed=0).double().train()
     with torch.no_grad():
-        model.train()
         for _ in range(5):
-            model(stream_of(CPU, dtype))
-    return model.to(device).eval()
+            model(stream_of(CPU, torch.float64))
+    return model.to(device, dtype).eval()
 
 
 def predictions(device: torch.device, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:

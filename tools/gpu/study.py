@@ -14,8 +14,8 @@ from dglab.data.streets import SPLITS
 from dglab.data.streets.kept import draw, kept_path
 from dglab.evaluation import evaluate
 from dglab.experiments.jobs import in_parallel
-from dglab.experiments.record import describe_machine
-from dglab.experiments.recorded import read_recorded, write_recorded
+from dglab.experiments.record import describe_machine, write_networks
+from dglab.experiments.recorded import WHOLE_METRICS, read_recorded, write_recorded
 from dglab.experiments.runner import Lab
 from dglab.experiments.table import tidy
 from dglab.experiments.trials import Trial, ablation, adabn, main_tasks, source_and_target
@@ -25,7 +25,6 @@ from dglab.training.checkpoints import load_checkpoint
 from dglab.utils.errors import InputError
 from tools.gpu.plan import Book
 from tools.gpu.tables import add_rows, read_rows
-from tools.record_full import METRICS, write_networks
 
 SOURCES = ("G", "S", "I", "M")
 TRIED = ("agg", "mldg")  # the controls take the rates of theirs
@@ -74,8 +73,9 @@ def choose_rates(book: Book) -> bool:
     Returns:
         Whether all are there: False where time ran out before.
     """
-    path, longest = book.out / "tries.csv", 0.0
+    path = book.out / "tries.csv"
     done = {_key(row) for row in read_rows(path)}
+    longest = longest_try(book)
     for config in tries(book):
         own = {"machine": describe_machine(book.device), **{name: str(getattr(config, name)) for name in OF_TRY[1:]}}
         if _key(own) in done:
@@ -89,6 +89,11 @@ def choose_rates(book: Book) -> bool:
         print(f"{config.method}, lr {config.lr}: {row['mean']} {row['note']}", flush=True)
         add_rows(path, TRY_COLUMNS, [row], OF_TRY[1:])
     return True
+
+
+def longest_try(book: Book) -> float:
+    """Seconds that the slowest try so far has taken."""
+    return max((float(row["seconds"]) for row in read_rows(book.out / "tries.csv")), default=0.0)
 
 
 def _key(row: dict[str, str]) -> tuple[str, ...]:
@@ -152,9 +157,12 @@ def run_study(book: Book) -> bool:
     Returns:
         Whether all are there: False where time ran out before.
     """
-    lab, longest = book.lab(chosen_rates(book)), 0.0
+    lab = book.lab(chosen_rates(book))
     table, networks = book.out / TABLE, book.out / NETWORKS
-    done = {row["network"] for row in read_rows(networks)}
+    rows = read_rows(networks)
+    done = {row["network"] for row in rows}
+    spent = [sum(float(row[f"seconds_{what}"] or 0) for what in ("training", "testing")) for row in rows]
+    longest = max([2 * longest_try(book), *spent])  # a network is tested in more ways than a try
     for group in networks_of(lab):
         address = group[0].training.address
         if address in done:
@@ -164,8 +172,8 @@ def run_study(book: Book) -> bool:
         start = time.monotonic()
         frame = tidy(lab, lab.results(group))
         longest = max(longest, time.monotonic() - start)
-        add_to_record(frame[frame["metric"].isin(METRICS)], table)
-        write_networks(lab, networks)  # last: what stands here is in the table
+        add_to_record(frame[frame["metric"].isin(WHOLE_METRICS)], table)
+        write_networks(lab.out / "scores", networks)  # last: what stands here is in the table
         print(f"{address}: {time.monotonic() - start:.0f} s", flush=True)
     return True
 
