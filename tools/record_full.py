@@ -9,14 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from dglab.experiments.record import NETWORK
-from dglab.experiments.recorded import SHIPPED, write_recorded
+from dglab.experiments.record import write_networks
+from dglab.experiments.recorded import SHIPPED, WHOLE_METRICS, write_recorded
 from dglab.experiments.reproduce import studies_of
 from dglab.experiments.runner import Lab, open_lab, recorded
 from dglab.experiments.table import tidy
-from dglab.utils.files import read_json, written_whole
-
-METRICS = ("miou", "category_miou", "iou", "absent_classes", "selection_accuracy", "agreement")
 
 
 def main(results: str | None = None) -> None:
@@ -29,8 +26,8 @@ def main(results: str | None = None) -> None:
     frames = [own.get(trial, known.get(trial)) for trial in trials if trial in own or trial in known]
     frame = pd.concat(frames, ignore_index=True)
     folder = SHIPPED / lab.preset.name
-    write_recorded(frame[frame["metric"].isin(METRICS)], folder / "streets.csv")
-    write_networks(lab)
+    write_recorded(frame[frame["metric"].isin(WHOLE_METRICS)], folder / "streets.csv")
+    write_networks(lab.out / "scores", folder / "networks.csv")
     print(f"{len(frames)} of {len(trials)} trials: {len(own)} of this run, {len(frames) - len(own)} recorded before")
 
 
@@ -39,27 +36,6 @@ def tidy_each(lab: Lab, trials: list) -> list[pd.DataFrame]:
     frame = tidy(lab, lab.results(trials))
     number = frame["metric"].eq("miou").cumsum()  # each trial's rows begin with it
     return [group for _, group in frame.groupby(number)]
-
-
-def write_networks(lab: Lab) -> None:
-    """Where each network was made and how long it took: rows known before stay."""
-    path = SHIPPED / lab.preset.name / "networks.csv"
-    rows = {row["network"]: row for row in pd.read_csv(path).to_dict("records")} if path.exists() else {}
-    for note in sorted((lab.out / "scores").glob(f"*/{NETWORK}")):
-        known = read_json(note)
-        rows[note.parent.name] = {
-            "network": note.parent.name, "train_method": _method(note.parent),
-            "machine": known["machine"], "instructions": known["instructions"],
-            "torch": known["versions"]["torch"], "dglab": known["versions"]["dglab"],
-            **{f"seconds_{what}": known["seconds"].get(what) for what in ("training", "testing")},
-        }  # fmt: skip
-    with written_whole(path) as beside:
-        pd.DataFrame(sorted(rows.values(), key=lambda row: row["network"])).to_csv(beside, index=False)
-
-
-def _method(scores: Path) -> str:
-    """The training method of a network, from one of its scores."""
-    return read_json(next(path for path in scores.glob("*.json") if path.name != NETWORK))["training"]["method"]
 
 
 if __name__ == "__main__":

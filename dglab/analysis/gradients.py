@@ -20,6 +20,7 @@ from dglab.training.mean_loss import MeanLoss, trainable
 from dglab.training.methods import split_domains, to_device
 from dglab.training.trainer import begin, training_batches, training_step
 from dglab.training.two_tasks import MultimodalBatch, two_tasks
+from dglab.utils.randomness import own_randomness
 from dglab.utils.seeds import derive_seed
 
 Look = Callable[[int, nn.Module, Batch | MultimodalBatch], None]  # (step, network before it, the step's batch)
@@ -42,7 +43,7 @@ def follow(
     """
     check_fits(config, domains)
     place = torch.device(device)
-    with torch.random.fork_rng([place] if place.type == "cuda" else []):
+    with own_randomness(place):
         run = begin(config, None, place)
         batches = training_batches(config, domains, seed=config.seed, steps=config.steps)
         for step in range(config.steps):
@@ -73,7 +74,7 @@ def race(
 
     def look(step: int, model: nn.Module, batch: MultimodalBatch) -> None:
         set_progress(model, step / config.steps)  # of gradient reversal, as the step to come has it
-        with running_statistics(model, move=False), torch.random.fork_rng():
+        with running_statistics(model, move=False), own_randomness(batch[1].device):
             tasks = two_tasks(model, cross_entropy, flatten_modalities(batch))
         of = modulation_coefficients(tasks.semantic, tasks.domain, config.alpha_k, config.alpha_p)
         places = {parameter: number for number, parameter in enumerate(trainable(model))}
@@ -109,7 +110,7 @@ def domain_conflicts(
     def look(step: int, model: nn.Module, batch: Batch) -> None:
         generator = torch.Generator().manual_seed(derive_seed("split", config.seed, step))
         theta = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        with running_statistics(model, move=False), torch.random.fork_rng():
+        with running_statistics(model, move=False), own_randomness(batch[1].device):
             pair = [MeanLoss(model, cross_entropy, [part]).value_and_grad()[1]
                     for part in split_domains(batch, config.split, generator)]  # fmt: skip
         children = sorted(dict(model.named_children()), key=lambda name: name == "head")  # which is the last to compute

@@ -15,7 +15,7 @@ NEIGHBORS, CAPACITY = 4, 128  # the paper's M and Q
 STYLES = 100_000
 
 
-def bench_testtime(model_name: str, size: tuple[int, int], device: str) -> list[dict[str, Any]]:
+def bench_testtime(model_name: str, size: tuple[int, int], device: str, *, rounds: int = 20) -> list[dict[str, Any]]:
     """One image under plain inference, source BN, TN and SIB with M = 4; and the search among many styles.
 
     Returns:
@@ -51,6 +51,7 @@ def bench_testtime(model_name: str, size: tuple[int, int], device: str) -> list[
             f"search {STYLES:,} styles": lambda: index.nearest(query, everything, NEIGHBORS),
         },
         device=device,
+        rounds=rounds,
     )
     published = paper.table("inference_time").set_index("method")["seconds_per_image"]
     for record, bank in zip(records[3:5], banks.values(), strict=True):

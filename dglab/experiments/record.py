@@ -37,7 +37,8 @@ def note_network(folder: Path, device: str, **seconds: float) -> None:
     Args:
         folder: of its scores.
         device: where it was made.
-        seconds: of processor time, by what took them (training, testing); added up over calls.
+        seconds: of processor time, beside a GPU of the clock, by what took them (training, testing); added up over
+            calls.
     """
     path = folder / NETWORK
     known: dict[str, Any] = read_json(path) if path.exists() else {}
@@ -48,6 +49,31 @@ def note_network(folder: Path, device: str, **seconds: float) -> None:
     }  # fmt: skip
     with written_whole(path) as beside:
         beside.write_text(json.dumps(known), encoding="utf-8")
+
+
+def write_networks(scores: Path, path: Path) -> None:
+    """Where each network was made and how long it took, as a table; rows that it has already of others stay.
+
+    Args:
+        scores: the folder with a folder of scores for each network, as a lab leaves them.
+        path: of the table.
+    """
+    rows = {row["network"]: row for row in pd.read_csv(path).to_dict("records")} if path.exists() else {}
+    for note in sorted(scores.glob(f"*/{NETWORK}")):
+        known = read_json(note)
+        rows[note.parent.name] = {
+            "network": note.parent.name, "train_method": _method(note.parent),
+            "machine": known["machine"], "instructions": known["instructions"],
+            "torch": known["versions"]["torch"], "dglab": known["versions"]["dglab"],
+            **{f"seconds_{what}": known["seconds"].get(what) for what in ("training", "testing")},
+        }  # fmt: skip
+    with written_whole(path) as beside:
+        pd.DataFrame(sorted(rows.values(), key=lambda row: row["network"])).to_csv(beside, index=False)
+
+
+def _method(scores: Path) -> str:
+    """The training method of a network, from one of its scores."""
+    return read_json(next(path for path in scores.glob("*.json") if path.name != NETWORK))["training"]["method"]
 
 
 def expected_hours(networks: pd.DataFrame | None, missing: Collection[TrainingConfig], jobs: int) -> float | None:

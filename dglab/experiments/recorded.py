@@ -10,6 +10,7 @@ from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
 
 SHIPPED = Path(__file__).parents[1] / "shipped"  # a folder for each preset
+WHOLE_METRICS = ("miou", "category_miou", "iou", "absent_classes", "selection_accuracy", "agreement")  # classes too
 OF_TRIAL = [*LABELS, "method"]
 _CLASS = "iou "  # and the name of the class: a column
 _VALUES = ("miou", "category_miou", "absent_classes", "selection_accuracy", "agreement",

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from dglab.data import Domain, Joined, identity, open_domains
 from dglab.data.multimodal import Stacked
 from dglab.data.streets import SPLITS
-from dglab.data.streets.kept import draw
+from dglab.data.streets.kept import draw, kept_path
 from dglab.data.streets.size import StreetsSize
 from dglab.evaluation import ConfusionMatrix
 from dglab.experiments.jobs import in_parallel
@@ -186,9 +186,13 @@ class Lab:
         """Run independent jobs, several at a time where the preset says so, with a bar."""
         if not tasks:
             return
-        parallel = self.preset.parallel and torch.device(self.device).type == "cpu"
-        if parallel and self.data == "streets":  # once for all processes
-            parts = [(letter, split) for split in SPLITS for letter in self.domains]
+        on_cpu = torch.device(self.device).type == "cpu"
+        parallel = self.preset.parallel and on_cpu
+        if (parallel or not on_cpu) and self.data == "streets":  # once for all processes: jobs, or those that load data
+            parts = [
+                (letter, split) for split in SPLITS for letter in self.domains
+                if not kept_path(self.out / "streets", self.preset.streets, letter, split).exists()
+            ]  # fmt: skip
             for _ in in_parallel(functools.partial(_draw_job, self), parts, self.jobs):
                 pass
         workers = self.jobs if parallel else 0
@@ -202,10 +206,16 @@ def _draw_job(lab: Lab, part: tuple[str, str]) -> None:
 
 
 def _train_job(lab: Lab, training: TrainingConfig) -> None:
-    start = time.process_time()
+    clock = _clock(lab.device)
+    start = clock()
     folder, domains = lab.out / "runs" / training.address, lab.domains_of(training)
     train(training, domains, folder, device=lab.device, progress=not lab.preset.parallel)
-    note_network(lab.scores_of(training), lab.device, training=time.process_time() - start)
+    note_network(lab.scores_of(training), lab.device, training=clock() - start)
+
+
+def _clock(device: str) -> Callable[[], float]:
+    """What a job is timed by: the processor's time, or beside a GPU, which works on its own, the clock on the wall."""
+    return time.process_time if torch.device(device).type == "cpu" else time.monotonic
 
 
 def _by_network(trials: Iterable[Trial]) -> list[list[Trial]]:
@@ -221,7 +231,8 @@ def _network_job(lab: Lab, trials: list[Trial]) -> None:
     training = trials[0].training
     if lab.checkpoint(training) is None:
         _train_job(lab, training)
-    start = time.process_time()
+    clock = _clock(lab.device)
+    start = clock()
     model, _ = load_checkpoint(lab.checkpoint(training), lab.device)
     modalities = modalities_of(training)
     domains = lab.domains_of(training)
@@ -237,7 +248,7 @@ def _network_job(lab: Lab, trials: list[Trial]) -> None:
                 compare=True,
             )
         _write_score(lab.score_path(trial), trial, result)
-    note_network(lab.scores_of(training), lab.device, testing=time.process_time() - start)
+    note_network(lab.scores_of(training), lab.device, testing=clock() - start)
 
 
 def _write_score(path: Path, trial: Trial, result: Result) -> None:

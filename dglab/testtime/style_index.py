@@ -80,7 +80,8 @@ class StyleIndex:
         if count == 0:
             return [([], []) for _ in queries.mean]
         lower, upper = (bound[:, among] for bound in self.bounds(queries))  # N x slots
-        limit = upper.kthvalue(count, dim=1, keepdim=True).values
+        # the count-th smallest; kthvalue has no deterministic form on some versions' GPUs
+        limit = upper.topk(count, dim=1, largest=False).values[:, -1:]
         found = []
         for i, possible in enumerate((lower <= limit).cpu()):
             slots = among[possible]  # still oldest first

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from dglab.models.batchnorm import running_statistics
+from dglab.models.batchnorm import batchnorm_layers, running_statistics
 from dglab.training.config import TrainingConfig
 from dglab.training.distributed import grouped, world_size
 from dglab.training.methods import second_order
@@ -45,7 +45,7 @@ def prepare(model: nn.Module, config: TrainingConfig) -> nn.Module:
         # convolutions follow the layout of their weights, whatever that of the images is
         model = model.to(memory_format=torch.channels_last)
     if config.batchnorm == "synchronized":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        model = synchronized(model)
     if config.activation_checkpointing:
         checkpoint_activations(model)
     if config.compile and second_order(config):
@@ -53,6 +53,18 @@ def prepare(model: nn.Module, config: TrainingConfig) -> nn.Module:
     elif config.compile:
         model.compile()
     return model
+
+
+def synchronized(model: nn.Module) -> nn.Module:
+    """A network whose BatchNorm layers average over all processes; parameters and buffers are the same objects.
+
+    Torch's own conversion makes plain layers of all: of timm's, which hold the activation, too, and so would lose it.
+    """
+    if any(type(layer).__module__.startswith("timm.") for layer in batchnorm_layers(model).values()):
+        from timm.layers import convert_sync_batchnorm  # there, for the layers are
+    else:
+        convert_sync_batchnorm = nn.SyncBatchNorm.convert_sync_batchnorm
+    return convert_sync_batchnorm(model)
 
 
 def checkpoint_activations(model: nn.Module) -> None:

@@ -15,6 +15,7 @@ from dglab.training.distributed import sum_in_place, sum_over_processes
 from dglab.training.losses import Batch, LossFunction
 from dglab.utils.errors import InputError
 from dglab.utils.interrupts import unbroken
+from dglab.utils.randomness import own_randomness
 
 
 class MeanLoss:
@@ -65,7 +66,7 @@ class MeanLoss:
     def _value_and_grad(self, for_hessian: bool) -> tuple[Tensor, list[Tensor]]:
         if for_hessian and len(self.parts) == 1:
             loss = self._loss(*self.parts[0], self.shares[0])
-            grad = torch.autograd.grad(loss, self.theta, create_graph=True, materialize_grads=True)
+            grad = self._differentiable_gradient(loss)
             self._graph = graph_of(grad)
             value, *grad = sum_over_processes([loss.detach(), *(g.detach() for g in grad)])
             return value, grad
@@ -75,7 +76,8 @@ class MeanLoss:
         clear_gradient(self.theta)
         for (images, labels), share in zip(self.parts, self.shares, strict=True):
             loss = self._loss(images, labels, share)
-            loss.backward(inputs=self.theta)  # adds to .grad
+            with outside_autocast(loss):
+                loss.backward(inputs=self.theta)  # adds to .grad
             losses.append(loss.detach())
         value, grad = torch.stack(losses).sum(), take_gradient(self.theta)
         sum_in_place([value, *grad])
@@ -103,7 +105,7 @@ class MeanLoss:
             with replayed(), running_statistics(self.model, move=False):  # they were updated the first time
                 for (images, labels), share in zip(self.parts, self.shares, strict=True):
                     loss = self._loss(images, labels, share)
-                    grad = torch.autograd.grad(loss, self.theta, create_graph=True, materialize_grads=True)
+                    grad = self._differentiable_gradient(loss)
                     graph = graph_of(grad)
                     del loss, grad  # their numbers, a copy of the parameters, are not needed
                     self._differentiate(graph, v)
@@ -111,10 +113,15 @@ class MeanLoss:
         sum_in_place(product)
         return product
 
+    def _differentiable_gradient(self, loss: Tensor) -> Sequence[Tensor]:
+        with outside_autocast(loss):
+            return torch.autograd.grad(loss, self.theta, create_graph=True, materialize_grads=True)
+
     def _differentiate(self, graph: Mapping[int, GradientEdge], v: Sequence[Tensor]) -> None:
         """Add the gradient of (grad L) . v to ``.grad``."""
         if graph:  # a loss linear in theta has nothing to add
-            torch.autograd.backward(list(graph.values()), [v[i] for i in graph], inputs=self.theta)
+            with outside_autocast(v[0]):
+                torch.autograd.backward(list(graph.values()), [v[i] for i in graph], inputs=self.theta)
 
     def _loss(self, images: Tensor, labels: Tensor, share: float) -> Tensor:
         """One forward pass and its loss times ``share``; zero, not the mean over nothing, if no pixel is labelled."""
@@ -129,6 +136,15 @@ class MeanLoss:
             logits = logits_of(output)
             return zero + torch.where(torch.zeros_like(logits, dtype=torch.bool), logits, 0).sum()
         return zero
+
+
+def outside_autocast(at: Tensor) -> AbstractContextManager[None]:
+    """Inside, autocast is off on the device of a tensor, as torch wants it for what is no forward pass.
+
+    A gradient goes back through the casts of its own pass. To cast once more would round again what the second order
+    computes; and on a GPU, where other threads do it, some versions of torch would take float16 for bfloat16.
+    """
+    return torch.autocast(at.device.type, enabled=False)
 
 
 def graph_of(grad: Sequence[Tensor]) -> dict[int, GradientEdge]:
@@ -203,7 +219,7 @@ def remember_randomness(device: torch.device) -> Callable[[], AbstractContextMan
 
     @unbroken
     def replayed() -> Iterator[None]:
-        with torch.random.fork_rng(devices=[device] if on_gpu else []):
+        with own_randomness(device):
             torch.set_rng_state(state)
             if on_gpu:
                 torch.cuda.set_rng_state(gpu_state, device)

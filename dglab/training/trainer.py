@@ -27,6 +27,7 @@ from dglab.training.methods import METHODS, modalities_of, to_device
 from dglab.training.state import CHECKPOINT, STATE, Run, own_folder, refuse_other, resume, save_state
 from dglab.training.two_tasks import MultimodalBatch
 from dglab.utils.machine import usable_cpus
+from dglab.utils.randomness import own_randomness, set_seed
 from dglab.utils.seeds import derive_seed
 
 
@@ -77,8 +78,7 @@ def train(
         return checkpoint
     weights = starting_weights(config.backbone, config.weights, weights_file)
 
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices), ExitStack() as until_saved:  # the caller's state stays
+    with own_randomness(device), ExitStack() as until_saved:  # the caller's state stays
         run = begin(config, weights, device)
         until_saved.enter_context(own_folder(folder))  # now: a run whose weights do not fit leaves nothing behind
         start = resume(folder, config, run, device)
@@ -125,11 +125,12 @@ def training_step(
 
     All processes draw the same split; each has its own dropout.
     """
-    torch.manual_seed(derive_seed("dropout", config.seed, step, *([rank()] if rank() else [])))
+    device = batch[1].device
+    set_seed(derive_seed("dropout", config.seed, step, *([rank()] if rank() else [])), device)
     generator = torch.Generator().manual_seed(derive_seed("split", config.seed, step))
     set_progress(model, step / config.steps)  # of what grows over training: gradient reversal
     bf16 = config.precision == "bf16"
-    with torch.autocast(batch[1].device.type, torch.bfloat16) if bf16 else nullcontext():
+    with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
         return METHODS[config.method](model, cross_entropy, batch, config, generator)
 
 

@@ -11,7 +11,7 @@ from dglab.classes import IGNORED
 from dglab.models.multimodal import upsampled
 from dglab.training.distributed import sum_over_processes
 from dglab.training.losses import LossFunction
-from dglab.training.mean_loss import trainable
+from dglab.training.mean_loss import outside_autocast, trainable
 from dglab.utils.errors import InputError
 
 MultimodalBatch = tuple[Mapping[str, Tensor], Tensor, Tensor]
@@ -110,7 +110,8 @@ def gradient(loss: Tensor, theta: Sequence[nn.Parameter], *, retain_graph: bool 
     """The gradient of a loss, zero for a parameter that it does not depend on."""
     if not loss.requires_grad:
         return [torch.zeros_like(parameter) for parameter in theta]
-    return list(torch.autograd.grad(loss, theta, retain_graph=retain_graph, materialize_grads=True))
+    with outside_autocast(loss):
+        return list(torch.autograd.grad(loss, theta, retain_graph=retain_graph, materialize_grads=True))
 
 
 def _wide(logits: Tensor) -> Tensor:

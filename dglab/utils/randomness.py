@@ -1,0 +1,33 @@
+"""Torch's random state where something runs: the CPU's, and beside it that of the GPU in use."""
+
+from collections.abc import Iterator
+
+import torch
+
+from dglab.utils.interrupts import unbroken
+
+
+@unbroken
+def own_randomness(device: torch.device) -> Iterator[None]:
+    """Inside, numbers may be drawn and seeds be set; afterwards the CPU and this device draw as if nothing had been.
+
+    Args:
+        device: where the computation runs.
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+
+
+def set_seed(seed: int, device: torch.device) -> None:
+    """Let the CPU and this device draw from a seed. ``torch.manual_seed`` would reseed every other GPU, too.
+
+    Args:
+        seed: of both.
+        device: where the computation runs.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)

@@ -1,0 +1,102 @@
+"""What the book runs, as plain numbers: for half an hour on one GPU, and in seconds to see that it runs."""
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from dglab.data.streets.size import StreetsSize
+from dglab.experiments.runner import Lab
+from dglab.presets import TINY, Preset, find_preset
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of each step there is."""
+
+    preset: str
+    backbone: str  # whose inference is timed
+    size: tuple[int, int]  # of the images that it is timed on, H x W pixels
+    rounds: int  # that visit every case in turn
+    rates: tuple[float, ...]  # learning rates tried for AGG and for MLDG
+    try_seed: int  # of the tries, which no study uses
+    steps: int  # of every training, tries and study alike: a rate that is best for another length is another rate
+    checkpoint_every: int  # steps
+    streets: StreetsSize
+    train_seeds: tuple[int, ...]  # of the study, the first of each method first
+    test_seeds: tuple[int, ...]
+
+
+HALF_HOUR = Plan(
+    preset="standard",
+    backbone="resnet50",
+    size=(769, 769),
+    rounds=100,
+    rates=(0.02, 0.06, 0.2),
+    try_seed=100,
+    steps=1_000,
+    checkpoint_every=250,
+    streets=StreetsSize(256, 512, train_images=400, val_images=100),
+    train_seeds=(10, 11, 12),
+    test_seeds=(0, 1),
+)
+
+TRY_OUT = Plan(
+    preset="tiny",
+    backbone="thin",
+    size=(33, 65),
+    rounds=3,
+    rates=(0.05, 0.1),
+    try_seed=100,
+    steps=2,
+    checkpoint_every=1,
+    streets=TINY.streets,
+    train_seeds=(0,),
+    test_seeds=(0,),
+)
+
+
+@dataclass(frozen=True)
+class Book:
+    """One call: what to run, where, and until when.
+
+    Args:
+        plan: how much of it.
+        device: ``"cuda"`` or ``"cpu"``.
+        out: gets the results, a few small files; what lies there is gone on with.
+        work: gets what is large: drawn scenes, trained networks.
+        until: when the call has to end, on ``time.monotonic``'s clock, in seconds.
+    """
+
+    plan: Plan
+    device: str
+    out: Path
+    work: Path
+    until: float
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the call has to end."""
+        return self.until - time.monotonic()
+
+    @property
+    def drawn(self) -> Path:
+        """The folder of drawn scenes, where a lab looks for them."""
+        return self.work / "results" / "streets"
+
+    def lab(self, rates: dict[str, dict[str, float]] | None = None) -> Lab:
+        """The lab of the study.
+
+        Args:
+            rates: of each method that has its own, and under ``"agg"`` those of all others; None takes the preset's.
+        """
+        plan, preset = self.plan, find_preset(self.plan.preset)
+        of_others = (rates or {}).get("agg", {})
+        training = dataclasses.replace(
+            preset.training, steps=plan.steps, checkpoint_every=plan.checkpoint_every, **of_others
+        )
+        reduced: Preset = dataclasses.replace(
+            preset, training=training, streets=plan.streets, train_seeds=plan.train_seeds, test_seeds=plan.test_seeds,
+            rates={**preset.rates, **(rates or {})},
+        )  # fmt: skip
+        return Lab(reduced, "streets", self.work / "results", self.device, use_shipped=False)

@@ -1,0 +1,194 @@
+"""Step 4: the preset reduced to what the time allows, its rates chosen on the validation images of the sources."""
+
+import functools
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from dglab.data import open_domains
+from dglab.data.streets import SPLITS
+from dglab.data.streets.kept import draw, kept_path
+from dglab.evaluation import evaluate
+from dglab.experiments.jobs import in_parallel
+from dglab.experiments.record import describe_machine, write_networks
+from dglab.experiments.recorded import WHOLE_METRICS, read_recorded, write_recorded
+from dglab.experiments.runner import Lab
+from dglab.experiments.table import tidy
+from dglab.experiments.trials import Trial, ablation, adabn, main_tasks, source_and_target
+from dglab.testtime import SourceNormalization
+from dglab.training import TrainingConfig, train
+from dglab.training.checkpoints import load_checkpoint
+from dglab.utils.errors import InputError
+from tools.gpu.plan import Book
+from tools.gpu.tables import add_rows, read_rows
+
+SOURCES = ("G", "S", "I", "M")
+TRIED = ("agg", "mldg")  # the controls take the rates of theirs
+RATIO = 5  # of the outer learning rate to the inner one, the paper's
+OF_TRY = ("machine", "method", "backbone", "precision", "steps", "batch_per_domain", "lr", "inner_lr", "seed")
+TRY_COLUMNS = (*OF_TRY, *SOURCES, "mean", "seconds", "note")
+STUDIES = (ablation, source_and_target, adabn)  # those whose networks the main task has trained anyway
+TABLE, NETWORKS = "study.csv", "networks.csv"
+
+
+def draw_scenes(book: Book) -> bool:
+    """Draw all scenes once, on all cores, for the processes that load them.
+
+    Returns:
+        Whether all are drawn: True, for a kill costs no more than the parts in flight.
+    """
+    size = book.plan.streets
+    parts = [(letter, split) for split in SPLITS for letter in open_domains(size)]
+    missing = [part for part in parts if not kept_path(book.drawn, size, *part).exists()]
+    workers = 0 if torch.device(book.device).type == "cpu" else None  # a few scenes, or one part a core
+    for _ in in_parallel(functools.partial(_draw, book), missing, workers):
+        pass
+    return True
+
+
+def _draw(book: Book, part: tuple[str, str]) -> None:
+    draw(book.plan.streets, *part, book.drawn)
+
+
+# ------------------------------------------------------------------------------------------------------ tries
+
+
+def tries(book: Book) -> list[TrainingConfig]:
+    """Each rate, for AGG and for MLDG alike."""
+    lab = book.lab()
+    return [
+        lab.training(SOURCES, book.plan.try_seed, method=method, lr=lr, inner_lr=lr / RATIO)
+        for lr in book.plan.rates
+        for method in TRIED
+    ]
+
+
+def choose_rates(book: Book) -> bool:
+    """Run the tries that have no row in ``tries.csv`` yet.
+
+    Returns:
+        Whether all are there: False where time ran out before.
+    """
+    path = book.out / "tries.csv"
+    done = {_key(row) for row in read_rows(path)}
+    longest = longest_try(book)
+    for config in tries(book):
+        own = {"machine": describe_machine(book.device), **{name: str(getattr(config, name)) for name in OF_TRY[1:]}}
+        if _key(own) in done:
+            continue
+        if book.seconds_left < max(30, 1.2 * longest):
+            return False
+        start = time.monotonic()
+        scores = score(book, config)
+        longest = max(longest, time.monotonic() - start)
+        row = {**own, **scores, "seconds": f"{time.monotonic() - start:.0f}"}
+        print(f"{config.method}, lr {config.lr}: {row['mean']} {row['note']}", flush=True)
+        add_rows(path, TRY_COLUMNS, [row], OF_TRY[1:])
+    return True
+
+
+def longest_try(book: Book) -> float:
+    """Seconds that the slowest try so far has taken."""
+    return max((float(row["seconds"]) for row in read_rows(book.out / "tries.csv")), default=0.0)
+
+
+def _key(row: dict[str, str]) -> tuple[str, ...]:
+    return tuple(row[name] for name in OF_TRY[1:])
+
+
+def score(book: Book, config: TrainingConfig) -> dict[str, str]:
+    """Train, and score under source BN on the validation images of each source; one that diverges has no score."""
+    domains = open_domains(config.data, drawn=book.drawn)
+    try:
+        checkpoint = train(config, domains, book.work / "tries" / config.address, device=book.device, progress=False)
+    except InputError as error:
+        if "diverged" not in str(error):
+            raise
+        return {**dict.fromkeys((*SOURCES, "mean"), "nan"), "note": "diverged"}
+    predictor = SourceNormalization(load_checkpoint(checkpoint, book.device)[0])
+    found = [evaluate(predictor, domains[letter].val, device=book.device).miou() for letter in SOURCES]
+    by_source = {letter: f"{100 * miou:.2f}" for letter, miou in zip(SOURCES, found, strict=True)}
+    return {**by_source, "mean": f"{100 * np.mean(found):.2f}", "note": ""}
+
+
+def chosen_rates(book: Book) -> dict[str, dict[str, float]]:
+    """The best of the tries: AGG's rate for all but MLDG and its like, which take MLDG's.
+
+    Raises:
+        InputError: while tries are missing, or if all of a method have diverged.
+    """
+    rows = {_key(row): float(row["mean"]) for row in read_rows(book.out / "tries.csv")}
+    best: dict[str, dict[str, float]] = {}
+    for method in TRIED:
+        found = {}
+        for config in tries(book):
+            if config.method == method:
+                key = tuple(str(getattr(config, name)) for name in OF_TRY[1:])
+                if key not in rows:
+                    raise InputError(f"{book.out}/tries.csv lacks {method} at lr {config.lr}; run the step choose")
+                found[config.lr, config.inner_lr] = rows[key]
+        finite = {rates: mean for rates, mean in found.items() if math.isfinite(mean)}
+        if not finite:
+            raise InputError(f"every try of {method} has diverged; put smaller rates into tools/gpu/plan.py")
+        best[method] = dict(zip(("lr", "inner_lr"), max(finite, key=finite.__getitem__), strict=True))
+    own = {"mldg": best["mldg"], "mldg_mean": best["mldg"], "projected": {"lr": best["mldg"]["lr"]}}
+    return {"agg": best["agg"], **own}
+
+
+# ------------------------------------------------------------------------------------------------------ study
+
+
+def networks_of(lab: Lab) -> list[list[Trial]]:
+    """The trials of the study by network, first seeds first."""
+    groups: dict[TrainingConfig, list[Trial]] = {}
+    for trial in dict.fromkeys(trial for study in STUDIES for trial in study(lab)):
+        if trial.task in main_tasks(lab):
+            groups.setdefault(trial.training, []).append(trial)
+    return sorted(groups.values(), key=lambda group: group[0].training.seed)
+
+
+def run_study(book: Book) -> bool:
+    """Train and test the networks that are not in ``networks.csv`` yet; their rows go to ``study.csv``.
+
+    Returns:
+        Whether all are there: False where time ran out before.
+    """
+    lab = book.lab(chosen_rates(book))
+    table, networks = book.out / TABLE, book.out / NETWORKS
+    rows = read_rows(networks)
+    done = {row["network"] for row in rows}
+    spent = [sum(float(row[f"seconds_{what}"] or 0) for what in ("training", "testing")) for row in rows]
+    longest = max([2 * longest_try(book), *spent])  # a network is tested in more ways than a try
+    for group in networks_of(lab):
+        address = group[0].training.address
+        if address in done:
+            continue
+        if book.seconds_left < max(30, 1.1 * longest):
+            return False
+        start = time.monotonic()
+        frame = tidy(lab, lab.results(group))
+        longest = max(longest, time.monotonic() - start)
+        add_to_record(frame[frame["metric"].isin(WHOLE_METRICS)], table)
+        write_networks(lab.out / "scores", networks)  # last: what stands here is in the table
+        print(f"{address}: {time.monotonic() - start:.0f} s", flush=True)
+    return True
+
+
+def add_to_record(frame: pd.DataFrame, table: Path) -> None:
+    """Write the rows of a network beside those that are recorded already."""
+    known = [read_recorded(table)] if table.exists() else []
+    both = pd.concat([*known, frame], ignore_index=True).drop_duplicates(
+        [column for column in frame.columns if column != "value"], keep="last"
+    )
+    write_recorded(both, table)
+
+
+def summary(book: Book) -> str:
+    """Mean mIoU by training and test method and domain, as a table for the eye."""
+    frame = read_recorded(book.out / TABLE)
+    by = frame[frame["metric"] == "miou"].groupby(["domain_evaluated", "method", "batch_size"], dropna=False)
+    return by.agg(miou=("value", "mean"), trainings=("train_seed", "nunique")).round(1).to_string()
