@@ -150,7 +150,7 @@ def write(version: NotebookNode, path: Path, root: Path) -> None:
 
 @contextmanager
 def own_programs() -> Iterator[None]:
-    """Inside, the programs beside this Python are found: nbgrader starts one of them, alembic, by its name."""
+    """Within the block, the programs beside this Python are found: nbgrader starts alembic by its name."""
     before = os.environ.get("PATH", os.defpath)
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), before])
     try:

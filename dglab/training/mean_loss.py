@@ -139,7 +139,7 @@ class MeanLoss:
 
 
 def outside_autocast(at: Tensor) -> AbstractContextManager[None]:
-    """Inside, autocast is off on the device of a tensor, as torch wants it for what is no forward pass.
+    """Within the block, autocast is off on the device of a tensor, as torch wants it for what is no forward pass.
 
     A gradient goes back through the casts of its own pass. To cast once more would round again what the second order
     computes; and on a GPU, where other threads do it, some versions of torch would take float16 for bfloat16.

@@ -9,7 +9,7 @@ from dglab.utils.interrupts import unbroken
 
 @unbroken
 def own_randomness(device: torch.device) -> Iterator[None]:
-    """Inside, numbers may be drawn and seeds be set; afterwards the CPU and this device draw as if nothing had been.
+    """Within the block numbers may be drawn and seeds set; afterwards CPU and device draw as if nothing had been.
 
     Args:
         device: where the computation runs.

@@ -55,8 +55,8 @@ def test_gradients_are_taken_outside_of_autocast():
     for parts in (1, 2):
         loss = MeanLoss(Net(), cross_entropy, [batch], parts)
         with torch.autocast("cpu", torch.bfloat16):
-            _, grad = loss.value_and_grad(keep_graph=True)
-            product = loss.hessian_vector(grad)
+            _, grad = loss.value_and_grad(for_hessian=True)
+            product = loss.hessian_vector_product(grad)
             assert torch.is_autocast_enabled("cpu")
         assert all(p.isfinite().all() and p.dtype == torch.float32 for p in product)
     assert set(seen) == {("forward", True), ("backward", False)}

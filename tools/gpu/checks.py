@@ -124,7 +124,7 @@ def against_cpu(method: str, *, dtype: torch.dtype = torch.float64, **changes: o
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Inside, convolutions in float32 are that on a GPU, too; by default torch lets them round to TF32."""
+    """Within the block, convolutions in float32 are that on a GPU, too; by default torch lets them round to TF32."""
     with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
         yield
 
@@ -149,9 +149,9 @@ def replayed_dropout(device: torch.device) -> float:
     images, labels = (part.flatten(0, 1) for part in batch_of(config, device, torch.float64))
     torch.manual_seed(0)
     loss = MeanLoss(model, cross_entropy, [(images, labels)], 2)
-    _, grad = loss.value_and_grad(keep_graph=True)
+    _, grad = loss.value_and_grad(for_hessian=True)
     torch.rand(7, device=device)  # what comes between them draws, too
-    loss.hessian_vector(grad)
+    loss.hessian_vector_product(grad)
     first, second = torch.cat(drawn[:2]), torch.cat(drawn[2:])
     if not first.any():
         raise AssertionError("the dropout dropped nothing, so that nothing is compared")
