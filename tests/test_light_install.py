@@ -87,7 +87,6 @@ def test_the_environment_has_nothing_of_the_extras(run):
     assert "pip install 'dglab[lessons]'" in run("dglab", "doctor")
 
 
-@pytest.mark.long
 def test_it_wraps_a_network_of_torchvision(run):
     code = """
 import torch
@@ -103,6 +102,7 @@ print(tuple(TargetNormalization(model)(torch.rand(2, 3, 64, 96))["out"].shape), 
     assert run("python", "-W", "ignore", "-c", code).split("\n")[0] == "(2, 19, 64, 96) (1, 19, 64, 96) 2"
 
 
+@pytest.mark.long
 def test_it_trains_evaluates_and_predicts(run, tmp_path):
     assert "reproduce" in run("dglab", "--help")
     tiny = ["--preset", "tiny", "--device", "cpu", "--task", "G+S->C"]

@@ -129,7 +129,6 @@ def cheat(notebook):
             cell.source += "\n\n\ndef check(*arguments):\n    return type('Verdict', (), {'right': True})"
 
 
-@pytest.mark.long
 def test_the_release_hides_answers_and_tests(folder):
     source, released = (
         nbformat.read(folder / "nbgrader" / kind / "02_agg" / "02_agg.ipynb", 4) for kind in ("source", "release")
@@ -167,6 +166,7 @@ def test_nbgrader_grades_what_is_solved_empty_endless_and_forged(folder):
     assert scores == {"solved": full, "empty": none, "endless": {**full, "check-02-2": 0.0}, "forged": none}
 
 
+@pytest.mark.long
 def test_nbgrader_validates_the_solved_one(folder, capsys):
     place = folder / "solved.ipynb"
     notebook = nbformat.read(folder / "nbgrader" / "release" / "02_agg" / "02_agg.ipynb", 4)

@@ -317,7 +317,6 @@ main()
 STEPS = 5
 
 
-@pytest.mark.long
 def torchrun(folder, script, *options, dies_at="", marks=None):
     """Two processes that train; one dies before step ``dies_at``, or Ctrl-C comes when both have left their marks."""
     arguments = ["train", "--preset", "tiny", "--method", "mldg", "--order", "2", "--task", "G+S->C",
@@ -354,6 +353,7 @@ def test_ctrl_c_ends_all_processes_and_the_run_goes_on(tmp_path):
         assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.long
 def test_a_worker_dies_and_the_run_goes_on(tmp_path, monkeypatch):
     """Two processes; one is killed, torchrun ends the other; resumed, the run equals one process with two parts."""
     script, folder = tmp_path / "script.py", tmp_path / "run"

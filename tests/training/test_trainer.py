@@ -187,7 +187,6 @@ def version(path):
         return found.st_ino, found.st_mtime_ns
 
 
-@pytest.mark.long
 def stop(process, path, before, number):
     """Send a signal at a random moment after ``path`` is no more as ``before``; what the process left on stderr."""
     try:
@@ -200,6 +199,7 @@ def stop(process, path, before, number):
     return stderr
 
 
+@pytest.mark.long
 def test_a_killed_process_loses_nothing(tmp_path, request):
     """SIGKILL at random moments of ``dglab train``, again and again (``--kills 20``): the bytes of a whole run."""
     kills = request.config.getoption("--kills")
