@@ -185,6 +185,7 @@ PAPER = Preset(
     style_layers=(1, 2, 3, 4),
     in_memory=False,  # they do not fit
     parallel=False,
+    whole=True,
 )
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in (TINY, QUICK, FULL, STANDARD, PAPER)}

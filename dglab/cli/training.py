@@ -61,6 +61,9 @@ def train(
     ] = None,
     alpha_k: Annotated[float | None, typer.Option(help="of gmp: modulation of classification, 0 to 1")] = None,
     alpha_p: Annotated[float | None, typer.Option(help="of gmp: modulation of domain invariance, 0 to 1")] = None,
+    augmentation: Annotated[
+        str | None, typer.Option(help="paper, or authors: as their code has it, see dglab presets")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="resume an interrupted run in --out")] = False,
     device: DeviceOption = "auto",
     precision: Annotated[str | None, typer.Option(help="32 or bf16")] = None,
@@ -107,7 +110,7 @@ def train(
     options = {"backbone": backbone, "weights": recorded, "steps": steps, "batch_per_domain": batch_per_domain,
                "crop": crop, "lr": lr, "precision": precision, "micro_batches": micro_batches,
                "activation_checkpointing": activation_checkpointing, "channels_last": channels_last,
-               "compile": compiled, "batchnorm": batchnorm, **of_methods}  # fmt: skip
+               "compile": compiled, "batchnorm": batchnorm, "augmentation": augmentation, **of_methods}  # fmt: skip
     changes = {name: value for name, value in options.items() if value is not None}
     if method in OPTIONS:  # an unknown one is named below
         refuse_foreign(method, [name for name in of_methods if name in changes], OPTIONS[method])

@@ -87,7 +87,7 @@ def tell_expected(lab: Lab, trials: Iterable[Trial]) -> None:
 
 def studies_of(lab: Lab) -> dict[str, Study]:
     """The studies that the preset runs."""
-    return STUDIES | WHOLE_STUDIES if lab.preset.whole and lab.data == "streets" else STUDIES
+    return STUDIES | WHOLE_STUDIES if lab.preset.whole and lab.of_paper else STUDIES
 
 
 def _reproduce_one(lab: Lab, name: str) -> Path:
@@ -116,7 +116,7 @@ def draw_examples(lab: Lab) -> None:
     """
     seed = lab.preset.train_seeds[0]
     for task in main_tasks(lab):
-        suffix = "" if lab.data == "streets" else f"_{task.target}"
+        suffix = "" if lab.of_paper else f"_{task.target}"
         agg, mldg = (lab.trained(lab.training(task.sources, seed, **method.settings)) for method in (AGG, MLDG))
         stream = lab.target_set(task.targets)
         figure = example_predictions(agg, mldg, stream, lab.preset.test_seeds[0], lab.device)

@@ -27,7 +27,7 @@ from dglab.experiments.recorded import SHIPPED, recorded_table
 from dglab.experiments.table import LABELS, labels_of, tidy
 from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, Trial
 from dglab.presets import Preset, find_preset
-from dglab.tasks import DOMAIN_NAMES
+from dglab.tasks import DOMAIN_NAMES, are_the_papers
 from dglab.testtime import preserved_statistics
 from dglab.testtime.of_sources import source_reference
 from dglab.testtime.testing import Result, reestimation_batches, run_test
@@ -68,8 +68,14 @@ class Lab:
 
     @property
     def domains(self) -> dict[str, Domain]:
-        """The domains at hand, by letter."""
-        return self.seen_by(())
+        """The domains at hand, by letter; the paper's five in its order, whatever their folders are called."""
+        found = self.seen_by(())
+        return {letter: found[letter] for letter in DOMAIN_NAMES} if are_the_papers(found) else found
+
+    @property
+    def of_paper(self) -> bool:
+        """Whether the domains are lettered as the paper's five, embedded or real: its tasks are then theirs."""
+        return are_the_papers(self.domains)
 
     def seen_by(self, modalities: tuple[str, ...]) -> dict[str, Domain]:
         """The domains as several modalities see them; plain images for none. Only the embedded streets have any."""

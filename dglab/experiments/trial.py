@@ -55,9 +55,9 @@ OF_SOME_METHODS = ("order", "inner_lr", "alpha", "split", "variant", "alpha_k", 
 
 
 def main_tasks(lab: Lab) -> list[Task]:
-    """The tasks with one target: the paper's G+S+I+M->C on streets, on other data each domain left out in turn."""
+    """The tasks with one target: G+S+I+M->C of domains lettered as the paper's, of others each left out in turn."""
     letters = tuple(lab.domains)
-    targets = ("C",) if lab.data == "streets" else letters
+    targets = ("C",) if lab.of_paper else letters
     return [Task(tuple(other for other in letters if other != target), (target,)) for target in targets]
 
 

@@ -66,7 +66,7 @@ def describe(trials: Iterable[Trial]) -> pd.DataFrame:
 
 def other_tasks(lab: Lab) -> list[Task]:
     """The tasks with one target that the paper prints beside its main one, and each other domain left out in turn."""
-    if not lab.preset.whole or lab.data != "streets":
+    if not lab.preset.whole or not lab.of_paper:
         return []
     letters = tuple(lab.domains)
     left_out = [Task(tuple(other for other in letters if other != target), (target,)) for target in letters]
@@ -75,10 +75,10 @@ def other_tasks(lab: Lab) -> list[Task]:
 
 
 def mixed_task(lab: Lab) -> Task | None:
-    """The task with a mixed stream: the paper's G+S+I->C+M on streets, on other data the first and the last domain
+    """The task with a mixed stream: G+S+I->C+M of domains lettered as the paper's, of others the first and the last
     left out; None where fewer than two sources would remain."""
     letters = tuple(lab.domains)
-    targets = ("C", "M") if lab.data == "streets" else (letters[0], letters[-1])
+    targets = ("C", "M") if lab.of_paper else (letters[0], letters[-1])
     sources = tuple(letter for letter in letters if letter not in targets)
     return Task(sources, targets) if len(sources) >= 2 else None
 
@@ -115,7 +115,8 @@ def ablation(lab: Lab) -> list[Trial]:
     """Table 3: {AGG, MLDG} x {BN, TN, SIB}, with the training controls and the re-estimated statistics beside them.
 
     TN at M = 1 (which the missing deviation suggests the paper used), at 4, at 5, as many as SIB normalizes, and at 16.
-    On data of one's own AdaBN and QIB, too, with every training method; on streets Tables 5 and 11 have them.
+    On data of one's own AdaBN and QIB, too, with every training method; of the paper's domains Tables 5 and 11 have
+    them.
     """
     trials = []
     for task in main_tasks(lab):
@@ -135,7 +136,7 @@ def _of_ablation(lab: Lab, task: Task, *, banks: bool = True) -> list[TestConfig
     for seed in lab.preset.test_seeds:
         tests += [tn(task.targets, m, seed) for m in sizes]
         tests += [bank("sib", task.targets, seed)] if banks else []
-    if lab.data != "streets":
+    if not lab.of_paper:
         tests += [TestConfig("adabn", task.targets), *(bank("qib", task.targets, s) for s in lab.preset.test_seeds)]
     return tests
 
@@ -218,7 +219,7 @@ def cached_statistics(lab: Lab) -> list[Trial]:
 def prior(lab: Lab) -> list[Trial]:
     """TN with a share of source statistics, M = 1 and 4, on each unseen target; source BN is the share of 1."""
     mixed = mixed_task(lab)
-    tasks = main_tasks(lab) if mixed is None or lab.data != "streets" else [mixed]  # each target of the mix by itself
+    tasks = main_tasks(lab) if mixed is None or not lab.of_paper else [mixed]  # each target of the mix by itself
     seed = lab.preset.test_seeds[0]
     trials = []
     for task in tasks:

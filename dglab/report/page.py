@@ -32,6 +32,7 @@ from dglab.report.tables import (
     sources_table,
     split_table,
 )
+from dglab.tasks import are_the_papers
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
 
@@ -57,26 +58,27 @@ def write_report(folder: Path) -> Path:
     """
     frame = read_table(folder / "tables.csv")
     record = read_record(folder / "run.json")
-    streets = is_streets(record)
+    of_paper = are_the_papers(record["domains"])
     pictures = {
         name: _png(figure, folder / "figures" / f"{name}.png") for name, figure in draw_figures(frame, record).items()
     }
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((resources.files("dglab.report") / "report.html.j2").read_text(encoding="utf-8"))
     mixed = _tasks(frame, "selection_policy")
-    recorded = recorded_table(RECORDED) if streets and record["preset"]["name"] != RECORDED else None
+    recorded = recorded_table(RECORDED) if is_streets(record) and record["preset"]["name"] != RECORDED else None
     page = template.render(
         version=__version__,
         run=record,
-        streets=streets,
-        tasks=[_section(folder, frame, task, streets, recorded) for task in _tasks(frame, "ablation")],
+        of_paper=of_paper,
+        streets=is_streets(record),
+        tasks=[_section(folder, frame, task, of_paper, recorded) for task in _tasks(frame, "ablation")],
         mixed=mixed[0] if mixed else None,
-        policies=policy_table(frame, streets),
+        policies=policy_table(frame, of_paper),
         cached=cached_against_joint(frame).to_dict("records"),
         figures=pictures,
         recorded=_recorded(recorded),
-        verdicts=_verdicts(frame, recorded) if streets else [],
-        not_run=NOT_RUN if streets else [],
+        verdicts=_verdicts(frame, recorded) if of_paper else [],
+        not_run=NOT_RUN if of_paper else [],
         classes=_classes(frame),
     )
     with written_whole(folder / "report.html") as beside:
@@ -85,19 +87,19 @@ def write_report(folder: Path) -> Path:
 
 
 def _section(
-    folder: Path, frame: pd.DataFrame, task: str, streets: bool, recorded: pd.DataFrame | None
+    folder: Path, frame: pd.DataFrame, task: str, of_paper: bool, recorded: pd.DataFrame | None
 ) -> dict[str, Any]:
     """What the page shows of a task with one target: its name, two tables and four pictures."""
     rows = frame[frame["task"] == task]
     target = rows["target"].iloc[0]
-    suffix = "" if streets else f"_{target}"  # on streets there is one such task
-    ablation = ablation_table(frame, task, streets)
+    suffix = "" if of_paper else f"_{target}"  # the paper has one such task
+    ablation = ablation_table(frame, task, of_paper)
     examples = folder / "figures" / f"figure4_predictions{suffix}.png"
     return {
         "name": task.replace("->", " → "),
         "target": target,
-        "ablation": ablation if recorded is None else beside_record(ablation, ablation_table(recorded, task, streets)),
-        "adabn": adabn_table(frame, task, streets),
+        "ablation": ablation if recorded is None else beside_record(ablation, ablation_table(recorded, task, of_paper)),
+        "adabn": adabn_table(frame, task, of_paper),
         "examples": _encoded(examples.read_bytes()) if examples.exists() else None,
         **{
             name: _png(figure, folder / "figures" / f"{file}{suffix}.png")
@@ -132,7 +134,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def is_streets(record: dict[str, Any]) -> bool:
-    """Whether a run was on the embedded streets, whose letters stand for the paper's data sets."""
+    """Whether a run was on the embedded streets, of which results are recorded."""
     return isinstance(record["data"]["identity"], dict)  # a size; that of a prepared root is its fingerprint
 
 
@@ -149,15 +151,15 @@ def draw_figures(frame: pd.DataFrame, record: dict[str, Any]) -> dict[str, Figur
     policies = frame[frame["study"] == "selection_policy"]
     if len(policies):
         drawn["table05_selection_policy"] = figures.selection_policy(policies)
-        drawn |= _sweeps(frame, is_streets(record))
+        drawn |= _sweeps(frame, are_the_papers(record["domains"]))
     return drawn
 
 
-def _sweeps(frame: pd.DataFrame, streets: bool) -> dict[str, Figure]:
+def _sweeps(frame: pd.DataFrame, of_paper: bool) -> dict[str, Figure]:
     """Tables 6 and 7."""
     layers, queues = (frame[frame["study"] == study] for study in ("style_layer", "queue_size"))
     published = [
-        paper.table(table).rename(columns={setting: "x"}) if streets else None
+        paper.table(table).rename(columns={setting: "x"}) if of_paper else None
         for table, setting in (("table06_style_layer", "style_layer"), ("table07_queue_size", "queue_size"))
     ]
     return {

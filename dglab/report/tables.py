@@ -32,7 +32,7 @@ _PAPER_TRAINING = {AGG: "AGG", MLDG: "MLDG"}
 _PAPER_TEST = {SOURCE_BN: ("", "+BN"), TN_1: ("+TN",), QIB: ("+QIB",), SIB: ("+SIB",), ADABN: ("+AdaBN",)}
 
 
-def ablation_table(frame: pd.DataFrame, task: str, streets: bool) -> list[dict[str, Any]]:
+def ablation_table(frame: pd.DataFrame, task: str, of_paper: bool) -> list[dict[str, Any]]:
     """Table 3 with controls: one row a training method and normalization, ours beside the paper's.
 
     Returns:
@@ -47,7 +47,7 @@ def ablation_table(frame: pd.DataFrame, task: str, streets: bool) -> list[dict[s
             "test": normalization.label,
             "first": normalization is SOURCE_BN,
             **_ours(rows, method, normalization),
-            "paper": _published("table03_ablation", task, method, normalization) if streets else "",
+            "paper": _published("table03_ablation", task, method, normalization) if of_paper else "",
         }
         for method in trained_in(rows)
         for normalization in shown
@@ -117,14 +117,14 @@ def bound_table(frame: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def adabn_table(frame: pd.DataFrame, task: str, streets: bool) -> list[dict[str, Any]]:
+def adabn_table(frame: pd.DataFrame, task: str, of_paper: bool) -> list[dict[str, Any]]:
     """Table 11: source BN, AdaBN and SIB, for both training methods."""
     rows = frame[(frame["study"] == "adabn") & (frame["task"] == task)]
     return [
         {
             "method": _name(method, normalization),
             **_ours(rows, method, normalization),
-            "paper": _published("table11_adabn", task, method, normalization) if streets else "",
+            "paper": _published("table11_adabn", task, method, normalization) if of_paper else "",
         }
         for method in (AGG, MLDG)
         for normalization in (SOURCE_BN, ADABN, SIB)
@@ -132,7 +132,7 @@ def adabn_table(frame: pd.DataFrame, task: str, streets: bool) -> list[dict[str,
     ]
 
 
-def policy_table(frame: pd.DataFrame, streets: bool) -> list[dict[str, Any]]:
+def policy_table(frame: pd.DataFrame, of_paper: bool) -> list[dict[str, Any]]:
     """Table 5 with controls, for both training methods; ``accuracy``: how many were chosen from the same domain."""
     rows = frame[frame["study"] == "selection_policy"]
     task = rows["task"].iloc[0] if len(rows) else ""
@@ -147,7 +147,7 @@ def policy_table(frame: pd.DataFrame, streets: bool) -> list[dict[str, Any]]:
                 "method": _name(method, rule),
                 "accuracy": f"{accuracy.iloc[0]:.1f}" if len(accuracy) else "",
                 **_ours(rows, method, rule),
-                "paper": _published("table05_selection_policy", task, method, rule) if streets else "",
+                "paper": _published("table05_selection_policy", task, method, rule) if of_paper else "",
             })  # fmt: skip
     return table
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from dglab.data.augmentation import AUGMENTATIONS
 from dglab.data.streets.size import StreetsSize
 from dglab.models.weights import is_recorded
 from dglab.utils.errors import InputError
@@ -57,6 +58,7 @@ class TrainingConfig:
     activation_checkpointing: bool = False  # stage by stage: less memory, more time
     compile: bool = False  # by torch.compile; order 1
     checkpoint_every: int = 500  # steps; what a kill may cost
+    augmentation: str = "paper"  # or "authors": and what their code does beyond it
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_per_domain", "checkpoint_every", "processes", "micro_batches"):
@@ -74,6 +76,7 @@ class TrainingConfig:
             lambda scale: len(scale) == 2 and 0 < scale[0] <= scale[1] < math.inf,
             "the smallest and the largest factor, both above 0",
         )
+        self._expect("augmentation", lambda name: name in AUGMENTATIONS, f"one of {', '.join(AUGMENTATIONS)}")
         self._expect("precision", lambda precision: precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
         self._expect("weights", is_recorded, "imagenet, nothing for random ones, or a digest (sha256: and 16 digits)")
         self._expect("batchnorm", lambda batchnorm: batchnorm in BATCHNORMS, f"one of {', '.join(BATCHNORMS)}")

@@ -69,7 +69,7 @@ def check_multimodal(config: TrainingConfig, domains: Mapping[str, Domain]) -> N
                 f"{', '.join(modalities)}; open the embedded streets with these modalities"
             )
     unsupported = {"backbone": "thin", "weights": "", "batchnorm": "process", "activation_checkpointing": False,
-                   "compile": False}  # fmt: skip
+                   "compile": False, "augmentation": "paper"}  # fmt: skip
     for name, value in unsupported.items():
         if getattr(config, name) != value:
             raise InputError(f"{name} is {getattr(config, name)!r}; expected {value!r} for the method {config.method}")

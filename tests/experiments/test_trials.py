@@ -1,9 +1,12 @@
 """What the studies consist of: tasks, trainings, tests."""
 
+import dataclasses
+
 import pytest
 
 from dglab.analysis.claims import judge
 from dglab.experiments.methods import DECISIVE, TRAINING_METHODS
+from dglab.experiments.reproduce import studies_of
 from dglab.experiments.runner import open_lab, run
 from dglab.experiments.table import COLUMNS
 from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, describe, main_tasks, mixed_task
@@ -19,7 +22,6 @@ def test_the_papers_tasks_on_streets(lab):
     [
         ("GSIM", ["S+I+M->G", "G+I+M->S", "G+S+M->I", "G+S+I->M"], "S+I->G+M"),
         ("GSI", ["S+I->G", "G+I->S", "G+S->I"], "None"),
-        ("MCGIS", ["C+G+I+S->M", "M+G+I+S->C", "M+C+I+S->G", "M+C+G+S->I", "M+C+G+I->S"], "C+G+I->M+S"),
     ],
 )
 def test_a_prepared_root_leaves_each_domain_out_in_turn(tmp_path, prepared, letters, tasks, mixed):
@@ -33,6 +35,18 @@ def test_a_prepared_root_leaves_each_domain_out_in_turn(tmp_path, prepared, lett
     assert [str(trial.task) for trial in trials] == [task for task in tasks for _ in ("AGG", "MLDG")]
     frame = run(opened, trials[-1:])
     assert set(frame["data"]) == {"mine"} and set(frame["task"]) == {tasks[-1]}
+
+
+def test_a_root_with_the_papers_letters_has_its_tasks(tmp_path, prepared):
+    """In the paper's order, whatever the order of the folders."""
+    root = prepared(tmp_path / "mine", "CGIMS")
+    opened = open_lab("tiny", str(root), device="cpu", results=tmp_path / "results", use_shipped=False)
+    assert "".join(opened.domains) == "GSIMC" and opened.of_paper and opened.data != "streets"
+    assert [str(task) for task in main_tasks(opened)] == ["G+S+I+M->C"] and str(mixed_task(opened)) == "G+S+I->C+M"
+    whole = dataclasses.replace(opened, preset=dataclasses.replace(opened.preset, whole=True))
+    tasks = {str(trial.task) for study in studies_of(whole).values() for trial in study(whole)}
+    assert tasks >= {"G+S+I->C", "G+S+I->M", "G+S+I+C->M", "S+I+M+C->G", "G+S->I", "G->C", "C->C"}
+    assert "gmp_ablation" in studies_of(whole) and not EXTRA_STUDIES["gmp_ablation"](whole)  # real data have no depth
 
 
 def test_a_study_that_the_data_do_not_allow_is_an_empty_table(tmp_path, prepared):

@@ -49,6 +49,7 @@ def test_without_the_picture_of_figure_4_the_page_does_without(folder):
 def test_other_data_are_not_set_beside_the_papers(folder):
     record = json.loads((folder / "run.json").read_text())
     record["data"] = {"name": "streets", "identity": "prepared 0123"}  # a folder that is called so
+    record["domains"]["X"] = "X (mine)"  # and its letters are not the paper's five
     (folder / "run.json").write_text(json.dumps(record))
     (folder / "figures" / "figure4_predictions.png").rename(folder / "figures" / "figure4_predictions_C.png")
     page = write_report(folder).read_text(encoding="utf-8")
