@@ -16,7 +16,7 @@ from dglab.experiments.runner import Lab, open_lab, recorded
 from dglab.experiments.table import tidy
 from dglab.utils.files import read_json, written_whole
 
-METRICS = ("miou", "category_miou", "iou", "absent_classes", "selection_accuracy", "agreement")
+METRICS = ("miou", "miou_low", "miou_high", "category_miou", "iou", "absent_classes", "selection_accuracy", "agreement")
 
 
 def main(results: str | None = None) -> None:

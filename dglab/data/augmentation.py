@@ -1,7 +1,7 @@
 """The paper's augmentation: random flip, random scale, random Gaussian blur, a crop of fixed size; or its authors'.
 
-The authors' public code (github.com/koncle/TSMLDG, ``dataset/transforms.py``, ``natural_datasets.py``) does more than the
-paper says: it rotates, blurs more weakly, and scales relative to a long side that is fixed for each data set.
+The authors' public code (github.com/koncle/TSMLDG, ``dataset/transforms.py`` and ``natural_datasets.py``) does more
+than the paper says: it rotates, blurs more weakly, and scales relative to a long side that is fixed for each data set.
 """
 
 from collections.abc import Iterable

@@ -12,7 +12,7 @@ from dglab.utils.files import written_whole
 SHIPPED = Path(__file__).parents[1] / "shipped"  # a folder for each preset
 OF_TRIAL = [*LABELS, "method"]
 _CLASS = "iou "  # and the name of the class: a column
-_VALUES = ("miou", "category_miou", "absent_classes", "selection_accuracy", "agreement",
+_VALUES = ("miou", "category_miou", "absent_classes", "miou_low", "miou_high", "selection_accuracy", "agreement",
            *(_CLASS + name for name in CLASS_NAMES))  # fmt: skip
 
 

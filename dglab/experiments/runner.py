@@ -16,11 +16,13 @@ import torch
 from tqdm.auto import tqdm
 
 from dglab.data import Domain, Joined, identity, open_domains
+from dglab.data.doses import dosed_domain
 from dglab.data.multimodal import Stacked
 from dglab.data.streets import SPLITS
 from dglab.data.streets.kept import draw
 from dglab.data.streets.size import StreetsSize
-from dglab.evaluation import ConfusionMatrix
+from dglab.evaluation import ConfusionMatrix, Interval
+from dglab.experiments.cluster import on_cluster
 from dglab.experiments.jobs import in_parallel
 from dglab.experiments.record import note_network
 from dglab.experiments.recorded import SHIPPED, recorded_table
@@ -56,6 +58,7 @@ class Lab:
             none of its own.
         reuse_recorded: take every single row that ships, and compute the others.
         jobs: processes at a time; None takes one a core where the preset is for a CPU, else this process.
+        executor: ``"local"``, or ``"slurm"``: each network a job of the cluster.
     """
 
     preset: Preset
@@ -65,6 +68,7 @@ class Lab:
     use_shipped: bool = True
     reuse_recorded: bool = False
     jobs: int | None = None
+    executor: str = "local"
 
     @property
     def domains(self) -> dict[str, Domain]:
@@ -142,6 +146,14 @@ class Lab:
         parts = [self.seen_by(modalities)[letter].val for letter in letters]
         return Joined([Stacked(part) for part in parts] if modalities else parts)
 
+    def images_of(self, trial: Trial) -> Joined:
+        """The validation images that a trial is tested on, in the order of the data set."""
+        test = trial.test
+        if test.dose is None:
+            return self.target_set(test.domains, modalities_of(trial.training))
+        size = self.preset.streets
+        return Joined([dosed_domain(letter, trial.task.sources, test.dose, size) for letter in test.domains])
+
     def train_all(self, trainings: Iterable[TrainingConfig]) -> None:
         """Train what is not trained yet."""
         missing = [training for training in dict.fromkeys(trainings) if self.checkpoint(training) is None]
@@ -170,7 +182,7 @@ class Lab:
         """Where the score of a trial lies; studies that hold the same network and test share it."""
         images = self.preset.streets.val_images if self.data == "streets" else None  # for other data: in the identity
         test = dataclasses.asdict(trial.test)
-        for name in ("branch", "without"):  # of several modalities: other scores lie where they did before there were
+        for name in ("branch", "without", "shift", "dose"):  # other scores lie where they did before there were any
             if test[name] is None:
                 del test[name]
         tested = json.dumps({**test, "val_images": images}, sort_keys=True)
@@ -185,20 +197,26 @@ class Lab:
         stored = json.loads(self.score_path(trial).read_text())
         matrix = ConfusionMatrix()
         matrix.counts += np.array(stored["counts"])
-        return Result(matrix, stored["selection_accuracy"], stored["agreement"])
+        interval = stored.get("interval")  # earlier scores have none
+        return Result(matrix, stored["selection_accuracy"], stored["agreement"], interval and Interval(*interval))
 
     def _run(self, function: Callable[["Lab", Any], None], tasks: Sequence[Any], what: str) -> None:
         """Run independent jobs, several at a time where the preset says so, with a bar."""
         if not tasks:
             return
         parallel = self.preset.parallel and torch.device(self.device).type == "cpu"
-        if parallel and self.data == "streets":  # once for all processes
+        submitted = self.executor == "slurm"
+        if (parallel or submitted) and self.data == "streets":  # once for all processes
             parts = [(letter, split) for split in SPLITS for letter in self.domains]
-            for _ in in_parallel(functools.partial(_draw_job, self), parts, self.jobs):
+            for _ in in_parallel(functools.partial(_draw_job, self), parts, None if submitted else self.jobs):
                 pass
-        workers = self.jobs if parallel else 0
+        of_lab = functools.partial(function, self)
+        if submitted:
+            done = on_cluster(of_lab, tasks, self.out / "jobs", self.device, self.jobs)
+        else:
+            done = in_parallel(of_lab, tasks, self.jobs if parallel else 0)
         with tqdm(total=len(tasks), desc=f"{what} ({self.preset.name}, {self.data_name})", leave=False) as bar:
-            for _ in in_parallel(functools.partial(function, self), tasks, workers):
+            for _ in done:
                 bar.update()
 
 
@@ -228,13 +246,12 @@ def _network_job(lab: Lab, trials: list[Trial]) -> None:
         _train_job(lab, training)
     start = time.process_time()
     model, _ = load_checkpoint(lab.checkpoint(training), lab.device)
-    modalities = modalities_of(training)
     domains = lab.domains_of(training)
     for trial in trials:
         with preserved_statistics(model):  # bn-reestimated changes them
             result = run_test(
                 model,
-                lab.target_set(trial.test.domains, modalities),
+                lab.images_of(trial),
                 trial.test,
                 source_batches=lambda: reestimation_batches(training, domains, training.data, lab.device),
                 reference=lambda: source_reference(model, domains, training.sources, lab.device),
@@ -251,6 +268,7 @@ def _write_score(path: Path, trial: Trial, result: Result) -> None:
         "test": dataclasses.asdict(trial.test),
         "selection_accuracy": result.selection_accuracy,
         "agreement": result.agreement,
+        "interval": result.interval,
         "counts": result.matrix.counts.tolist(),
     }
     with written_whole(path) as beside:

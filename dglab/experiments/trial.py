@@ -46,7 +46,9 @@ class Trial:
             "guard": "reference" if test.method == "guarded" else None,
             "train_seed": training.seed, "test_seed": test.test_seed, "steps": training.steps,
             **{name: getattr(training, name) if name in reads else None for name in OF_SOME_METHODS},
+            "domains_per_pass": (training.domains_per_pass or None) if "domains_per_pass" in reads else None,
             "modalities": "+".join(modalities_of(training)) or None, "branch": test.branch, "without": test.without,
+            "shift": test.shift, "dose": test.dose,
         }  # fmt: skip
 
 

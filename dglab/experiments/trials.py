@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from dglab.data.doses import DOSES, STYLE
 from dglab.experiments.gmp_trials import gmp_ablation, gmp_branches, gmp_strategies
 from dglab.experiments.methods import (
     AGG,
@@ -34,7 +35,7 @@ from dglab.experiments.trial import Trial, combined, main_tasks
 from dglab.tasks import Task
 from dglab.testtime.methods import TestConfig, bank, bn, tn
 from dglab.training.config import TrainingConfig
-from dglab.training.methods import OPTIONS
+from dglab.training.methods import OPTIONS, PASS
 
 if TYPE_CHECKING:
     from dglab.experiments.runner import Lab
@@ -274,6 +275,29 @@ def train_as_you_test(lab: Lab) -> list[Trial]:
     return trials
 
 
+def domains_per_pass(lab: Lab) -> list[Trial]:
+    """What BatchNorm batches of one domain do, dose by dose: AGG with K domains in each, from one to all.
+
+    Every BatchNorm batch holds four images, and every step equally many of each domain. Two sources, on every unseen
+    domain and on the sources; and all sources, on the target.
+    """
+    letters = tuple(lab.domains)
+    tasks = [Task(letters[:2], (letter,)) for letter in letters[2:]]
+    trials = []
+    for task in [*tasks, *(task for task in main_tasks(lab) if lab.of_paper)]:
+        counts = [count for count in (1, 2, 4) if len(task.sources) % count == 0]
+        trainings = [
+            config
+            for count in counts
+            for config in _trainings(lab, task, [AGG], domains_per_pass=count, batch_per_domain=PASS)
+        ]
+        tests = _as_tn_sees(lab, task.targets)
+        if task == tasks[0]:  # a test on a source belongs to one task
+            tests += [test for source in task.sources for test in _as_tn_sees(lab, (source,))]
+        trials += combined("domains_per_pass", task, trainings, tests)
+    return trials
+
+
 def meta_split(lab: Lab) -> list[Trial]:
     """Table 4: how many domains are meta-train and how many meta-test; and cut anywhere, as the authors' code does."""
     trials = []
@@ -354,6 +378,36 @@ def ibn_net(lab: Lab) -> list[Trial]:
     return trials
 
 
+def backbones(lab: Lab) -> list[Trial]:
+    """Table 10: MLDG with SIB beside AGG, with three networks of different kind."""
+    trials = []
+    for task in main_tasks(lab):
+        tests = [*_as_tn_sees(lab, task.targets)]
+        tests += [bank("sib", task.targets, seed) for seed in lab.preset.test_seeds[:2]]  # the large ones take minutes
+        trainings = _trainings(lab, task, [AGG, MLDG])
+        for name, settings in lab.preset.backbones.items():
+            trainings += _trainings(lab, task, [AGG, MLDG], backbone=name, **settings)
+        trials += combined("backbones", task, trainings, tests)
+    return trials
+
+
+def style_dose(lab: Lab) -> list[Trial]:
+    """Dose and response: what target statistics gain over source BN as the target's style moves away from the sources'.
+
+    On the embedded data alone, whose styles can be mixed; the levels stand in docs/predictions.md.
+    """
+    if lab.data != "streets":
+        return []
+    trials = []
+    for task in main_tasks(lab):
+        plain = [bn(task.targets), TestConfig("adabn", task.targets)]
+        for seed in lab.preset.test_seeds[:2]:
+            plain += [tn(task.targets, M, seed), bank("sib", task.targets, seed)]
+        tests = [dataclasses.replace(test, shift=STYLE, dose=dose) for dose in DOSES for test in plain]
+        trials += combined("style_dose", task, _trainings(lab, task, (AGG, BY_DOMAIN, MLDG)), tests)
+    return trials
+
+
 def domain_conflict(lab: Lab) -> list[Trial]:
     """Do the gradients of domains that pull apart matter? MLDG's split alone, with its inner step, and with GMP's
     projection in its place. How often they do: :func:`dglab.analysis.gradients.domain_conflicts`."""
@@ -387,7 +441,10 @@ WHOLE_STUDIES: dict[str, Study] = {
     "source_domains": source_domains,
     "source_domains_fixed": source_domains_fixed,
     "train_as_you_test": train_as_you_test,
+    "domains_per_pass": domains_per_pass,
     "bound": bound,
+    "backbones": backbones,
+    "style_dose": style_dose,
     "ibn_net": ibn_net,
     "common_rate": common_rate,
     "gmp_ablation": gmp_ablation,

@@ -30,7 +30,7 @@ def test_the_papers_studies_run_on_the_papers_letters(root, tmp_path, monkeypatc
     assert set(frame["task"]) == {"G+S+I+M->C", "G+S+I->C+M"}
     page = (out / "report.html").read_text(encoding="utf-8")
     for words in ("The paper's claims", "Ablation (Table 3)", "G+S+I+M → C", "A mixed stream (Table 5): G+S+I → C+M",
-                  "<th>the paper</th>", "53.71", "prints no deviation"):  # fmt: skip
+                  "<th>the paper</th>", "53.71", "(M not stated)"):  # fmt: skip
         assert words in page
     assert "embedded domains" not in page and "recorded study" not in page
     assert (out / "figures" / "figure4_predictions.png").exists()
