@@ -33,6 +33,7 @@ class Preset:
     control_seeds: tuple[int, ...] = ()  # trainings of controls that the paper has not; empty: train_seeds
     whole: bool = False  # every row of every table, and all controls, instead of what minutes allow
     rates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # lr, inner_lr, ... of methods with their own
+    backbones: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of Table 10 beside its own: settings
     why: Mapping[str, str] = field(default_factory=dict, compare=False)  # setting -> why it is not the paper's
 
     def template(self, method: str) -> TrainingConfig:
@@ -96,6 +97,7 @@ TINY = Preset(
     style_layers=(1, 2, 3, 4),
     in_memory=True,
     parallel=False,
+    backbones={"thin-fpn": {}, "thin-fpn-ibn-a": {}},
 )
 
 _OWN_RATES = dict.fromkeys(("mldg", "mldg_mean"), {"lr": 0.2, "inner_lr": 0.04})
@@ -103,6 +105,13 @@ _OWN_RATES = dict.fromkeys(("mldg", "mldg_mean"), {"lr": 0.2, "inner_lr": 0.04})
 _OWN_RATES["projected"] = {"lr": 0.2}
 # best of 0.01, 0.02, 0.05 and 0.1 on the sources' validation images, docs/tries_gmp.csv; its encoders have no decoder
 _OWN_RATES["gmp"] = {"lr": 0.02, "backbone": "thin"}
+# Networks of other kinds, a third of the steps, for each is many times as large: depthwise convolutions from ImageNet
+# weights, its rate the best of four on the sources of CamVid (the study imagenet); and parallel resolutions, whose rate
+# is untried. AGG and MLDG have the same.
+_OTHER_KINDS = {
+    "efficientnet-lite0": {"weights": "imagenet", "lr": 0.05, "inner_lr": 0.01, "steps": 500},
+    "hrnet-w18": {"lr": 0.1, "inner_lr": 0.02, "steps": 500},
+}
 _WHY = {
     "backbone": "an eighth of 96 rows cannot hold a pole: a decoder up to a quarter; docs/tries.csv has both",
     "lr": "best of 0.1, 0.2 and 0.4 on the validation images of the sources G, S, I and M (seeds 100 and 101, which no "
@@ -154,6 +163,7 @@ FULL = Preset(
     decisive_seeds=tuple(range(10, 20)),
     control_seeds=tuple(range(10, 13)),
     whole=True,
+    backbones=_OTHER_KINDS,
     why=_WHY,
 )
 
@@ -172,6 +182,7 @@ STANDARD = Preset(
     in_memory=True,
     parallel=False,
     rates={"gmp": {"backbone": "thin"}},
+    backbones={"deeplabv3": {}, "hrnet": {}},
 )
 
 PAPER = Preset(
@@ -186,6 +197,8 @@ PAPER = Preset(
     style_layers=(1, 2, 3, 4),
     in_memory=False,  # they do not fit
     parallel=False,
+    whole=True,
+    backbones={"deeplabv3": {}, "hrnet": {}},
 )
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in (TINY, QUICK, FULL, STANDARD, PAPER)}

@@ -1,6 +1,7 @@
 """Tasks as the paper writes them: ``G+S+I+M->C`` trains on four source domains and tests on an unseen fifth."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dglab.utils.errors import InputError
@@ -8,6 +9,11 @@ from dglab.utils.errors import InputError
 DOMAIN_NAMES = {"G": "GTA5", "S": "SYNTHIA", "I": "IDD", "M": "Mapillary", "C": "Cityscapes"}  # of the paper
 
 _LETTER = re.compile(r"[A-Za-z][A-Za-z0-9]*")
+
+
+def are_the_papers(letters: Iterable[str]) -> bool:
+    """Whether domains are lettered as the paper's five: its tasks, orders and published figures are then theirs."""
+    return set(letters) == set(DOMAIN_NAMES)
 
 
 def first_letter(name: str) -> str:

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torchvision.transforms.v2 import functional as F
 
 from dglab.data import Joined
 from dglab.data.streams import arrival_order
-from dglab.evaluation import AuthorsView, ConfusionMatrix, evaluate, find_view
+from dglab.evaluation import AuthorsView, ConfusionMatrix, evaluate, find_view, image_interval
 from dglab.models import build_model
 from dglab.testtime import ImageBank
 from dglab.utils.errors import InputError
@@ -268,3 +269,70 @@ def test_categories_by_hand():
     assert categories.counts.sum() == 4 and categories.counts[vehicle, flat] == 1
     assert categories.iou()[vehicle] == pytest.approx(2 / 3) and categories.iou()[flat] == pytest.approx(1 / 2)
     assert categories.miou() == pytest.approx((2 / 3 + 1 / 2) / 2) and categories.num_absent == 5
+
+
+# ------------------------------------------------------------------------------------------- intervals over images
+
+
+def counted(images, seed, classes=3, accuracy=0.7):
+    """Counts of images whose pixels are right with some probability."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(images):
+        label = rng.choice(classes, 400, p=[0.6, 0.3, 0.1])
+        prediction = np.where(rng.random(400) < accuracy * rng.uniform(0.7, 1.3), label, rng.integers(0, classes, 400))
+        found.append(np.bincount(classes * label + prediction, minlength=classes**2).reshape(classes, classes))
+    return found
+
+
+def miou_of(images):
+    matrix = ConfusionMatrix(3)
+    matrix.counts += np.sum(images, axis=0)
+    return matrix.miou()
+
+
+def test_the_interval_over_images_is_scipys():
+    images = counted(40, 0)
+    found = image_interval(images, resamples=4000)
+
+    def statistic(indices):
+        return miou_of([images[index] for index in indices])
+
+    expected = stats.bootstrap(
+        (np.arange(40),), statistic, vectorized=False, n_resamples=4000, method="percentile", rng=1
+    ).confidence_interval
+    assert found == pytest.approx(tuple(expected), abs=0.004) and found.low < miou_of(images) < found.high
+    assert image_interval(images) == image_interval(images) != image_interval(images, seed=1)
+
+
+def test_the_same_images_tell_two_tests_apart_where_their_own_intervals_overlap():
+    worse = counted(60, 1)
+    better = [counts + np.diag([2, 1, 1]) for counts in worse]  # a little better on each image
+    alone, other, pair = image_interval(better), image_interval(worse), image_interval(better, worse)
+    assert alone.low < other.high and pair.low > 0
+    assert pair.low < miou_of(better) - miou_of(worse) < pair.high
+    assert image_interval(worse, worse) == (0, 0)
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says():
+    truth = miou_of(counted(4_000, 2))
+    hits = [
+        low <= truth <= high for low, high in (image_interval(counted(50, 10 + n), resamples=200) for n in range(60))
+    ]
+    assert 50 <= sum(hits)  # 57 expected
+
+
+def test_images_that_are_not_the_same_ones_are_refused():
+    for images, against in (([], None), (counted(2, 0), counted(3, 0))):
+        with pytest.raises(InputError, match="expected one or more, and the same ones twice"):
+            image_interval(images, against)
+
+
+def test_counts_of_images_come_in_the_order_of_the_data_set():
+    images = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(6, dtype=torch.uint8)[:, None, None].expand(-1, 8, 8)  # image i is class i
+    found = []
+    matrix = evaluate(lambda x: x.mean(1, keepdim=True).expand(-1, 19, -1, -1), list(zip(images, labels, strict=True)),
+                      batch_size=4, test_seed=3, images=found)  # fmt: skip
+    assert [counts.sum(1).argmax() for counts in found] == list(range(6))
+    assert (sum(found) == matrix.counts).all()

@@ -198,6 +198,17 @@ def _claim_10(frame: pd.DataFrame) -> list[Part]:
     ]
 
 
+def _claim_11(frame: pd.DataFrame) -> list[Part]:
+    study = frame[(frame["study"] == "backbones") & (frame["task"] == _main(frame))]
+    names = list(study["backbone"].unique())
+    parts = []
+    for name in names or ["three networks"]:
+        rows = _Rows(study, "backbones", parts=max(1, len(names)), backbone=name)
+        gap = rows.trainings([(1, rows.of(MLDG, SIB)), (-1, rows.of(AGG, SOURCE_BN))])
+        parts.append(Part(f"MLDG+SIB - AGG, {name}", gap))
+    return parts
+
+
 def _claim_12(frame: pd.DataFrame) -> list[Part]:
     rows = _Rows(frame, "adabn", task=_main(frame))
     return [Part("MLDG+SIB - MLDG+AdaBN", rows.pairs(rows.of(MLDG, SIB), rows.of(MLDG, ADABN)))]
@@ -225,5 +236,5 @@ def _against_best(rows: _Rows, column: str, value: object, metric: str, margin: 
 
 _TESTS: dict[int, Callable[[pd.DataFrame], list[Part]]] = {
     1: _claim_1, 2: _claim_2, 3: _claim_3, 4: _claim_4, 5: _claim_5, 6: _claim_6, 7: _claim_7, 8: _claim_8,
-    9: _claim_9, 10: _claim_10, 12: _claim_12,
+    9: _claim_9, 10: _claim_10, 11: _claim_11, 12: _claim_12,
 }  # fmt: skip

@@ -5,6 +5,7 @@ step adds nothing to that.
 """
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -24,6 +25,7 @@ from dglab.experiments.methods import (
     TrainingMethod,
     select,
 )
+from dglab.tasks import parse_task
 
 
 class Prediction(NamedTuple):
@@ -49,10 +51,10 @@ class Prediction(NamedTuple):
 
 
 def train_as_you_test(frame: pd.DataFrame) -> list[Prediction]:
-    """The predictions 1 to 4 on the task with two sources: each domain by itself, M of TN is 4.
+    """The predictions, each domain by itself: 1 to 4 on the task with two sources, 5 on that of all, too; M of TN is 4.
 
     Args:
-        frame: a tidy table with the study ``train_as_you_test``; methods that it lacks are left out.
+        frame: a tidy table with the studies ``train_as_you_test`` and ``domains_per_pass``; what it lacks is left out.
     """
     rows = frame[(frame["study"] == "train_as_you_test") & (frame["metric"] == "miou")]
     domains = rows["domain_evaluated"].unique()
@@ -78,7 +80,34 @@ def train_as_you_test(frame: pd.DataFrame) -> list[Prediction]:
             add(4, f"TN: MLDG - {control.label}", domain, "no difference", _between(part, TN_4, MLDG, control))
         equal_steps = _between(part, TN_4, MLDG, BY_DOMAIN)  # not by_domain2's, at the rates that were chosen
         add(4, "TN: MLDG - by domain (added later)", domain, "no difference", equal_steps)
+    return found + fewer_domains_a_pass(frame)
+
+
+def fewer_domains_a_pass(frame: pd.DataFrame) -> list[Prediction]:
+    """Prediction 5: from BatchNorm batches of one domain to batches of all, the gain of TN over source BN falls.
+
+    Args:
+        frame: a tidy table.
+    """
+    rows = frame[(frame["study"] == "domains_per_pass") & (frame["metric"] == "miou")]
+    found = []
+    for (sources, domain), part in rows.groupby([rows["task"].map(_sources), "domain_evaluated"], sort=False):
+        counts = sorted(part["domains_per_pass"].dropna().unique())
+        gains = [_gain(part[part["domains_per_pass"] == count]) for count in counts]
+        for (fewer, more), (high, low) in zip(pairwise(counts), pairwise(gains), strict=True):
+            if len(high) and len(low):
+                what = f"{sources}: TN - source BN, {fewer} minus {more} domains a pass"
+                found.append(Prediction(5, what, domain, "positive", contrast([(1, high), (-1, low)])))
     return found
+
+
+def _sources(task: str) -> str:
+    return "+".join(parse_task(task).sources)
+
+
+def _gain(rows: pd.DataFrame) -> pd.Series:
+    """TN - source BN of each network."""
+    return (per_training(select(rows, TN_4)) - per_training(select(rows, SOURCE_BN))).dropna()
 
 
 def as_rows(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:

@@ -20,6 +20,9 @@ def reproduce(
     device: DeviceOption = "auto",
     seeds: Annotated[int | None, typer.Option(min=1, help="trainings of each method at the most")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="networks at a time; default one a core")] = None,
+    executor: Annotated[
+        str, typer.Option(help="local, or slurm: each network a job, on a GPU with --device cuda")
+    ] = "local",
     reuse_recorded: Annotated[
         bool, typer.Option("--reuse-recorded", help="take the results that ship along, compute the others")
     ] = False,
@@ -28,7 +31,7 @@ def reproduce(
     from dglab.experiments.reproduce import reproduce as run
 
     made = run(
-        preset, str(data or "streets"), out, only, choose_device(device), seeds=seeds, jobs=jobs,
-        reuse_recorded=reuse_recorded,
+        preset, str(data or "streets"), out, only, choose_device(device) if executor == "local" else device,
+        seeds=seeds, jobs=jobs, executor=executor, reuse_recorded=reuse_recorded,
     )  # fmt: skip
     typer.echo(f"{'report' if only is None else only}: {made}")

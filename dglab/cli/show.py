@@ -7,7 +7,8 @@ import typer
 
 
 def presets() -> None:
-    """Print every preset with all its settings, and where the paper's values stand."""
+    """Print every preset with all its settings, where the paper's values stand, and how the authors' code differs."""
+    from dglab.authors_code import as_text
     from dglab.presets import PRESETS
 
     for preset in PRESETS.values():
@@ -26,6 +27,7 @@ def presets() -> None:
             elif field.name not in ("name", "about", "why"):
                 typer.echo(f"  {line(field.name, value)}")
         typer.echo("")
+    typer.echo(as_text())
 
 
 def doctor() -> None:

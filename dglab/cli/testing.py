@@ -132,6 +132,7 @@ def _scores(result: "Result") -> dict[str, Any]:
     values = zip(CLASS_NAMES, result.matrix.iou().tolist(), strict=True)
     return {
         "miou": result.matrix.miou(),
+        "miou_interval": result.interval,
         "absent_classes": result.matrix.num_absent,
         "iou": {name: None if math.isnan(value) else value for name, value in values},
         "selection_accuracy": result.selection_accuracy,
@@ -143,9 +144,11 @@ def _print_scores(record: dict[str, Any]) -> None:
     for name, value in record["iou"].items():
         typer.echo(f"{name:14} {'absent' if value is None else f'{100 * value:6.2f}'}")
     count = len(record["iou"]) - record["absent_classes"]
+    low, high = record["miou_interval"]
     typer.echo(
         f"mIoU {100 * record['miou']:.2f} over {count} classes, {record['task']}, {record['method']}"
         + ("" if record["scores"] == "ours" else f", scored as {record['scores']}")
+        + f" ({100 * low:.2f} to {100 * high:.2f}: 95 % over images)"
     )
     if record["selection_accuracy"] is not None:
         typer.echo(f"selected from the same domain: {100 * record['selection_accuracy']:.1f} %")

@@ -54,6 +54,9 @@ def train(
     inner_lr: Annotated[float | None, typer.Option(help="of MLDG: inner learning rate, eta; 0 is a control")] = None,
     alpha: Annotated[float | None, typer.Option(help="of MLDG: weight of L_ds, Eq. 6")] = None,
     split: Annotated[str | None, typer.Option(help="of MLDG and split: half, random, or n:m")] = None,
+    domains_per_pass: Annotated[
+        int | None, typer.Option(help="of agg: K, the domains in every BatchNorm batch, which then holds four images")
+    ] = None,
     modalities: ModalitiesOption = None,
     variant: Annotated[
         str | None,
@@ -61,6 +64,9 @@ def train(
     ] = None,
     alpha_k: Annotated[float | None, typer.Option(help="of gmp: modulation of classification, 0 to 1")] = None,
     alpha_p: Annotated[float | None, typer.Option(help="of gmp: modulation of domain invariance, 0 to 1")] = None,
+    augmentation: Annotated[
+        str | None, typer.Option(help="paper, or authors: as their code has it, see dglab presets")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="resume an interrupted run in --out")] = False,
     device: DeviceOption = "auto",
     precision: Annotated[str | None, typer.Option(help="32 or bf16")] = None,
@@ -101,13 +107,14 @@ def train(
     from dglab.training.guards import check_fits
     from dglab.training.methods import OPTIONS, modalities_of
 
-    of_methods = {"order": order, "inner_lr": inner_lr, "alpha": alpha, "split": split, "modalities": modalities,
-                  "variant": variant, "alpha_k": alpha_k, "alpha_p": alpha_p}  # fmt: skip
+    of_methods = {"order": order, "inner_lr": inner_lr, "alpha": alpha, "split": split,
+                  "domains_per_pass": domains_per_pass, "modalities": modalities, "variant": variant,
+                  "alpha_k": alpha_k, "alpha_p": alpha_p}  # fmt: skip
     recorded, weights_file = (None, None) if weights is None else parse_weights(weights)
     options = {"backbone": backbone, "weights": recorded, "steps": steps, "batch_per_domain": batch_per_domain,
                "crop": crop, "lr": lr, "precision": precision, "micro_batches": micro_batches,
                "activation_checkpointing": activation_checkpointing, "channels_last": channels_last,
-               "compile": compiled, "batchnorm": batchnorm, **of_methods}  # fmt: skip
+               "compile": compiled, "batchnorm": batchnorm, "augmentation": augmentation, **of_methods}  # fmt: skip
     changes = {name: value for name, value in options.items() if value is not None}
     if method in OPTIONS:  # an unknown one is named below
         refuse_foreign(method, [name for name in of_methods if name in changes], OPTIONS[method])

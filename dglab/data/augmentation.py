@@ -1,5 +1,10 @@
-"""The paper's augmentation: random flip, random scale, random Gaussian blur, a crop of fixed size."""
+"""The paper's augmentation: random flip, random scale, random Gaussian blur, a crop of fixed size; or its authors'.
 
+The authors' public code (github.com/koncle/TSMLDG, ``dataset/transforms.py`` and ``natural_datasets.py``) does more
+than the paper says: it rotates, blurs more weakly, and scales relative to a long side that is fixed for each data set.
+"""
+
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,6 +16,9 @@ from torchvision.transforms.v2 import functional as F
 
 from dglab.classes import IGNORED
 
+AUGMENTATIONS = ("paper", "authors")
+LONG_SIDES = {"G": 1914, "S": 1280, "I": 1280, "M": 2590, "C": 2048}  # pixels, of the authors' data sets
+
 
 class RandomScaleCrop(v2.Transform):
     """Scale by a random factor, then crop at a random place; what lies outside the image is ignored.
@@ -21,15 +29,18 @@ class RandomScaleCrop(v2.Transform):
     Args:
         size: height and width of the crop, pixels.
         scale: range of the factor, drawn uniformly (the paper: 0.5 to 2.0).
+        long_side: the factor is relative to an image whose longer side has so many pixels; None: to the image itself.
     """
 
-    def __init__(self, size: tuple[int, int], scale: tuple[float, float]) -> None:
+    def __init__(self, size: tuple[int, int], scale: tuple[float, float], long_side: int | None = None) -> None:
         super().__init__()
-        self.size, self.scale = size, scale
+        self.size, self.scale, self.long_side = size, scale, long_side
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the factor and, for each axis, where the window lies in the image and in the crop."""
         factor = torch.empty(()).uniform_(*self.scale).item()
+        if self.long_side is not None:
+            factor *= self.long_side / max(flat_inputs[0].shape[-2:])
         axes = []
         for length, crop in zip(flat_inputs[0].shape[-2:], self.size, strict=True):
             window = min(length, max(1, round(crop / factor)))  # extent in the image
@@ -93,6 +104,48 @@ def training_augmentation(size: tuple[int, int], scale: tuple[float, float], blu
             v2.RandomApply([GaussianBlur(5, (0.1, 2.0))], p=blur),
         ]
     )
+
+
+def authors_augmentation(
+    size: tuple[int, int], scale: tuple[float, float], blur: float, long_side: int | None
+) -> v2.Transform:
+    """The same as the authors' code does it: and half of the images rotated by up to 10 degrees.
+
+    They rotate after they scale; the order plays no part. What a rotation leaves empty is 255 in the label here. There
+    it is class 0, and so teaches road in the corners.
+
+    Args:
+        size, scale, blur: as in :func:`training_augmentation`; the blur's sigma is 0 to 1 pixel.
+        long_side: of the data set, see :class:`RandomScaleCrop`.
+    """
+    fill = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORED}
+    rotation = v2.RandomRotation(10, interpolation=v2.InterpolationMode.BILINEAR, fill=fill)
+    return v2.Compose(
+        [
+            v2.RandomApply([rotation], p=0.5),
+            RandomScaleCrop(size, scale, long_side),
+            v2.RandomHorizontalFlip(),
+            v2.RandomApply([GaussianBlur(5, (1e-3, 1.0))], p=blur),
+        ]
+    )
+
+
+def augmentations(
+    name: str, letters: Iterable[str], size: tuple[int, int], scale: tuple[float, float], blur: float, *, real: bool
+) -> dict[str, v2.Transform]:
+    """The augmentation of each domain, by letter.
+
+    Args:
+        name: one of :data:`AUGMENTATIONS`.
+        letters: of the domains.
+        size, scale, blur: as in :func:`training_augmentation`.
+        real: whether images have a camera's size, so that the authors' long sides of the paper's five apply; those of
+            other domains, and drawn ones, are scaled relative to themselves.
+    """
+    if name == "paper":
+        return dict.fromkeys(letters, training_augmentation(size, scale, blur))
+    sides = LONG_SIDES if real else {}
+    return {letter: authors_augmentation(size, scale, blur, sides.get(letter)) for letter in letters}
 
 
 def augment(transform: v2.Transform, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """Multi-domain batches, B x D x C x H x W: B images from each of the D source domains (Eq. 1)."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ class MultiDomainBatches(Dataset):
         domains: D data sets of (image uint8 3 x H x W, label uint8 H x W), each with a ``letter``.
         per_domain: B.
         steps: the number of batches.
-        transform: the augmentation, to one size for all.
+        transform: the augmentation, to one size for all; one for all domains, or one for each by letter.
         seed: of order and augmentation.
         part: (r, N) draws the r-th of N equal parts of every batch, its rows r B/N to (r + 1) B/N - 1; the parts
             together are the batch, bit for bit. For N processes that train together.
@@ -39,7 +39,7 @@ class MultiDomainBatches(Dataset):
         domains: Sequence[Dataset],
         per_domain: int,
         steps: int,
-        transform: v2.Transform,
+        transform: v2.Transform | Mapping[str, v2.Transform],
         seed: int,
         part: tuple[int, int] = (0, 1),
     ) -> None:
@@ -56,7 +56,8 @@ class MultiDomainBatches(Dataset):
                 f"the batch size per domain is {per_domain}; expected a multiple of {parts}, the number of processes"
             )
         self.domains, self.per_domain, self.steps = list(domains), per_domain, steps
-        self.transform, self.seed = transform, seed
+        by_letter = transform if isinstance(transform, Mapping) else {d.letter: transform for d in self.domains}
+        self.transforms, self.seed = by_letter, seed
         self.rows = range(number * per_domain // parts, (number + 1) * per_domain // parts)  # of the batch
 
     def __len__(self) -> int:
@@ -89,10 +90,10 @@ class MultiDomainBatches(Dataset):
     def _draw(self, domain: Dataset, position: int) -> Any:
         index = self._index(domain, position)
         torch.default_generator.manual_seed(derive_seed("augmentation", self.seed, domain.letter, position))
-        return self._augment(*domain[index])
+        return self._augment(self.transforms[domain.letter], *domain[index])
 
-    def _augment(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        return augment(self.transform, image, label)
+    def _augment(self, transform: v2.Transform, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        return augment(transform, image, label)
 
 
 def _name(domain: Dataset, index: int) -> str:

@@ -107,8 +107,8 @@ class MultimodalBatches(MultiDomainBatches):
         labels = torch.stack([torch.stack([label for _, label in row]) for row in rows])
         return images, labels, torch.arange(len(self.domains)).expand(len(rows), -1)
 
-    def _augment(self, images: Images, label: Tensor, _: str) -> tuple[Images, Tensor]:
-        return augment_all(self.transform, images, label)
+    def _augment(self, transform: v2.Transform, images: Images, label: Tensor, _: str) -> tuple[Images, Tensor]:
+        return augment_all(transform, images, label)
 
 
 def augment_all(transform: v2.Transform, images: Images, label: Tensor) -> tuple[Images, Tensor]:

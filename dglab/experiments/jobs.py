@@ -32,7 +32,7 @@ def in_parallel(function: Callable[[Job], None], jobs: Sequence[Job], workers: i
             yield function(job)
         return
     context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads half alive
-    with _common_instructions(), ProcessPoolExecutor(workers, mp_context=context, initializer=_begin) as pool:
+    with common_instructions(), ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker) as pool:
         futures = [pool.submit(function, job) for job in jobs]
         try:
             for future in as_completed(futures):
@@ -48,7 +48,7 @@ def instructions() -> str:
 
 
 @contextmanager
-def _common_instructions() -> Iterator[None]:
+def common_instructions() -> Iterator[None]:
     """Within the block, processes begin with :data:`INSTRUCTIONS`, where this processor has them."""
     at_hand = platform.machine().lower() in ("x86_64", "amd64") and instructions() in ("AVX2", "AVX512")
     added = {name: value for name, value in INSTRUCTIONS.items() if at_hand and name not in os.environ}
@@ -60,6 +60,7 @@ def _common_instructions() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _begin() -> None:
+def begin_worker() -> None:
+    """Make this process one of several: one thread, and freed memory kept."""
     torch.set_num_threads(1)
     keep_freed_memory()

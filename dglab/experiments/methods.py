@@ -128,12 +128,14 @@ def display_name(row: Mapping[str, Any]) -> str:
     """
     return (
         _training_name(row)
+        + (f" {row['domains_per_pass']} domain(s) a pass" if row["domains_per_pass"] else "")
         + (" (ImageNet)" if row["weights"] == "imagenet" else "")
         + _SUFFIXES[row["test_method"]]
         + (" cached" if row["statistics"] == "cached" else "")
         + (f" prior {row['prior']:g}" if row["prior"] else "")
         + (f", {row['branch']} branch" if row["branch"] else "")
         + (f", without {row['without']}" if row["without"] else "")
+        + (f", {row['shift']} at {row['dose']:g}" if row["shift"] else "")
     )
 
 

@@ -10,10 +10,12 @@ from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
 
 SHIPPED = Path(__file__).parents[1] / "shipped"  # a folder for each preset
-WHOLE_METRICS = ("miou", "category_miou", "iou", "absent_classes", "selection_accuracy", "agreement")  # classes too
+WHOLE_METRICS = (  # classes and intervals over images, too
+    "miou", "miou_low", "miou_high", "category_miou", "iou", "absent_classes", "selection_accuracy", "agreement"
+)  # fmt: skip
 OF_TRIAL = [*LABELS, "method"]
 _CLASS = "iou "  # and the name of the class: a column
-_VALUES = ("miou", "category_miou", "absent_classes", "selection_accuracy", "agreement",
+_VALUES = ("miou", "category_miou", "absent_classes", "miou_low", "miou_high", "selection_accuracy", "agreement",
            *(_CLASS + name for name in CLASS_NAMES))  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from dglab.experiments.cluster import check_cluster
 from dglab.experiments.lessons import execute_all, execute_alone, extract_figures, find_lessons
 from dglab.experiments.methods import AGG, MLDG
 from dglab.experiments.record import describe_machine, expected_hours, recorded_networks, versions
@@ -31,6 +32,7 @@ def reproduce(
     *,
     seeds: int | None = None,
     jobs: int | None = None,
+    executor: str = "local",
     reuse_recorded: bool = False,
 ) -> Path:
     """Train and test all that the preset's studies need, execute the lessons, and write table, figures and report.
@@ -44,7 +46,9 @@ def reproduce(
         only: the name of one lesson (``04_tn``) or study (``batch_size``): compute what it needs, and no more.
         device: where to train and test.
         seeds: how many trainings of each method at the most; None takes the preset's.
-        jobs: networks that are trained or tested at a time on a CPU; None takes one a core.
+        jobs: networks that are trained or tested at a time on a CPU or a cluster; None takes one a core, or all.
+        executor: ``"slurm"`` makes each network a job of a Slurm cluster, on a GPU if ``device`` is ``"cuda"``; lessons
+            and report are made here.
         reuse_recorded: take each result that ships along, and compute the others.
 
     Returns:
@@ -54,18 +58,20 @@ def reproduce(
         InputError: for bad input, or a lesson that failed, named with its error.
     """
     start = time.monotonic()
-    lab = open_lab(preset, data, device=device, results=out, use_shipped=False)
+    on_nodes = _submitted(executor, device)
+    lab = open_lab(preset, data, device="auto" if on_nodes else device, results=out, use_shipped=False)
     chosen = lab.preset.with_seeds(seeds) if seeds else lab.preset
     lab = dataclasses.replace(lab, preset=chosen, jobs=jobs, reuse_recorded=reuse_recorded)
+    trained_by = dataclasses.replace(lab, **on_nodes)
     if only is not None:
-        return _reproduce_one(lab, only)
+        return _reproduce_one(lab, trained_by, only)
     lessons = find_lessons()
     if mixed_task(lab) is None:  # fewer than four domains: nothing to mix
         lessons = [lesson for lesson in lessons if lesson.stem != MIXED_LESSON]
     lab.out.mkdir(parents=True, exist_ok=True)
     trials = [trial for study in studies_of(lab).values() for trial in study(lab)]
     tell_expected(lab, trials)
-    frame = run(lab, trials)  # of all studies at once, for they share networks and tests
+    frame = run(trained_by, trials)  # of all studies at once, for they share networks and tests
     execute_all(lessons, lab)
     extract_figures(lab.out)
     draw_examples(lab)
@@ -87,16 +93,28 @@ def tell_expected(lab: Lab, trials: Iterable[Trial]) -> None:
 
 def studies_of(lab: Lab) -> dict[str, Study]:
     """The studies that the preset runs."""
-    return STUDIES | WHOLE_STUDIES if lab.preset.whole and lab.data == "streets" else STUDIES
+    return STUDIES | WHOLE_STUDIES if lab.preset.whole and lab.of_paper else STUDIES
 
 
-def _reproduce_one(lab: Lab, name: str) -> Path:
+def _submitted(executor: str, device: str) -> dict[str, str]:
+    """What a lab has otherwise whose networks are jobs of a cluster; nothing where they are trained here."""
+    if executor == "local":
+        return {}
+    if executor != "slurm":
+        raise InputError(f"unknown executor {executor!r}; expected local or slurm")
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"the device of a cluster's nodes is {device!r}; expected cpu (as auto is) or cuda")
+    check_cluster()
+    return {"executor": executor, "device": "cuda" if device == "cuda" else "cpu"}
+
+
+def _reproduce_one(lab: Lab, trained_by: Lab, name: str) -> Path:
     """One lesson, executed; or one study, its table written beside the others' results."""
     studies: dict[str, Study] = STUDIES | EXTRA_STUDIES
     if name in studies:
         path = lab.out / f"{name}.csv"
         tell_expected(lab, studies[name](lab))
-        write_table(run(lab, studies[name](lab)), path)
+        write_table(run(trained_by, studies[name](lab)), path)
         return path
     lessons = {path.stem: path for path in find_lessons()}
     if name not in lessons:
@@ -116,7 +134,7 @@ def draw_examples(lab: Lab) -> None:
     """
     seed = lab.preset.train_seeds[0]
     for task in main_tasks(lab):
-        suffix = "" if lab.data == "streets" else f"_{task.target}"
+        suffix = "" if lab.of_paper else f"_{task.target}"
         agg, mldg = (lab.trained(lab.training(task.sources, seed, **method.settings)) for method in (AGG, MLDG))
         stream = lab.target_set(task.targets)
         figure = example_predictions(agg, mldg, stream, lab.preset.test_seeds[0], lab.device)

@@ -17,18 +17,20 @@ import torch
 from tqdm.auto import tqdm
 
 from dglab.data import Domain, Joined, identity, open_domains
+from dglab.data.doses import dosed_domain
 from dglab.data.multimodal import Stacked
 from dglab.data.streets import SPLITS
 from dglab.data.streets.kept import draw, kept_path
 from dglab.data.streets.size import StreetsSize
-from dglab.evaluation import ConfusionMatrix
+from dglab.evaluation import ConfusionMatrix, Interval
+from dglab.experiments.cluster import on_cluster
 from dglab.experiments.jobs import in_parallel
 from dglab.experiments.record import note_network
 from dglab.experiments.recorded import SHIPPED, recorded_table
 from dglab.experiments.table import LABELS, labels_of, tidy
 from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, Trial
 from dglab.presets import Preset, find_preset
-from dglab.tasks import DOMAIN_NAMES
+from dglab.tasks import DOMAIN_NAMES, are_the_papers
 from dglab.testtime import preserved_statistics
 from dglab.testtime.of_sources import source_reference
 from dglab.testtime.testing import Result, reestimation_batches, run_test
@@ -57,6 +59,7 @@ class Lab:
             none of its own.
         reuse_recorded: take every single row that ships, and compute the others.
         jobs: processes at a time; None takes one a core where the preset is for a CPU, else this process.
+        executor: ``"local"``, or ``"slurm"``: each network a job of the cluster.
     """
 
     preset: Preset
@@ -66,11 +69,18 @@ class Lab:
     use_shipped: bool = True
     reuse_recorded: bool = False
     jobs: int | None = None
+    executor: str = "local"
 
     @property
     def domains(self) -> dict[str, Domain]:
-        """The domains at hand, by letter."""
-        return self.seen_by(())
+        """The domains at hand, by letter; the paper's five in its order, whatever their folders are called."""
+        found = self.seen_by(())
+        return {letter: found[letter] for letter in DOMAIN_NAMES} if are_the_papers(found) else found
+
+    @property
+    def of_paper(self) -> bool:
+        """Whether the domains are lettered as the paper's five, embedded or real: its tasks are then theirs."""
+        return are_the_papers(self.domains)
 
     def seen_by(self, modalities: tuple[str, ...]) -> dict[str, Domain]:
         """The domains as several modalities see them; plain images for none. Only the embedded streets have any."""
@@ -137,6 +147,14 @@ class Lab:
         parts = [self.seen_by(modalities)[letter].val for letter in letters]
         return Joined([Stacked(part) for part in parts] if modalities else parts)
 
+    def images_of(self, trial: Trial) -> Joined:
+        """The validation images that a trial is tested on, in the order of the data set."""
+        test = trial.test
+        if test.dose is None:
+            return self.target_set(test.domains, modalities_of(trial.training))
+        size = self.preset.streets
+        return Joined([dosed_domain(letter, trial.task.sources, test.dose, size) for letter in test.domains])
+
     def train_all(self, trainings: Iterable[TrainingConfig]) -> None:
         """Train what is not trained yet."""
         missing = [training for training in dict.fromkeys(trainings) if self.checkpoint(training) is None]
@@ -165,7 +183,7 @@ class Lab:
         """Where the score of a trial lies; studies that hold the same network and test share it."""
         images = self.preset.streets.val_images if self.data == "streets" else None  # for other data: in the identity
         test = dataclasses.asdict(trial.test)
-        for name in ("branch", "without"):  # of several modalities: other scores lie where they did before there were
+        for name in ("branch", "without", "shift", "dose"):  # other scores lie where they did before there were any
             if test[name] is None:
                 del test[name]
         tested = json.dumps({**test, "val_images": images}, sort_keys=True)
@@ -180,7 +198,8 @@ class Lab:
         stored = json.loads(self.score_path(trial).read_text())
         matrix = ConfusionMatrix()
         matrix.counts += np.array(stored["counts"])
-        return Result(matrix, stored["selection_accuracy"], stored["agreement"])
+        interval = stored.get("interval")  # earlier scores have none
+        return Result(matrix, stored["selection_accuracy"], stored["agreement"], interval and Interval(*interval))
 
     def _run(self, function: Callable[["Lab", Any], None], tasks: Sequence[Any], what: str) -> None:
         """Run independent jobs, several at a time where the preset says so, with a bar."""
@@ -188,16 +207,21 @@ class Lab:
             return
         on_cpu = torch.device(self.device).type == "cpu"
         parallel = self.preset.parallel and on_cpu
-        if (parallel or not on_cpu) and self.data == "streets":  # once for all processes: jobs, or those that load data
+        submitted = self.executor == "slurm"
+        if self.data == "streets" and (parallel or submitted or not on_cpu):  # once for all processes
             parts = [
                 (letter, split) for split in SPLITS for letter in self.domains
                 if not kept_path(self.out / "streets", self.preset.streets, letter, split).exists()
             ]  # fmt: skip
-            for _ in in_parallel(functools.partial(_draw_job, self), parts, self.jobs):
+            for _ in in_parallel(functools.partial(_draw_job, self), parts, None if submitted else self.jobs):
                 pass
-        workers = self.jobs if parallel else 0
+        of_lab = functools.partial(function, self)
+        if submitted:
+            done = on_cluster(of_lab, tasks, self.out / "jobs", self.device, self.jobs)
+        else:
+            done = in_parallel(of_lab, tasks, self.jobs if parallel else 0)
         with tqdm(total=len(tasks), desc=f"{what} ({self.preset.name}, {self.data_name})", leave=False) as bar:
-            for _ in in_parallel(functools.partial(function, self), tasks, workers):
+            for _ in done:
                 bar.update()
 
 
@@ -234,13 +258,12 @@ def _network_job(lab: Lab, trials: list[Trial]) -> None:
     clock = _clock(lab.device)
     start = clock()
     model, _ = load_checkpoint(lab.checkpoint(training), lab.device)
-    modalities = modalities_of(training)
     domains = lab.domains_of(training)
     for trial in trials:
         with preserved_statistics(model):  # bn-reestimated changes them
             result = run_test(
                 model,
-                lab.target_set(trial.test.domains, modalities),
+                lab.images_of(trial),
                 trial.test,
                 source_batches=lambda: reestimation_batches(training, domains, training.data, lab.device),
                 reference=lambda: source_reference(model, domains, training.sources, lab.device),
@@ -257,6 +280,7 @@ def _write_score(path: Path, trial: Trial, result: Result) -> None:
         "test": dataclasses.asdict(trial.test),
         "selection_accuracy": result.selection_accuracy,
         "agreement": result.agreement,
+        "interval": result.interval,
         "counts": result.matrix.counts.tolist(),
     }
     with written_whole(path) as beside:

@@ -40,9 +40,9 @@ TYPES = {
 def tidy(lab: Lab, results: Mapping[Trial, Result]) -> pd.DataFrame:
     """Results as rows, one value each; IoU in percent, accuracy in percent.
 
-    Metrics: ``miou``; ``iou`` of each class (empty where absent); ``category_miou``, the mean over the seven
-    categories; ``absent_classes``, the number that the mean leaves out; ``selection_accuracy`` of a bank on a mixed
-    stream; ``agreement`` of cached statistics with joint ones.
+    Metrics: ``miou``; ``miou_low`` and ``miou_high``, its interval over images; ``iou`` of each class (empty where
+    absent); ``category_miou``, the mean over the seven categories; ``absent_classes``, the number that the mean leaves
+    out; ``selection_accuracy`` of a bank on a mixed stream; ``agreement`` of cached statistics with joint ones.
     """
     labels = labels_of(lab, list(results)).to_dict("records")
     rows = [{**label, **value} for label, result in zip(labels, results.values(), strict=True) for value in _of(result)]
@@ -77,6 +77,8 @@ def _of(result: Result) -> list[dict[str, Any]]:
         ("category_miou", 100 * matrix.of_categories().miou()),
         ("absent_classes", matrix.num_absent),
     ]
+    if result.interval is not None:
+        values += [("miou_low", 100 * result.interval.low), ("miou_high", 100 * result.interval.high)]
     if result.selection_accuracy is not None:
         values.append(("selection_accuracy", 100 * result.selection_accuracy))
     if result.agreement is not None:

@@ -46,7 +46,9 @@ class Trial:
             "guard": "reference" if test.method == "guarded" else None,
             "train_seed": training.seed, "test_seed": test.test_seed, "steps": training.steps,
             **{name: getattr(training, name) if name in reads else None for name in OF_SOME_METHODS},
+            "domains_per_pass": (training.domains_per_pass or None) if "domains_per_pass" in reads else None,
             "modalities": "+".join(modalities_of(training)) or None, "branch": test.branch, "without": test.without,
+            "shift": test.shift, "dose": test.dose,
         }  # fmt: skip
 
 
@@ -55,9 +57,9 @@ OF_SOME_METHODS = ("order", "inner_lr", "alpha", "split", "variant", "alpha_k", 
 
 
 def main_tasks(lab: Lab) -> list[Task]:
-    """The tasks with one target: the paper's G+S+I+M->C on streets, on other data each domain left out in turn."""
+    """The tasks with one target: G+S+I+M->C of domains lettered as the paper's, of others each left out in turn."""
     letters = tuple(lab.domains)
-    targets = ("C",) if lab.data == "streets" else letters
+    targets = ("C",) if lab.of_paper else letters
     return [Task(tuple(other for other in letters if other != target), (target,)) for target in targets]
 
 

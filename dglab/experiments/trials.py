@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from dglab.data.doses import DOSES, STYLE
 from dglab.experiments.gmp_trials import gmp_ablation, gmp_branches, gmp_strategies
 from dglab.experiments.methods import (
     AGG,
@@ -35,7 +36,7 @@ from dglab.models import IBN_NETS
 from dglab.tasks import Task
 from dglab.testtime.methods import TestConfig, bank, bn, tn
 from dglab.training.config import TrainingConfig
-from dglab.training.methods import OPTIONS
+from dglab.training.methods import OPTIONS, PASS
 
 if TYPE_CHECKING:
     from dglab.experiments.runner import Lab
@@ -67,7 +68,7 @@ def describe(trials: Iterable[Trial]) -> pd.DataFrame:
 
 def other_tasks(lab: Lab) -> list[Task]:
     """The tasks with one target that the paper prints beside its main one, and each other domain left out in turn."""
-    if not lab.preset.whole or lab.data != "streets":
+    if not lab.preset.whole or not lab.of_paper:
         return []
     letters = tuple(lab.domains)
     left_out = [Task(tuple(other for other in letters if other != target), (target,)) for target in letters]
@@ -76,10 +77,10 @@ def other_tasks(lab: Lab) -> list[Task]:
 
 
 def mixed_task(lab: Lab) -> Task | None:
-    """The task with a mixed stream: the paper's G+S+I->C+M on streets, on other data the first and the last domain
+    """The task with a mixed stream: G+S+I->C+M of domains lettered as the paper's, of others the first and the last
     left out; None where fewer than two sources would remain."""
     letters = tuple(lab.domains)
-    targets = ("C", "M") if lab.data == "streets" else (letters[0], letters[-1])
+    targets = ("C", "M") if lab.of_paper else (letters[0], letters[-1])
     sources = tuple(letter for letter in letters if letter not in targets)
     return Task(sources, targets) if len(sources) >= 2 else None
 
@@ -116,7 +117,8 @@ def ablation(lab: Lab) -> list[Trial]:
     """Table 3: {AGG, MLDG} x {BN, TN, SIB}, with the training controls and the re-estimated statistics beside them.
 
     TN at M = 1 (which the missing deviation suggests the paper used), at 4, at 5, as many as SIB normalizes, and at 16.
-    On data of one's own AdaBN and QIB, too, with every training method; on streets Tables 5 and 11 have them.
+    On data of one's own AdaBN and QIB, too, with every training method; of the paper's domains Tables 5 and 11 have
+    them.
     """
     trials = []
     for task in main_tasks(lab):
@@ -136,7 +138,7 @@ def _of_ablation(lab: Lab, task: Task, *, banks: bool = True) -> list[TestConfig
     for seed in lab.preset.test_seeds:
         tests += [tn(task.targets, m, seed) for m in sizes]
         tests += [bank("sib", task.targets, seed)] if banks else []
-    if lab.data != "streets":
+    if not lab.of_paper:
         tests += [TestConfig("adabn", task.targets), *(bank("qib", task.targets, s) for s in lab.preset.test_seeds)]
     return tests
 
@@ -219,7 +221,7 @@ def cached_statistics(lab: Lab) -> list[Trial]:
 def prior(lab: Lab) -> list[Trial]:
     """TN with a share of source statistics, M = 1 and 4, on each unseen target; source BN is the share of 1."""
     mixed = mixed_task(lab)
-    tasks = main_tasks(lab) if mixed is None or lab.data != "streets" else [mixed]  # each target of the mix by itself
+    tasks = main_tasks(lab) if mixed is None or not lab.of_paper else [mixed]  # each target of the mix by itself
     seed = lab.preset.test_seeds[0]
     trials = []
     for task in tasks:
@@ -271,6 +273,29 @@ def train_as_you_test(lab: Lab) -> list[Trial]:
             tests += [test for source in sources for test in _as_tn_sees(lab, (source,))]
         task = Task(sources, (letter,))
         trials += combined("train_as_you_test", task, _trainings(lab, task, methods, _by_weight(lab)), tests)
+    return trials
+
+
+def domains_per_pass(lab: Lab) -> list[Trial]:
+    """What BatchNorm batches of one domain do, dose by dose: AGG with K domains in each, from one to all.
+
+    Every BatchNorm batch holds four images, and every step equally many of each domain. Two sources, on every unseen
+    domain and on the sources; and all sources, on the target.
+    """
+    letters = tuple(lab.domains)
+    tasks = [Task(letters[:2], (letter,)) for letter in letters[2:]]
+    trials = []
+    for task in [*tasks, *(task for task in main_tasks(lab) if lab.of_paper)]:
+        counts = [count for count in (1, 2, 4) if len(task.sources) % count == 0]
+        trainings = [
+            config
+            for count in counts
+            for config in _trainings(lab, task, [AGG], domains_per_pass=count, batch_per_domain=PASS)
+        ]
+        tests = _as_tn_sees(lab, task.targets)
+        if task == tasks[0]:  # a test on a source belongs to one task
+            tests += [test for source in task.sources for test in _as_tn_sees(lab, (source,))]
+        trials += combined("domains_per_pass", task, trainings, tests)
     return trials
 
 
@@ -354,6 +379,36 @@ def ibn_net(lab: Lab) -> list[Trial]:
     return trials
 
 
+def backbones(lab: Lab) -> list[Trial]:
+    """Table 10: MLDG with SIB beside AGG, with three networks of different kind."""
+    trials = []
+    for task in main_tasks(lab):
+        tests = [*_as_tn_sees(lab, task.targets)]
+        tests += [bank("sib", task.targets, seed) for seed in lab.preset.test_seeds[:2]]  # the large ones take minutes
+        trainings = _trainings(lab, task, [AGG, MLDG])
+        for name, settings in lab.preset.backbones.items():
+            trainings += _trainings(lab, task, [AGG, MLDG], backbone=name, **settings)
+        trials += combined("backbones", task, trainings, tests)
+    return trials
+
+
+def style_dose(lab: Lab) -> list[Trial]:
+    """Dose and response: what target statistics gain over source BN as the target's style moves away from the sources'.
+
+    On the embedded data alone, whose styles can be mixed; the levels stand in docs/predictions.md.
+    """
+    if lab.data != "streets":
+        return []
+    trials = []
+    for task in main_tasks(lab):
+        plain = [bn(task.targets), TestConfig("adabn", task.targets)]
+        for seed in lab.preset.test_seeds[:2]:
+            plain += [tn(task.targets, M, seed), bank("sib", task.targets, seed)]
+        tests = [dataclasses.replace(test, shift=STYLE, dose=dose) for dose in DOSES for test in plain]
+        trials += combined("style_dose", task, _trainings(lab, task, (AGG, BY_DOMAIN, MLDG)), tests)
+    return trials
+
+
 def domain_conflict(lab: Lab) -> list[Trial]:
     """Do the gradients of domains that pull apart matter? MLDG's split alone, with its inner step, and with GMP's
     projection in its place. How often they do: :func:`dglab.analysis.gradients.domain_conflicts`."""
@@ -387,7 +442,10 @@ WHOLE_STUDIES: dict[str, Study] = {
     "source_domains": source_domains,
     "source_domains_fixed": source_domains_fixed,
     "train_as_you_test": train_as_you_test,
+    "domains_per_pass": domains_per_pass,
     "bound": bound,
+    "backbones": backbones,
+    "style_dose": style_dose,
     "ibn_net": ibn_net,
     "common_rate": common_rate,
     "gmp_ablation": gmp_ablation,

@@ -306,6 +306,7 @@ BACKBONES: dict[str, Callable[..., SegmentationModel]] = {
     "resnet101-ibn-a": functools.partial(dilated_resnet, 101, ibn=True),
     "deeplabv3": functools.partial(dilated_resnet, 50, head="deeplabv3"),
     "hrnet": hrnet,
+    "hrnet-w18": functools.partial(hrnet, width=18),
     "efficientnet-lite0": efficientnet_lite0,
 }
 IBN_NETS = {

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from dglab import __version__, paper
 from dglab.analysis.claims import Verdict, judge
+from dglab.analysis.doses import dose_predictions, dose_response, dose_table
 from dglab.analysis.intervals import cached_against_joint
 from dglab.analysis.predictions import as_rows, train_as_you_test
 from dglab.analysis.signals import prior_grid
@@ -26,19 +27,21 @@ from dglab.report import figures
 from dglab.report.tables import (
     ablation_table,
     adabn_table,
+    backbones_table,
     beside_record,
     bound_table,
     policy_table,
     sources_table,
     split_table,
 )
+from dglab.tasks import are_the_papers
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
 
 RECORDED = "full"  # the preset whose recorded study the page leads with
 NOT_RUN = (
     ("Table 2", "needs the Cityscapes benchmark's test server; the published figures are in dglab.paper"),
-    ("Table 10", "DeepLabV3 and HRNet: train with --backbone, on a GPU"),
+    ("Table 10", "three networks of different kind: dglab reproduce --only backbones"),
     ("Inference time", "run dglab bench testtime"),
 )
 
@@ -57,26 +60,27 @@ def write_report(folder: Path) -> Path:
     """
     frame = read_table(folder / "tables.csv")
     record = read_record(folder / "run.json")
-    streets = is_streets(record)
+    of_paper = are_the_papers(record["domains"])
     pictures = {
         name: _png(figure, folder / "figures" / f"{name}.png") for name, figure in draw_figures(frame, record).items()
     }
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((resources.files("dglab.report") / "report.html.j2").read_text(encoding="utf-8"))
     mixed = _tasks(frame, "selection_policy")
-    recorded = recorded_table(RECORDED) if streets and record["preset"]["name"] != RECORDED else None
+    recorded = recorded_table(RECORDED) if is_streets(record) and record["preset"]["name"] != RECORDED else None
     page = template.render(
         version=__version__,
         run=record,
-        streets=streets,
-        tasks=[_section(folder, frame, task, streets, recorded) for task in _tasks(frame, "ablation")],
+        of_paper=of_paper,
+        streets=is_streets(record),
+        tasks=[_section(folder, frame, task, of_paper, recorded) for task in _tasks(frame, "ablation")],
         mixed=mixed[0] if mixed else None,
-        policies=policy_table(frame, streets),
+        policies=policy_table(frame, of_paper),
         cached=cached_against_joint(frame).to_dict("records"),
         figures=pictures,
         recorded=_recorded(recorded),
-        verdicts=_verdicts(frame, recorded) if streets else [],
-        not_run=NOT_RUN if streets else [],
+        verdicts=_verdicts(frame, recorded) if of_paper else [],
+        not_run=_not_run(frame) if of_paper else [],
         classes=_classes(frame),
     )
     with written_whole(folder / "report.html") as beside:
@@ -85,19 +89,19 @@ def write_report(folder: Path) -> Path:
 
 
 def _section(
-    folder: Path, frame: pd.DataFrame, task: str, streets: bool, recorded: pd.DataFrame | None
+    folder: Path, frame: pd.DataFrame, task: str, of_paper: bool, recorded: pd.DataFrame | None
 ) -> dict[str, Any]:
     """What the page shows of a task with one target: its name, two tables and four pictures."""
     rows = frame[frame["task"] == task]
     target = rows["target"].iloc[0]
-    suffix = "" if streets else f"_{target}"  # on streets there is one such task
-    ablation = ablation_table(frame, task, streets)
+    suffix = "" if of_paper else f"_{target}"  # the paper has one such task
+    ablation = ablation_table(frame, task, of_paper)
     examples = folder / "figures" / f"figure4_predictions{suffix}.png"
     return {
         "name": task.replace("->", " → "),
         "target": target,
-        "ablation": ablation if recorded is None else beside_record(ablation, ablation_table(recorded, task, streets)),
-        "adabn": adabn_table(frame, task, streets),
+        "ablation": ablation if recorded is None else beside_record(ablation, ablation_table(recorded, task, of_paper)),
+        "adabn": adabn_table(frame, task, of_paper),
         "examples": _encoded(examples.read_bytes()) if examples.exists() else None,
         **{
             name: _png(figure, folder / "figures" / f"{file}{suffix}.png")
@@ -132,7 +136,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def is_streets(record: dict[str, Any]) -> bool:
-    """Whether a run was on the embedded streets, whose letters stand for the paper's data sets."""
+    """Whether a run was on the embedded streets, of which results are recorded."""
     return isinstance(record["data"]["identity"], dict)  # a size; that of a prepared root is its fingerprint
 
 
@@ -146,18 +150,21 @@ def draw_figures(frame: pd.DataFrame, record: dict[str, Any]) -> dict[str, Figur
     grid = prior_grid(frame[frame["study"] == "prior"])
     titles = {letter: record["domains"][letter] for letter in grid["domain"].unique()}
     drawn = {"prior": figures.prior_curves(grid, titles)}
+    response = dose_response(frame)
+    if len(response):
+        drawn["style_dose"] = figures.dose_response(response)
     policies = frame[frame["study"] == "selection_policy"]
     if len(policies):
         drawn["table05_selection_policy"] = figures.selection_policy(policies)
-        drawn |= _sweeps(frame, is_streets(record))
+        drawn |= _sweeps(frame, are_the_papers(record["domains"]))
     return drawn
 
 
-def _sweeps(frame: pd.DataFrame, streets: bool) -> dict[str, Figure]:
+def _sweeps(frame: pd.DataFrame, of_paper: bool) -> dict[str, Figure]:
     """Tables 6 and 7."""
     layers, queues = (frame[frame["study"] == study] for study in ("style_layer", "queue_size"))
     published = [
-        paper.table(table).rename(columns={setting: "x"}) if streets else None
+        paper.table(table).rename(columns={setting: "x"}) if of_paper else None
         for table, setting in (("table06_style_layer", "style_layer"), ("table07_queue_size", "queue_size"))
     ]
     return {
@@ -191,9 +198,14 @@ def _recorded(record: pd.DataFrame | None) -> dict[str, Any]:
         "Table 4: meta-train : meta-test": split_table(record),
         "Table 8: how many source domains": sources_table(record),
         "Table 1, and the bound": bound_table(record),
+        "Table 10: three networks of different kind": backbones_table(record),
         "Train as you test: what was predicted, and what came out": as_rows(train_as_you_test(record)),
+        "Dose and response: gain over source BN by dose": dose_table(record),
+        "Dose and response: what was predicted, and what came out": as_rows(dose_predictions(record)),
     }
-    runs = record.drop_duplicates(["task", "train_method", "inner_lr", "split", "backbone", "train_seed"])
+    runs = record.drop_duplicates(
+        ["task", "train_method", "inner_lr", "split", "backbone", "domains_per_pass", "train_seed"]
+    )
     return {"networks": len(runs), "tables": {title: rows for title, rows in tables.items() if rows}}
 
 
@@ -215,6 +227,12 @@ def _verdicts(frame: pd.DataFrame, recorded: pd.DataFrame | None) -> list[dict[s
 def _tag(verdict: Verdict) -> dict[str, str]:
     kinds = {"holds": "holds", "contradicted": "not", "open": "open"}
     return {"outcome": verdict.outcome, "kind": kinds.get(verdict.tested, "notrun")}
+
+
+def _not_run(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """What is never run, or not by this preset."""
+    ran = {"Table 10"} if (frame["study"] == "backbones").any() else set()
+    return [(name, why) for name, why in NOT_RUN if name not in ran]
 
 
 def _classes(frame: pd.DataFrame) -> str:

@@ -37,6 +37,8 @@ class TestConfig:
     prior: float | None = None  # of TN: the share of source statistics; None is 0, the paper's TN
     branch: str | None = None  # of a multimodal network: the modality whose own classifier is tested; None: the fused
     without: str | None = None  # of a multimodal network: a modality whose sensor has failed
+    shift: str | None = None  # what of the target's images is changed: see dglab.data.doses
+    dose: float | None = None  # by how much
 
     def __post_init__(self) -> None:
         if self.method not in TEST_METHODS:

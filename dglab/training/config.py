@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from dglab.data.augmentation import AUGMENTATIONS
 from dglab.data.streets.size import StreetsSize
 from dglab.models.weights import is_recorded
 from dglab.utils.errors import InputError
@@ -57,11 +58,14 @@ class TrainingConfig:
     activation_checkpointing: bool = False  # stage by stage: less memory, more time
     compile: bool = False  # by torch.compile; order 1
     checkpoint_every: int = 500  # steps; what a kill may cost
+    domains_per_pass: int = 0  # of AGG: K domains in every BatchNorm batch, of four images; 0: the whole batch in one
+    augmentation: str = "paper"  # or "authors": and what their code does beyond it
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_per_domain", "checkpoint_every", "processes", "micro_batches"):
             self._expect(name, lambda value: value >= 1, "1 or more")
         self._expect("steps", lambda steps: steps <= MOST_STEPS, f"{MOST_STEPS} or fewer")
+        self._expect("domains_per_pass", lambda count: count >= 0, "1 or more, or 0 for the whole batch in one pass")
         for name in ("lr", "inner_lr", "alpha", "weight_decay", "power"):
             self._expect(name, lambda value: 0 <= value < math.inf, "a finite number of 0 or more")
             self._expect(name, lambda value: value <= LARGEST, f"a number that a weight can be, up to {LARGEST:.2g}")
@@ -74,6 +78,7 @@ class TrainingConfig:
             lambda scale: len(scale) == 2 and 0 < scale[0] <= scale[1] < math.inf,
             "the smallest and the largest factor, both above 0",
         )
+        self._expect("augmentation", lambda name: name in AUGMENTATIONS, f"one of {', '.join(AUGMENTATIONS)}")
         self._expect("precision", lambda precision: precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
         self._expect("weights", is_recorded, "imagenet, nothing for random ones, or a digest (sha256: and 16 digits)")
         self._expect("batchnorm", lambda batchnorm: batchnorm in BATCHNORMS, f"one of {', '.join(BATCHNORMS)}")

@@ -22,7 +22,7 @@ from dglab.training.distributed import sum_over_processes
 from dglab.training.gmp import find_variant
 from dglab.training.losses import Losses
 from dglab.training.mean_loss import trainable
-from dglab.training.methods import METHODS, OPTIONS, modalities_of, split_sizes
+from dglab.training.methods import METHODS, OPTIONS, check_passes, modalities_of, split_sizes
 from dglab.training.state import STATE
 from dglab.utils.errors import InputError
 from dglab.utils.machine import refuse_what_cannot_fit
@@ -43,6 +43,12 @@ def check_fits(config: TrainingConfig, domains: Mapping[str, Domain]) -> None:
         raise InputError("no source domain is given; name at least one")
     if "split" in OPTIONS[config.method]:
         split_sizes(config.split, len(config.sources), torch.Generator())
+    if config.domains_per_pass and "domains_per_pass" in OPTIONS[config.method]:
+        check_passes(config.domains_per_pass, len(config.sources), config.batch_per_domain // config.processes)
+        if config.micro_batches > 1:
+            raise InputError(
+                f"micro_batches is {config.micro_batches} with domains_per_pass; expected 1, for passes are cut already"
+            )
     if modalities_of(config):
         check_multimodal(config, domains)
     _check_memory(config)
@@ -69,7 +75,7 @@ def check_multimodal(config: TrainingConfig, domains: Mapping[str, Domain]) -> N
                 f"{', '.join(modalities)}; open the embedded streets with these modalities"
             )
     unsupported = {"backbone": "thin", "weights": "", "batchnorm": "process", "activation_checkpointing": False,
-                   "compile": False}  # fmt: skip
+                   "compile": False, "augmentation": "paper"}  # fmt: skip
     for name, value in unsupported.items():
         if getattr(config, name) != value:
             raise InputError(f"{name} is {getattr(config, name)!r}; expected {value!r} for the method {config.method}")

@@ -80,10 +80,47 @@ def domains_of(batch: MultiDomainBatch) -> list[Batch]:
     return list(zip(images.unbind(1), labels.unbind(1), strict=True))
 
 
+def passes_of(batch: MultiDomainBatch, domains_per_pass: int, generator: torch.Generator) -> list[Batch]:
+    """A batch B x D x ... as passes of :data:`PASS` images from K domains each, which domains is drawn at random.
+
+    From one domain a pass (each normalized by itself, as TN does it) to all of them, with equally many images in a pass
+    and in a step.
+
+    Args:
+        batch: images B x D x 3 x H x W, labels B x D x H x W.
+        domains_per_pass: K.
+        generator: of the draw.
+
+    Raises:
+        InputError: unless K divides D and four, and each domain has images for whole passes.
+    """
+    images, labels = batch
+    rows, count = images.shape[:2]
+    check_passes(domains_per_pass, count, rows)
+    order = torch.randperm(count, generator=generator)
+    together = order.split(domains_per_pass)  # D / K groups of K domains
+    rows_of_pass = torch.arange(rows).split(PASS // domains_per_pass)
+    parts = [(row, group) for group in together for row in rows_of_pass]
+    return [flatten((images[row][:, group], labels[row][:, group])) for row, group in parts]
+
+
+def check_passes(domains_per_pass: int, count: int, rows: int) -> None:
+    """Refuse passes that cannot be filled: K domains of ``count``, ``rows`` images of each in a step."""
+    if PASS % domains_per_pass or count % domains_per_pass or rows * domains_per_pass % PASS:
+        raise InputError(
+            f"domains_per_pass is {domains_per_pass}, with {rows} image(s) of each of {count} source domain(s) in a "
+            f"step; expected a number that divides {count} and {PASS}, the images of a pass, and a multiple of "
+            f"{PASS} / domains_per_pass images a domain (--batch-per-domain)"
+        )
+
+
 def agg(
-    model: nn.Module, loss_fn: LossFunction, batch: MultiDomainBatch, config: TrainingConfig, _: torch.Generator
+    model: nn.Module, loss_fn: LossFunction, batch: MultiDomainBatch, config: TrainingConfig, generator: torch.Generator
 ) -> Losses:
-    """AGG (Eq. 1-2)."""
+    """AGG (Eq. 1-2); its BatchNorm batches may hold fewer domains than its loss."""
+    if config.domains_per_pass:
+        passes = passes_of(batch, config.domains_per_pass, generator)
+        return by_domain_backward(model, loss_fn, passes)  # one mean loss, pass by pass
     return agg_backward(model, loss_fn, flatten(batch), micro_batches=config.micro_batches)
 
 
@@ -178,10 +215,12 @@ METHODS: dict[str, Method] = {
     "projected": projected,
     "gmp": gmp,
 }
+PASS = 4  # images of a BatchNorm batch, where the number of its domains is chosen
 _OF_MLDG = ("order", "inner_lr", "alpha", "split")
 _OF_GMP = ("modalities", "variant", "alpha_k", "alpha_p")
 # the settings of a training that only some methods read
 OPTIONS = {name: () for name in METHODS} | {
+    "agg": ("domains_per_pass",),
     "split": ("split",),
     "mldg": _OF_MLDG,
     "mldg_mean": _OF_MLDG,

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from dglab.data import Domain
-from dglab.data.augmentation import training_augmentation
+from dglab.data.augmentation import augmentations
 from dglab.data.batches import MultiDomainBatches
 from dglab.data.multimodal import MultimodalBatches
 from dglab.models.multimodal import set_progress
@@ -112,7 +112,10 @@ def training_batches(
     config: TrainingConfig, domains: Mapping[str, Domain], *, seed: int, steps: int, part: tuple[int, int] = (0, 1)
 ) -> MultiDomainBatches:
     """The batches of a run: augmented crops of all its source domains; see there for ``part``."""
-    transform = training_augmentation(config.crop, config.scale, config.blur)
+    real = str(config.data).startswith("prepared")  # a root's fingerprint
+    transform = augmentations(
+        config.augmentation, config.sources, config.crop, config.scale, config.blur, real=real
+    )  # fmt: skip
     sources = [domains[letter].train for letter in config.sources]
     batches = MultimodalBatches if modalities_of(config) else MultiDomainBatches
     return batches(sources, config.batch_per_domain, steps, transform, seed, part)

@@ -10,6 +10,7 @@ from dglab.utils.errors import InputError
 EXTRAS = {
     "lessons": ("pandas", "matplotlib", "seaborn", "scipy", "statsmodels", "jupyterlab", "IPython", "ipywidgets",
                 "papermill", "nbformat", "segmentation_models_pytorch"),
+    "cluster": ("submitit",),
     "models": ("timm",),
     "surgery": ("torchjd",),
     "tensorboard": ("tensorboard",),

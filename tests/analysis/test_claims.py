@@ -65,6 +65,26 @@ def test_parts_that_disagree():
     assert outcome([30.0, 31.0, 32.0], [28.0, 31.0, 34.0]) == "open"
 
 
+def test_stronger_backbones_have_a_part_each():
+    """Three networks; MLDG with SIB is above AGG in two of them, and below it in the third."""
+
+    def rows(backbone, agg, sib):
+        parts = [table_of(dict(enumerate(agg)), "agg"), table_of(dict(enumerate(sib)), "mldg")]
+        parts[1] = parts[1].assign(test_method="sib", statistics="joint")
+        return pd.concat(parts).assign(study="backbones", task="G+S+I+M->C", backbone=backbone)
+
+    low, high = [30.0, 30.1, 29.9], [33.0, 33.1, 32.9]
+    good = [rows("thin-fpn", low, high), rows("hrnet-w18", low, high)]
+    found = verdict_of(11, pd.concat([*good, rows("efficientnet-lite0", low, high)]))
+    assert found.outcome == "holds" and [part.name for part in found.parts] == [
+        "MLDG+SIB - AGG, thin-fpn", "MLDG+SIB - AGG, hrnet-w18", "MLDG+SIB - AGG, efficientnet-lite0"
+    ]  # fmt: skip
+    assert verdict_of(11, pd.concat([*good, rows("efficientnet-lite0", high, low)])).outcome == "contradicted"
+    error = np.sqrt(2 * np.var(low, ddof=1) / 3)
+    assert found.parts[0].difference.high - 3 == pytest.approx(stats.t.ppf(1 - 0.05 / 6, 4) * error)  # Bonferroni
+    assert str(verdict_of(11, pd.DataFrame(columns=list(COLUMNS))).parts[0]).endswith("not run")
+
+
 def test_one_training_of_each_method_decides_nothing():
     frame = pd.concat([table_of({0: 1.0}, "agg"), table_of({1: 9.0}, "mldg")])
     assert verdict_of(1, frame).outcome == "open, as far as tested"

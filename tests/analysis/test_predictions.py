@@ -59,6 +59,20 @@ def test_on_an_unseen_domain():
     assert as_rows(found.values())[0]["tested on"] == "C"
 
 
+def test_the_gain_of_tn_falls_with_the_domains_in_a_batch():
+    def study(count, gain, task="G+S+I+M->C"):
+        more = {"study": "domains_per_pass", "task": task, "domains_per_pass": count}
+        return rows("agg", "bn", "C", 20, **more) + rows("agg", "tn", "C", 20 + gain, **more)
+
+    frame = table(study(1, 6), study(2, 3), study(4, 4), study(1, 5, "G+S->C"))  # the last one has no second
+    found = train_as_you_test(frame)
+    assert [(one.number, one.what, one.outcome) for one in found] == [
+        (5, "G+S+I+M: TN - source BN, 1 minus 2 domains a pass", "as predicted"),
+        (5, "G+S+I+M: TN - source BN, 2 minus 4 domains a pass", "against it"),
+    ]
+    assert found[0].difference.mean == pytest.approx(3)
+
+
 @pytest.mark.parametrize(
     ("expected", "low", "high", "outcome"),
     [("positive", 0.1, 2, "as predicted"), ("positive", -2, -0.1, "against it"), ("positive", -0.3, 0.3, "against it"),

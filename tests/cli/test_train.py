@@ -80,6 +80,8 @@ def test_resume_in_an_empty_folder_starts(tmp_path, dglab):
         ({"--inner-lr": "nan"}, ["inner_lr is nan"]),
         ({"--alpha": "-1"}, ["alpha is -1.0"]),
         ({"--precision": "16"}, ["precision is '16'", "32, bf16"]),
+        ({"--augmentation": "ours"}, ["augmentation is 'ours'", "paper, authors"]),
+        ({"--method": "gmp", "--augmentation": "authors"}, ["augmentation is 'authors'", "'paper' for the method gmp"]),
         ({"--device": "tpu"}, ["unknown device 'tpu'", "auto, cpu, cuda or mps"]),
         ({"--device": "cpu:x"}, ["unknown device 'cpu:x'"]),
         ({"--lr": "-1"}, ["lr is -1.0; expected a finite number of 0 or more"]),

@@ -13,7 +13,14 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from dglab.data import streets_domains
-from dglab.data.augmentation import GaussianBlur, RandomScaleCrop, augment, training_augmentation
+from dglab.data.augmentation import (
+    LONG_SIDES,
+    GaussianBlur,
+    RandomScaleCrop,
+    augment,
+    augmentations,
+    training_augmentation,
+)
 from dglab.data.batches import MultiDomainBatches, flatten
 from dglab.training.methods import split_domains, split_images, split_sizes
 from dglab.utils.errors import InputError
@@ -105,6 +112,49 @@ def test_blur_touches_the_image_alone():
         return (image[:, :, 1:].float() - image[:, :, :-1].float()).abs().sum()
 
     assert roughness(soft) < roughness(sharp)
+
+
+def test_the_authors_rotate_half_of_the_images_by_up_to_ten_degrees():
+    """The angle is read off a line through the middle; the corners are ignored."""
+    rows, columns = torch.meshgrid(torch.arange(101), torch.arange(101), indexing="ij")
+    label = (rows > columns).to(torch.uint8)  # the line is the diagonal, so that a flip does not hide it
+    transform = augmentations("authors", "X", (101, 101), (1.0, 1.0), 0.0, real=True)["X"]
+    angles, turned = [], 0
+    for seed in range(60):
+        image, moved = augmented(transform, coded(label), label, seed)
+        empty = F.max_pool2d((moved != 255)[None].float(), 3, 1, 1)[0] == 0  # a pixel away from what is mixed in
+        assert not image[:, empty].any()
+        turned += bool((moved == 255).any())
+        middle = moved[30:71, 30:71]
+        edge = (middle[:, 1:] != middle[:, :-1]).float().argmax(1)[5:-5].float()
+        slope = np.polyfit(np.arange(len(edge)), edge, 1)[0]
+        angles.append(45 - np.degrees(np.arctan(1 / abs(slope))))
+    angles = np.abs(angles)
+    assert 15 <= turned <= 45 and (angles < 11).all() and (angles > 5).any() and (angles[:60] < 0.5).sum() >= 15
+
+
+def test_the_authors_scale_relative_to_the_long_side_of_the_data_set():
+    found = augmentations("authors", "GSIMCX", (64, 64), (0.5, 2.0), 0.5, real=True)
+    sides = {letter: transform.transforms[1].long_side for letter, transform in found.items()}
+    assert sides == {**LONG_SIDES, "X": None} and sides["M"] == 2590
+    drawn = augmentations("authors", "GX", (64, 64), (0.5, 2.0), 0.5, real=False)
+    assert {transform.transforms[1].long_side for transform in drawn.values()} == {None}
+    label = blocks(40, 80)
+    for length in (80, 160):  # as large, and twice as large: each pixel four times
+        scale = RandomScaleCrop((40, 80), (1.0, 1.0), long_side=length)
+        _, moved = augmented(v2.Compose([scale]), coded(label), label, 0)
+        assert torch.equal(moved, label) == (length == 80)
+        if length == 160:
+            assert torch.equal(moved[::2, ::2], moved[1::2, 1::2])
+
+
+def test_each_domain_has_its_own_augmentation():
+    domains = streets_domains(32, 64, 2, 2)
+    plain = {letter: v2.Identity() for letter in "GS"}
+    flipped = plain | {"S": v2.RandomHorizontalFlip(p=1.0)}
+    sources = [domains[letter].train for letter in "GS"]
+    (images, labels), (others, _) = (MultiDomainBatches(sources, 1, 1, each, 0)[0] for each in (plain, flipped))
+    assert torch.equal(images[:, 0], others[:, 0]) and torch.equal(images[:, 1].flip(-1), others[:, 1])
 
 
 @pytest.mark.parametrize(("kernel", "sigma"), [(5, (0.1, 2.0)), ((3, 7), (0.5, 3.0)), (1, (1.0, 1.0))])

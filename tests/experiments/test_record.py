@@ -1,17 +1,22 @@
 """What is noted of each network, what a run is expected to take, and the compact record that a study goes on from."""
 
 import dataclasses
+import hashlib
 import json
 
 import pandas as pd
 import pytest
 
 from dglab.experiments import record, recorded, runner
-from dglab.experiments.record import NETWORK, expected_hours, note_network
-from dglab.experiments.recorded import write_recorded
-from dglab.experiments.runner import run
-from dglab.experiments.trials import STUDIES
+from dglab.experiments.record import NETWORK, expected_hours, note_network, recorded_networks
+from dglab.experiments.recorded import recorded_table, write_recorded
+from dglab.experiments.runner import Lab, run
+from dglab.experiments.runner import recorded as recorded_rows
+from dglab.experiments.trials import EXTRA_STUDIES, STUDIES
+from dglab.presets import PRESETS
 from dglab.training import TrainingConfig
+
+LATER = ("domains_per_pass", "backbones", "style_dose")  # studies that came after the first record
 
 
 def test_a_network_says_where_and_how_long(tmp_path):
@@ -22,6 +27,24 @@ def test_a_network_says_where_and_how_long(tmp_path):
     assert known["seconds"] == {"training": 10.0, "testing": 5.0}
     assert "CPU cores" in known["machine"] and set(known["versions"]) == {"dglab", "python", "torch"}
     assert known["instructions"] in ("DEFAULT", "AVX2", "AVX512", "NO AVX") or known["instructions"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "scores", "digest"), [("full", 6959, "2142fae83b76ea70"), ("quick", 1000, "945b28c5bb7d08a5")]
+)
+def test_what_was_recorded_is_found_again(tmp_path, preset, scores, digest):
+    """Where networks and scores of the recorded studies lie, pinned; and a trial for every row of the record."""
+    lab = Lab(PRESETS[preset], "streets", tmp_path)
+    studies = [study for study in STUDIES | EXTRA_STUDIES if study not in ("order", "imagenet", *LATER)]
+    trials = [trial for study in studies for trial in (STUDIES | EXTRA_STUDIES)[study](lab)]
+    paths = sorted({lab.score_path(trial).relative_to(tmp_path).as_posix() for trial in trials})
+    assert (len(paths), hashlib.sha256("\n".join(paths).encode()).hexdigest()[:16]) == (scores, digest)
+    rows = recorded_table(preset)
+    rows = rows[rows["study"].isin(studies)]
+    assert sum(map(len, recorded_rows(lab, trials).values())) == len(rows) > 1000
+    networks = recorded_networks(preset)
+    if networks is not None:
+        assert set(networks["network"]) <= {trial.training.address for trial in trials}
 
 
 def test_the_hours_to_expect_by_hand():

@@ -37,7 +37,9 @@ def test_a_study_gives_a_tidy_table(lab, frames, study):
         "value",
     ) == COLUMNS  # fmt: skip
     assert set(frame["study"]) == {study} and set(frame["preset"]) == {"tiny"} and set(frame["data"]) == {"streets"}
-    assert set(frame["metric"]) <= {"miou", "category_miou", "iou", "absent_classes", "selection_accuracy", "agreement"}
+    assert set(frame["metric"]) <= {
+        "miou", "miou_low", "miou_high", "category_miou", "iou", "absent_classes", "selection_accuracy", "agreement"
+    }  # fmt: skip
     assert frame["value"].notna().all()
     assert (frame["class"].notna() == (frame["metric"] == "iou")).all()
     settings = [c for c in COLUMNS if c not in ("method", "metric", "class", "value")]  # without the name for display

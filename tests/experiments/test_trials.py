@@ -1,12 +1,16 @@
 """What the studies consist of: tasks, trainings, tests."""
 
+import dataclasses
+
 import pytest
 
 from dglab.analysis.claims import judge
 from dglab.experiments.methods import DECISIVE, TRAINING_METHODS
+from dglab.experiments.reproduce import studies_of
 from dglab.experiments.runner import open_lab, run
 from dglab.experiments.table import COLUMNS
 from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, describe, main_tasks, mixed_task
+from dglab.presets import FULL
 from dglab.testtime.methods import TestConfig, bank, tn
 
 
@@ -19,7 +23,6 @@ def test_the_papers_tasks_on_streets(lab):
     [
         ("GSIM", ["S+I+M->G", "G+I+M->S", "G+S+M->I", "G+S+I->M"], "S+I->G+M"),
         ("GSI", ["S+I->G", "G+I->S", "G+S->I"], "None"),
-        ("MCGIS", ["C+G+I+S->M", "M+G+I+S->C", "M+C+I+S->G", "M+C+G+S->I", "M+C+G+I->S"], "C+G+I->M+S"),
     ],
 )
 def test_a_prepared_root_leaves_each_domain_out_in_turn(tmp_path, prepared, letters, tasks, mixed):
@@ -33,6 +36,18 @@ def test_a_prepared_root_leaves_each_domain_out_in_turn(tmp_path, prepared, lett
     assert [str(trial.task) for trial in trials] == [task for task in tasks for _ in ("AGG", "MLDG")]
     frame = run(opened, trials[-1:])
     assert set(frame["data"]) == {"mine"} and set(frame["task"]) == {tasks[-1]}
+
+
+def test_a_root_with_the_papers_letters_has_its_tasks(tmp_path, prepared):
+    """In the paper's order, whatever the order of the folders."""
+    root = prepared(tmp_path / "mine", "CGIMS")
+    opened = open_lab("tiny", str(root), device="cpu", results=tmp_path / "results", use_shipped=False)
+    assert "".join(opened.domains) == "GSIMC" and opened.of_paper and opened.data != "streets"
+    assert [str(task) for task in main_tasks(opened)] == ["G+S+I+M->C"] and str(mixed_task(opened)) == "G+S+I->C+M"
+    whole = dataclasses.replace(opened, preset=dataclasses.replace(opened.preset, whole=True))
+    tasks = {str(trial.task) for study in studies_of(whole).values() for trial in study(whole)}
+    assert tasks >= {"G+S+I->C", "G+S+I->M", "G+S+I+C->M", "S+I+M+C->G", "G+S->I", "G->C", "C->C"}
+    assert "gmp_ablation" in studies_of(whole) and not EXTRA_STUDIES["gmp_ablation"](whole)  # real data have no depth
 
 
 def test_a_study_that_the_data_do_not_allow_is_an_empty_table(tmp_path, prepared):
@@ -98,6 +113,29 @@ def test_a_way_to_train_is_compared_on_every_unseen_domain_and_on_the_sources(la
     frame = run(lab, [trial for trial in trials if trial.training.method == "by_domain"])
     rows = frame[frame["metric"] == "miou"]
     assert set(rows["train_method"]) == {"by_domain"} and rows["inner_lr"].isna().all() and len(rows) == 5 * 4
+
+
+def test_from_one_domain_a_pass_to_all(lab):
+    trials = EXTRA_STUDIES["domains_per_pass"](lab)
+    counts = {(str(trial.task), trial.training.domains_per_pass) for trial in trials}
+    assert counts == {*((f"G+S->{target}", count) for target in "IMC" for count in (1, 2)),
+                      *(("G+S+I+M->C", count) for count in (1, 2, 4))}  # fmt: skip
+    assert {trial.training.batch_per_domain for trial in trials} == {4} and len(set(trials)) == len(trials)
+    frame = run(lab, [one for one in trials if str(one.task) == "G+S->C" and one.test.method == "bn"])
+    assert frame["domains_per_pass"].drop_duplicates().tolist() == [1, 2] and set(frame["train_method"]) == {"agg"}
+    assert set(frame["method"]) == {"AGG 1 domain(s) a pass", "AGG 2 domain(s) a pass"}
+    assert frame[frame["metric"] == "miou"]["value"].nunique() == 2  # other networks
+
+
+def test_three_networks_of_different_kind(lab):
+    trials = EXTRA_STUDIES["backbones"](lab)
+    assert {trial.training.backbone for trial in trials} == {"thin", "thin-fpn", "thin-fpn-ibn-a"}
+    full = [trial.training for trial in EXTRA_STUDIES["backbones"](dataclasses.replace(lab, preset=FULL))]
+    kinds = {(one.backbone, one.weights, one.steps) for one in full}
+    assert kinds == {("thin-fpn", "", 1500), ("efficientnet-lite0", "imagenet", 500), ("hrnet-w18", "", 500)}
+    assert {one.method for one in full} == {"agg", "mldg"} and len({one.seed for one in full}) == 5
+    shared = {trial.training for trial in STUDIES["ablation"](dataclasses.replace(lab, preset=FULL))}
+    assert {one for one in full if one.backbone == "thin-fpn"} <= shared  # trained for Table 3
 
 
 def test_the_split_of_the_domains_and_their_number_are_varied(lab):

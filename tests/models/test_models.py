@@ -254,7 +254,7 @@ def test_a_backbone_without_public_weights_says_so():
         with pytest.raises(InputError, match=r"no ImageNet weights of 'thin', only of resnet18, .*random"):
             check_weights("thin", weights)
     check_weights("thin", "")
-    assert set(IMAGENET) == set(BACKBONES) - {"thin", "thin-fpn", "thin-ibn-a", "thin-fpn-ibn-a"}
+    assert set(IMAGENET) == set(BACKBONES) - {"thin", "thin-fpn", "thin-ibn-a", "thin-fpn-ibn-a", "hrnet-w18"}
 
 
 def test_imagenet_weights_come_from_torch_s_folder_or_the_web(tmp_path, monkeypatch, state):

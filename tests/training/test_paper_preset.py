@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import re
 import sys
 
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 from torchvision.models import resnet50
 
@@ -129,6 +131,29 @@ def test_every_value_of_the_protocol_is_printed_with_its_place(capsys):
     for name, place in PLACES.items():
         (line,) = (line for line in paper if line.strip().startswith(f"{name} = "))
         assert line.endswith(f"  # {place}")
+
+
+def test_every_difference_from_the_authors_code_is_printed(capsys):
+    assert dglab("presets") == 0
+    shown = capsys.readouterr().out.split("differences from the authors' code")[1]
+    options = re.findall(r"--[a-z-]+", shown)
+    known = {name for command in typer.main.get_command(cli.app).commands.values() for p in command.params
+             for name in p.opts}  # fmt: skip
+    assert {"--augmentation", "--scores", "--split", "--batch-size"} <= set(options) <= known
+    for what in ("rotation", "random scale", "Gaussian blur", "with replacement", "Dropout2d", "align_corners=True",
+                 "best on the target", "G 1914, S 1280, I 1280, M 2590, C 2048", "class 0, road"):  # fmt: skip
+        assert what in shown
+
+
+def test_the_authors_augmentation_trains_on_real_letters(root, tmp_path):
+    options = ("--preset", "tiny", "--method", "agg", "--task", "G+M->C", "--data", root, "--device", "cpu")
+    made = {}
+    for name in ("paper", "authors"):
+        assert dglab("train", *options, "--augmentation", name, "--out", tmp_path / name) == 0
+        made[name], config = load_checkpoint(tmp_path / name / "last.safetensors")
+        assert config.augmentation == name
+    weights = [next(model.parameters()) for model in made.values()]
+    assert not torch.equal(*weights)
 
 
 def test_a_preset_s_own_values_do_not_borrow_the_paper_s_place():

@@ -11,8 +11,16 @@ from torch.func import functional_call
 
 from dglab.bench.measure import peak_memory, random_images
 from dglab.models import build_model
-from dglab.training import agg_backward, by_domain_backward, cross_entropy, mldg_backward, split_backward
+from dglab.training import (
+    TrainingConfig,
+    agg_backward,
+    by_domain_backward,
+    cross_entropy,
+    mldg_backward,
+    split_backward,
+)
 from dglab.training.mean_loss import remember_randomness
+from dglab.training.methods import METHODS, passes_of
 from dglab.utils.errors import InputError
 
 pytestmark = pytest.mark.numerical
@@ -203,6 +211,49 @@ def test_by_domain_normalizes_each_domain_by_itself(net, weight, parts):
             torch.testing.assert_close(p.grad, q.grad, rtol=1e-10, atol=1e-12)
     for p, q in zip(net.buffers(), twin.buffers(), strict=True):  # moved in every pass
         torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_passes_hold_four_images_of_k_domains(count):
+    """Images say which they are: 10 x domain + number."""
+    numbers = 10 * torch.arange(4.0)[None, :] + torch.arange(4.0)[:, None]  # B x D
+    data = numbers[..., None, None, None].expand(-1, -1, 3, 2, 2), numbers[..., None, None].expand(-1, -1, 2, 2)
+    found = passes_of(data, count, torch.Generator().manual_seed(0))
+    seen = [images[:, 0, 0, 0] for images, labels in found if torch.equal(images[:, 0], labels)]
+    assert len(seen) == 4 and all(len(one) == 4 for one in seen)
+    assert sorted(torch.cat(seen).tolist()) == sorted(numbers.flatten().tolist())  # each image once
+    assert all(len(set((one // 10).tolist())) == count for one in seen)
+    others = [passes_of(data, count, torch.Generator().manual_seed(seed)) for seed in range(8)]
+    drawn = {frozenset((one[0][:, 0, 0, 0] // 10).tolist()) for passes in others for one in passes}
+    assert len(drawn) == {1: 4, 4: 1}.get(count, len(drawn)) and (count != 2 or len(drawn) > 2)
+
+
+@pytest.mark.parametrize(("count", "domains", "rows"), [(3, 3, 4), (2, 3, 4), (1, 2, 2), (2, 2, 1), (4, 2, 4)])
+def test_passes_that_cannot_be_filled_are_refused(count, domains, rows):
+    data = torch.zeros(rows, domains, 3, 2, 2), torch.zeros(rows, domains, 2, 2)
+    with pytest.raises(
+        InputError, match=f"domains_per_pass is {count}, with {rows} image.* of each of {domains} source"
+    ):
+        passes_of(data, count, torch.Generator())
+
+
+def test_a_step_of_passes_is_the_mean_over_all_labelled_pixels(net):
+    """Against one graph of four forward passes, each normalized by its own four images."""
+    images = torch.rand(4, 4, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    labels = torch.randint(0, 19, (4, 4, 6, 6), generator=torch.Generator().manual_seed(2))
+    labels[0, 1] = 255
+    config = TrainingConfig(sources=tuple("GSIM"), batch_per_domain=4, domains_per_pass=1)
+    twin = copy.deepcopy(net)
+    for model in (net, twin):
+        model.drop.p = 0.0
+    losses = METHODS["agg"](net, cross_entropy, (images, labels), config, torch.Generator().manual_seed(0))
+    logits = torch.stack([twin(images[:, domain]) for domain in range(4)], 1)  # B x D
+    loss = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(0, 1), ignore_index=255)
+    loss.backward()
+    assert losses.total == pytest.approx(loss.item(), rel=1e-12)
+    for p, q in zip(net.parameters(), twin.parameters(), strict=True):
+        if q.grad is not None:
+            torch.testing.assert_close(p.grad, q.grad, rtol=1e-10, atol=1e-12)
 
 
 def test_by_domain_with_one_domain_is_agg(net):

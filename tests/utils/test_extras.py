@@ -30,7 +30,7 @@ def test_every_extra_is_known_by_its_modules():
     assert {name: set(packages) for name, packages in EXTRAS.items()} == extras
     assert not modules(PROJECT["dependencies"]) & set().union(*EXTRAS.values())
     [ours] = [need for need in PROJECT["optional-dependencies"]["dev"] if need.startswith("dglab[")]
-    assert {"lessons", "tensorboard", "surgery", "weights"} <= set(re.findall(r"\w+", ours))
+    assert {"lessons", "tensorboard", "surgery", "weights", "cluster"} <= set(re.findall(r"\w+", ours))
 
 
 @pytest.fixture

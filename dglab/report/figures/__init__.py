@@ -12,6 +12,7 @@ from dglab.report.figures.domains import (
     style_plane,
     value_strips,
 )
+from dglab.report.figures.doses import dose_response
 from dglab.report.figures.gmp import gmp_ablation, gmp_branches, gmp_strategies, gradient_conflicts, modality_race
 from dglab.report.figures.pictures import depth, gallery, picture_grid, predictions, small_label_maps
 from dglab.report.figures.tables import (
@@ -40,6 +41,7 @@ __all__ = [
     "depth",
     "distance_matrix",
     "domain_look",
+    "dose_response",
     "figure",
     "framework",
     "gain_by_domain",
