@@ -3,8 +3,7 @@
 ``python -m tools.guard_study RUNS [RUNS ...] [--data ROOT] [--images 16] [--tests NAME ...] [--tested LETTER ...]
 [--unseen] [--photometric]`` tests every finished run in these folders, on the images of all domains at hand, those
 named, or those left out, and appends a row a test to ``docs/guard.csv``; a killed study goes on. ``--summary`` prints
-the table of worst cases. A setting is (data, training method, left out, tested, shift, dose, M), the mean over
-trainings; no method sees a label of what is tested.
+the tables of worst cases (:mod:`tools.guard_tables`). No method sees a label of what is tested.
 """
 
 import argparse
@@ -33,11 +32,11 @@ from dglab.testtime.comparators import AdaptiveMix, EntropyWeighted, FixedPrior,
 from dglab.testtime.of_sources import REFERENCE, source_reference
 from dglab.training.checkpoints import load_checkpoint
 from dglab.utils.machine import keep_freed_memory
+from tools.guard_tables import CHOICES, SETTING, tables
+from tools.write_tables import markdown
 
 TABLE = Path(__file__).parents[1] / "docs" / "guard.csv"
-SETTING = ("data", "train_method", "left_out", "tested", "shift", "dose", "batch_size")
 COLUMNS = (*SETTING, "train_seed", "test", "miou")
-CHOICES = ("source BN", "TN", "prior 0.5", "prior 0.8", "prior 0.9")  # the best of which labels could choose
 ONE_BY_ONE = ("SIB",)  # takes images as they come: M = 1 alone
 DOSES = (0.25, 0.5, 0.75)
 SHIFTS: dict[str, Callable[[Tensor, float], Tensor]] = {  # of images in [0, 1]
@@ -120,32 +119,9 @@ def study(run: Path, options: argparse.Namespace, done: set[tuple[str, ...]]) ->
 
 
 def summary() -> None:
-    """Print the table of worst cases, in points of mIoU over source BN."""
-    import pandas as pd
-
-    frame = pd.read_csv(TABLE, keep_default_na=False)
-    whole = frame.pivot_table(index=[*SETTING, "train_seed"], columns="test", values="miou")
-    for what, by in (("mean of the trainings", list(SETTING)), ("single networks", [*SETTING, "train_seed"])):
-        gain = whole.groupby(by).mean()
-        gain = gain.sub(gain["source BN"], axis=0)
-        best = gain[[choice for choice in CHOICES if choice in gain]].max(axis=1)
-        index = gain.index.to_frame()
-        kind = index["shift"].where(
-            index["shift"] != "", (index["left_out"] == index["tested"]).map({True: "unseen", False: "source"})
-        )
-        print(what)
-        for (data, m, of), part in gain.groupby([index["data"], index["batch_size"], kind]):
-            share = (
-                100 * part.mean() / best[part.index].mean()
-                if best[part.index].mean() > 0
-                else part.mean() * float("nan")
-            )
-            for test in part.columns:
-                if part[test].notna().any():
-                    print(
-                        f"  {data:8} M={m} {of:7} n={len(part):3} {test:24} mean {part[test].mean():+5.2f} "
-                        f"({share[test]:4.0f} % of the best) worst {part[test].min():+5.2f}"
-                    )
+    """Print the tables of worst cases as the documents have them."""
+    for name, table in tables().items():
+        print(f"{name}\n\n{markdown(table())}")
 
 
 def main() -> None:

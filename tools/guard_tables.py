@@ -1,0 +1,174 @@
+"""The tables of ``docs/guard.md`` and ``docs/when_to_use.md``, from ``docs/guard.csv``, ``docs/guard_design.csv`` and
+``docs/advice.csv``.
+
+A setting is (data, training method, left out, tested, shift, dose, M), the mean over its networks; points of mIoU over
+source BN. *Of the best*: the mean gain over the mean of what labels would choose, setting by setting.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+DOCS = Path(__file__).parents[1] / "docs"
+SETTING = ["data", "train_method", "left_out", "tested", "shift", "dose", "batch_size"]
+NETWORK = [*SETTING, "train_seed"]
+CHOICES = ("source BN", "TN", "prior 0.5", "prior 0.8", "prior 0.9")  # the best of which labels could choose
+DESIGN_CHOICES = ("source BN", "TN", *(f"prior {p:.2f}" for p in (0.25, 0.5, 0.65, 0.8, 0.9)))
+TEST = "camvid_kitti"  # the data of the test
+ROWS = {  # of the tables: test -> what it is called there
+    "TN": "TN",
+    "prior 0.5": "fixed prior 0.5",
+    "prior 0.8": "fixed prior 0.8",
+    "prior 0.9": "fixed prior 0.9",
+    "prior 0.8, cross term": "fixed prior 0.8, cross term",
+    "moving (DUA)": "moving statistics (DUA)",
+    "instance-aware (IABN)": "instance-aware (IABN)",
+    "adaptive mix (AdaMixBN)": "adaptive mix (AdaMixBN)",
+    "entropy-weighted (InTEnt)": "entropy-weighted (InTEnt)",
+    "SIB": "SIB, cached",
+    "guarded": "**guarded**",
+}
+DESIGN_ROWS = {
+    "TN": "TN",
+    "prior 0.80": "fixed prior 0.8",
+    "prior 0.90": "fixed prior 0.9",
+    "guarded": "**guarded**",
+    "guarded without home": "guarded, home = 0",
+}
+
+
+def read(name: str) -> pd.DataFrame:
+    """A recorded table; what is empty stays an empty word."""
+    return pd.read_csv(DOCS / name, keep_default_na=False)
+
+
+def gains(table: pd.DataFrame) -> pd.DataFrame:
+    """Points over source BN: a row a network in a setting, a column a test."""
+    whole = table.pivot(index=NETWORK, columns="test", values="miou")
+    return whole.sub(whole["source BN"], axis=0)
+
+
+def where(part: pd.DataFrame, choices: tuple[str, ...]) -> Callable[[str, bool], str]:
+    """What a cell says of some networks' gains: of a test, with or without its mean, or nothing where it was not run.
+
+    Returns:
+        (test, short) -> ``mean, share of the best, worst (worst network, if settings have several)``; if short the
+        worst alone.
+    """
+    settings = part.groupby(SETTING).mean()
+    best = settings[[c for c in choices if c in settings]].max(axis=1).mean() if len(settings) else 0.0
+
+    def cell(test: str, short: bool) -> str:
+        if test not in part or not part[test].notna().all() or not len(part):
+            return ""
+        worst = f"{settings[test].min():+.2f}"
+        if len(part) > len(settings):
+            worst += f" ({part[test].min():+.2f})"
+        share = f"{100 * settings[test].mean() / best:.0f} %" if best > 0 else "nothing to gain"
+        return worst if short else f"{settings[test].mean():+.2f}, {share}, {worst}"
+
+    return cell
+
+
+def worst_cases(
+    table: pd.DataFrame,
+    columns: dict[str, tuple[Callable[[pd.DataFrame], pd.Series], bool]],
+    rows: dict[str, str],
+    choices: tuple[str, ...] = CHOICES,
+) -> list[dict[str, object]]:
+    """A table of worst cases: a row a test and M, a column a group of settings.
+
+    Args:
+        table: rows of a recorded table.
+        columns: title -> which rows of the index belong to it, and whether the worst alone is told.
+        rows: test -> its title.
+        choices: what labels could choose from.
+    """
+    found = gains(table)
+    index = found.index.to_frame(index=False)
+    lines: list[dict[str, object]] = []
+    for m in sorted(index["batch_size"].unique()):
+        parts = {title: found[(belongs(index) & (index["batch_size"] == m)).to_numpy()]
+                 for title, (belongs, _) in columns.items()}  # fmt: skip
+        cells = {title: where(part, choices) for title, part in parts.items()}
+        for test, name in rows.items():
+            line = {f"{title}, {parts[title].groupby(SETTING).ngroups}": cells[title](test, short)
+                    for title, (_, short) in columns.items()}  # fmt: skip
+            if any(line.values()):
+                lines.append({"": f"M = {m}: {name}", **line})
+    return lines
+
+
+def _of(letters: str, unseen: bool, shifted: bool) -> Callable[[pd.DataFrame], pd.Series]:
+    return lambda index: (
+        index["tested"].isin(list(letters))
+        & ((index["tested"] == index["left_out"]) == unseen)
+        & ((index["shift"] != "") == shifted)
+    )
+
+
+def test_table() -> list[dict[str, object]]:
+    """The test's settings, images as they are."""
+    table = read("guard.csv").query("data == @TEST")
+    columns = {
+        "KITTI unseen": (_of("K", True, False), False),
+        "KITTI a source": (_of("K", False, False), True),
+        "CamVid's recordings unseen": (_of("TREV", True, False), False),
+        "CamVid's recordings as sources": (_of("TREV", False, False), True),
+    }
+    return worst_cases(table, columns, ROWS)
+
+
+def photometric_table() -> list[dict[str, object]]:
+    """The photometric series: three shifts, three doses."""
+    table = read("guard.csv").query("data == @TEST")
+    columns = {
+        "KITTI unseen, shifted": (_of("K", True, True), False),
+        "KITTI a source, shifted": (_of("K", False, True), False),
+        "V unseen, shifted": (_of("V", True, True), False),
+        "V a source, shifted": (_of("V", False, True), False),
+    }
+    return worst_cases(table, columns, ROWS)
+
+
+def design_table() -> list[dict[str, object]]:
+    """The settings that the constants were chosen on."""
+    table = read("guard_design.csv")
+
+    def of(data: str, unseen: bool) -> Callable[[pd.DataFrame], pd.Series]:
+        return lambda index: (index["data"] == data) & ((index["tested"] == index["left_out"]) == unseen)
+
+    columns = {
+        f"{title} {place}": (of(data, place == "unseen"), place != "unseen")
+        for data, title in (("streets", "streets"), ("camvid", "CamVid"))
+        for place in ("unseen", "sources")
+    }
+    return worst_cases(table, columns, DESIGN_ROWS, DESIGN_CHOICES)
+
+
+def dose_table() -> list[dict[str, object]]:
+    """Mean gain by shift and dose, M = 4: what the figure of doses shows."""
+    return [
+        {"shift": shift or "none", "dose": dose, **{name: f"{value:+.1f}" for name, value in row.items()}}
+        for (shift, dose), row in doses().iterrows()
+    ]
+
+
+def doses(m: int = 4) -> pd.DataFrame:
+    """Mean gain over the test's networks on KITTI's and V's images: a row a shift and dose, a column a test."""
+    table = read("guard.csv").query("data == @TEST and tested in ['K', 'V'] and batch_size == @m")
+    with_series = table.loc[table["shift"] != "", ["train_method", "left_out", "train_seed"]].drop_duplicates()
+    table = table.merge(with_series)
+    found = gains(table)[["TN", "prior 0.8", "guarded"]].groupby(["shift", "dose"]).mean()
+    return found.rename(columns=ROWS | {"guarded": "guarded"})
+
+
+def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
+    """What can stand between the marks, by name."""
+    return {
+        "guard_test": test_table,
+        "guard_photometric": photometric_table,
+        "guard_design": design_table,
+        "guard_doses": dose_table,
+    }
