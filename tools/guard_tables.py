@@ -148,20 +148,29 @@ def design_table() -> list[dict[str, object]]:
 
 
 def dose_table() -> list[dict[str, object]]:
-    """Mean gain by shift and dose, M = 4: what the figure of doses shows."""
+    """Mean gain by place, shift and dose, M = 4: what the figure of doses shows."""
     return [
-        {"shift": shift or "none", "dose": dose, **{name: f"{value:+.1f}" for name, value in row.items()}}
-        for (shift, dose), row in doses().iterrows()
+        {"scene": scene, "shift": shift, "dose": f"{dose:g}", **{name: f"{value:+.1f}" for name, value in row.items()}}
+        for (scene, shift, dose), row in doses().iterrows()
     ]
 
 
 def doses(m: int = 4) -> pd.DataFrame:
-    """Mean gain over the test's networks on KITTI's and V's images: a row a shift and dose, a column a test."""
+    """Mean gain over the test's networks on KITTI's and V's images, by whether the scene is a source's, shift and dose.
+
+    Dose 0, images as they are, begins the curve of every shift. A column a test.
+    """
     table = read("guard.csv").query("data == @TEST and tested in ['K', 'V'] and batch_size == @m")
-    with_series = table.loc[table["shift"] != "", ["train_method", "left_out", "train_seed"]].drop_duplicates()
-    table = table.merge(with_series)
-    found = gains(table)[["TN", "prior 0.8", "guarded"]].groupby(["shift", "dose"]).mean()
-    return found.rename(columns=ROWS | {"guarded": "guarded"})
+    tested = table.loc[table["shift"] != "", ["train_method", "left_out", "tested", "train_seed"]].drop_duplicates()
+    found = gains(table.merge(tested))[["TN", "prior 0.8", "guarded"]].reset_index()
+    found["scene"] = (found["tested"] == found["left_out"]).map({True: "unseen", False: "a source"})
+    plain = found["shift"] == ""
+    found = pd.concat([found[~plain], *(found[plain].assign(shift=s, dose=0) for s in found["shift"].unique() if s)])
+    found["dose"] = found["dose"].astype(float)
+    means = found.groupby(["scene", "shift", "dose"])[["TN", "prior 0.8", "guarded"]].mean()
+    return means.sort_index(level="scene", ascending=False, sort_remaining=False).rename(
+        columns=ROWS | {"guarded": "guarded"}
+    )
 
 
 def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:

@@ -24,7 +24,7 @@ from dglab.report.figures.tables import (
     source_and_target,
     sweep,
 )
-from dglab.report.figures.testtime import per_class, prior_curves, shift_by_depth, signals_and_gain
+from dglab.report.figures.testtime import dose_response, per_class, prior_curves, shift_by_depth, signals_and_gain
 from dglab.report.figures.training import cosine_curve, loss_curves, training_curve
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "depth",
     "distance_matrix",
     "domain_look",
+    "dose_response",
     "figure",
     "framework",
     "gain_by_domain",
