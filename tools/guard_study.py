@@ -109,7 +109,7 @@ def study(run: Path, options: argparse.Namespace, done: set[tuple[str, ...]]) ->
         if (not options.tested or letter in options.tested) and not (options.unseen and letter in config.sources)
     }
     for letter, shift, dose, dataset in tests(wanted, options.images, options.photometric):
-        for m in (1, 4):
+        for m in options.batch_sizes:
             setting = (name, config.method, left, letter, shift, dose, str(m), str(config.seed))
             for test in options.tests:
                 if (*setting, test) not in done and not (m > 1 and test in ONE_BY_ONE):
@@ -133,6 +133,7 @@ def main() -> None:
     parser.add_argument("--tested", nargs="+", default=[], help="letters; default all")
     parser.add_argument("--unseen", action="store_true", help="the domains left out alone")
     parser.add_argument("--photometric", action="store_true")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--summary", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
