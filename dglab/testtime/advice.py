@@ -161,6 +161,8 @@ def _by_guard(guard: Guard, each: dict[str, Moments], shifts: dict[str, float], 
     elif len({*halves, verdict}) > 1:
         words.append(f"the images do not agree: every other one alone would advise {' and '.join(halves)}")
         verdict = "undecided"
+    if verdict in ("blend", "target"):
+        words.append("out of the ordinary is not yet better off: compare on a few labelled images first")
     by_layer = dict(zip(each, d.mean(1).tolist(), strict=True))
     farthest = max(by_layer, key=by_layer.get)
     words.append(f"the layer farthest out is {farthest}, {by_layer[farthest]:.2f} times")
