@@ -1,9 +1,9 @@
 """What the guarded default gains over source BN, setting by setting, beside TN, fixed priors and comparators.
 
-``python -m tools.guard_study RUNS [RUNS ...] [--data ROOT] [--images 16] [--tests NAME ...] [--photometric]`` tests
-every finished run in these folders, on the images of all domains at hand, and appends a row a test to
-``docs/guard.csv``; a killed study goes on. ``--summary`` prints the table of worst cases. A setting is (data, training
-method, left out, tested, shift, dose, M), the mean over trainings; no method sees a label of what is tested.
+``python -m tools.guard_study RUNS [RUNS ...] [--data ROOT] [--images 16] [--tests NAME ...] [--tested LETTER ...]
+[--unseen] [--photometric]`` tests every finished run in these folders, on the images of all domains at hand, those
+named, or those left out, and appends a row a test to ``docs/guard.csv``; a killed study goes on. ``--summary`` prints
+the tables of worst cases (:mod:`tools.guard_tables`). No method sees a label of what is tested.
 """
 
 import argparse
@@ -21,16 +21,23 @@ from dglab.data import open_domains
 from dglab.data.streams import arrival_order
 from dglab.data.streets.size import StreetsSize
 from dglab.evaluation import evaluate
-from dglab.testtime import GuardedNormalization, SourceNormalization, SourceReference, TargetNormalization
-from dglab.testtime.comparators import AdaptiveMix, FixedPrior, InstanceAware, MovingStatistics
-from dglab.testtime.of_sources import source_reference
+from dglab.testtime import (
+    GuardedNormalization,
+    ImageBank,
+    SourceNormalization,
+    SourceReference,
+    TargetNormalization,
+)
+from dglab.testtime.comparators import AdaptiveMix, EntropyWeighted, FixedPrior, InstanceAware, MovingStatistics
+from dglab.testtime.of_sources import REFERENCE, source_reference
 from dglab.training.checkpoints import load_checkpoint
 from dglab.utils.machine import keep_freed_memory
+from tools.guard_tables import CHOICES, SETTING, tables
+from tools.write_tables import markdown
 
 TABLE = Path(__file__).parents[1] / "docs" / "guard.csv"
-SETTING = ("data", "train_method", "left_out", "tested", "shift", "dose", "batch_size")
 COLUMNS = (*SETTING, "train_seed", "test", "miou")
-CHOICES = ("source BN", "TN", "prior 0.5", "prior 0.8", "prior 0.9")  # the best of which labels could choose
+ONE_BY_ONE = ("SIB",)  # takes images as they come: M = 1 alone
 DOSES = (0.25, 0.5, 0.75)
 SHIFTS: dict[str, Callable[[Tensor, float], Tensor]] = {  # of images in [0, 1]
     "dark": lambda x, dose: (1 - dose) * x,
@@ -64,7 +71,17 @@ def predictors(model: nn.Module, reference: Callable[[], SourceReference]) -> di
         "moving (DUA)": lambda: MovingStatistics(model),
         "instance-aware (IABN)": lambda: InstanceAware(model),
         "adaptive mix (AdaMixBN)": lambda: AdaptiveMix(model),
+        "entropy-weighted (InTEnt)": lambda: EntropyWeighted(model),
+        "SIB": lambda: ImageBank(model, statistics="cached"),
     }
+
+
+def reference_of(run: Path, model: nn.Module, domains: dict[str, Any], sources: tuple[str, ...]) -> SourceReference:
+    """What lies beside the run's checkpoint, measured and put there if nothing does."""
+    path = run / REFERENCE
+    if not path.exists():
+        source_reference(model, domains, sources).save(path)
+    return SourceReference.load(path)
 
 
 def tests(domains: dict[str, Any], images: int, photometric: bool) -> Iterator[tuple[str, str, str, Dataset]]:
@@ -85,45 +102,26 @@ def study(run: Path, options: argparse.Namespace, done: set[tuple[str, ...]]) ->
     domains = open_domains(config.data if streets else options.data, True)
     name = "streets" if streets else Path(options.data).name
     left = "+".join(letter for letter in domains if letter not in config.sources)
-    reference = functools.cache(lambda: source_reference(model, domains, config.sources))
-    methods = predictors(model, reference)
-    for letter, shift, dose, dataset in tests(domains, options.images, options.photometric):
-        for m in (1, 4):
+    methods = predictors(model, functools.cache(lambda: reference_of(run, model, domains, config.sources)))
+    wanted = {
+        letter: domain
+        for letter, domain in domains.items()
+        if (not options.tested or letter in options.tested) and not (options.unseen and letter in config.sources)
+    }
+    for letter, shift, dose, dataset in tests(wanted, options.images, options.photometric):
+        for m in options.batch_sizes:
             setting = (name, config.method, left, letter, shift, dose, str(m), str(config.seed))
             for test in options.tests:
-                if (*setting, test) not in done:
-                    miou = 100 * evaluate(methods[test](), dataset, batch_size=m).miou()
+                if (*setting, test) not in done and not (m > 1 and test in ONE_BY_ONE):
+                    miou = 100 * evaluate(methods[test](), dataset, batch_size=m, resize=True).miou()
                     with open(TABLE, "a", newline="") as file:
                         csv.writer(file).writerow([*setting, test, f"{miou:.3f}"])
 
 
 def summary() -> None:
-    """Print the table of worst cases, in points of mIoU over source BN."""
-    import pandas as pd
-
-    frame = pd.read_csv(TABLE, keep_default_na=False)
-    whole = frame.pivot_table(index=[*SETTING, "train_seed"], columns="test", values="miou")
-    for what, by in (("mean of the trainings", list(SETTING)), ("single networks", [*SETTING, "train_seed"])):
-        gain = whole.groupby(by).mean()
-        gain = gain.sub(gain["source BN"], axis=0)
-        best = gain[[choice for choice in CHOICES if choice in gain]].max(axis=1)
-        index = gain.index.to_frame()
-        kind = index["shift"].where(
-            index["shift"] != "", (index["left_out"] == index["tested"]).map({True: "unseen", False: "source"})
-        )
-        print(what)
-        for (data, m, of), part in gain.groupby([index["data"], index["batch_size"], kind]):
-            share = (
-                100 * part.mean() / best[part.index].mean()
-                if best[part.index].mean() > 0
-                else part.mean() * float("nan")
-            )
-            for test in part.columns:
-                if part[test].notna().any():
-                    print(
-                        f"  {data:8} M={m} {of:7} n={len(part):3} {test:24} mean {part[test].mean():+5.2f} "
-                        f"({share[test]:4.0f} % of the best) worst {part[test].min():+5.2f}"
-                    )
+    """Print the tables of worst cases as the documents have them."""
+    for name, table in tables().items():
+        print(f"{name}\n\n{markdown(table())}")
 
 
 def main() -> None:
@@ -132,7 +130,10 @@ def main() -> None:
     parser.add_argument("--data", type=str, default="")
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--tests", nargs="+", default=[*CHOICES, "guarded"])
+    parser.add_argument("--tested", nargs="+", default=[], help="letters; default all")
+    parser.add_argument("--unseen", action="store_true", help="the domains left out alone")
     parser.add_argument("--photometric", action="store_true")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--summary", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -25,9 +25,10 @@ from dglab.experiments.methods import (
 )
 from dglab.experiments.recorded import recorded_table
 from dglab.report.tables import plus_minus
+from tools import guard_tables
 
 ROOT = Path(__file__).parents[1]
-FILES = ("README.md", "docs/results.md")
+FILES = ("README.md", "docs/results.md", "docs/guard.md")
 MAIN = "G+S+I+M->C"
 _TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -99,6 +100,7 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "as_you_test": lambda: as_you_test(full),
         "predictions": lambda: as_rows(train_as_you_test(full)),
         "claims": lambda: claims(full, quick),
+        **guard_tables.tables(),
     }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dglab.models.batchnorm import batchnorm_layers
 from dglab.testtime.guarded import PRIOR, Guard, K, is_of_one_colour, look_at
-from dglab.testtime.moments import Moments, pooled
+from dglab.testtime.moments import Moments, check_finite, pooled
 from dglab.testtime.predictor import Predictor
 from dglab.testtime.reference import SourceReference
 from dglab.utils.errors import InputError
@@ -100,7 +100,7 @@ def advise(model: nn.Module, images: Tensor | Iterable[Tensor], reference: Sourc
         reference: measured on this model.
 
     Raises:
-        InputError: for no image, or a reference of another network.
+        InputError: for no image, a reference of another network, or statistics that are not finite.
     """
     checker = Predictor(model)
     guard = None if reference is None else Guard(checker.model, reference)
@@ -119,6 +119,7 @@ def advise(model: nn.Module, images: Tensor | Iterable[Tensor], reference: Sourc
             "target, not of one colour"
         )
     each = {name: tuple(torch.cat([look[name][i] for look in looks]) for i in (0, 1)) for name in looks[0]}
+    check_finite(each)
     layers = batchnorm_layers(checker.model)
     shifts = {name: _shift(pooled(moments), layers[name]) for name, moments in each.items()}
     words = [f"{flat} image(s) of one colour tell nothing and were left out"] if flat else []
@@ -136,7 +137,9 @@ def _without_reference(shifts: dict[str, float], words: list[str]) -> Advice:
 
 
 def _by_guard(guard: Guard, each: dict[str, Moments], shifts: dict[str, float], words: list[str]) -> Advice:
-    d = torch.stack([guard.of_layer(name, moments) for name, moments in each.items()]).double()  # layers x images
+    by_name = {name: guard.of_layer(name, moments) for name, moments in each.items()}
+    check_finite({name: (of_images,) for name, of_images in by_name.items()})
+    d = torch.stack(list(by_name.values())).double()  # layers x images
     drift = d.mean(0)
     count = len(drift)
 
@@ -158,6 +161,8 @@ def _by_guard(guard: Guard, each: dict[str, Moments], shifts: dict[str, float], 
     elif len({*halves, verdict}) > 1:
         words.append(f"the images do not agree: every other one alone would advise {' and '.join(halves)}")
         verdict = "undecided"
+    if verdict in ("blend", "target"):
+        words.append("out of the ordinary is not yet better off: compare on a few labelled images first")
     by_layer = dict(zip(each, d.mean(1).tolist(), strict=True))
     farthest = max(by_layer, key=by_layer.get)
     words.append(f"the layer farthest out is {farthest}, {by_layer[farthest]:.2f} times")

@@ -21,6 +21,7 @@ from dglab.models import logits_of
 from dglab.testtime.guarded import GuardedNormalization
 from dglab.testtime.methods import TestConfig, build_predictor
 from dglab.testtime.reference import SourceReference
+from dglab.testtime.scenes import colours, find_scenes
 from dglab.utils.errors import InputError
 from dglab.utils.files import listed, written_whole
 from dglab.utils.images import brief, read_upright
@@ -35,12 +36,14 @@ OPACITY = 0.55  # of the classes over the image
 class Folder:
     """The images of a folder in natural order of their names, upright, with the size of each (H, W).
 
-    ``turned``: those that their EXIF orientation has turned or mirrored, as every viewer shows them.
+    ``turned``: those that their EXIF orientation has turned or mirrored, as every viewer shows them; ``colours``: the
+    histograms that tell where a film cuts.
     """
 
     paths: list[Path]
     sizes: list[tuple[int, int]]
     turned: list[Path]
+    colours: list[np.ndarray]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -65,12 +68,13 @@ def list_images(folder: Path) -> Folder:
     twice = next((path for path in paths if stems.count(path.stem) > 1), None)
     if twice is not None:
         raise InputError(f"{folder} holds two images called {twice.stem}; their predictions would overwrite each other")
-    sizes, turned = [], []
+    sizes, turned, histograms = [], [], []
     for path in paths:
         image, was_turned = read_upright(path, thorough=True)
         sizes.append(image.shape[:2])
         turned += [path] if was_turned else []
-    return Folder(paths, sizes, turned)
+        histograms.append(colours(image))
+    return Folder(paths, sizes, turned, histograms)
 
 
 def predict_folder(
@@ -87,10 +91,12 @@ def predict_folder(
         model: the trained network.
         images: folder of jpg and png files.
         out: gets ``labels/<stem>.png`` (single-channel trainIds) and ``overlays/<stem>.png``; of the guard with a
-            reference also ``drift.csv``: a column for each call, a row for D, w, and d of each layer.
+            reference also ``drift.csv``: a column a frame, a row for the number of its scene, D, w, and d of each
+            layer, as the last look found it.
         test: the test-time method. TN takes M consecutive images at a time, brought to the size of the first; a bank
             takes them as they come, and brings those it keeps to the size of the current one. Every prediction has the
-            size of its image, upright.
+            size of its image, upright. The guard begins anew where a film cuts, and takes no images of two scenes
+            together: see :func:`dglab.testtime.scenes.find_scenes`.
         device: where the model is.
         reference: for ``guarded``, see :func:`dglab.testtime.methods.build_predictor`.
 
@@ -117,24 +123,29 @@ def predict_folder(
         reference=reference,
         resize=True,
     )
-    drift: dict[str, dict[str, float]] = {}  # by the name of a call's first image
-    with tqdm(total=len(folder.paths), desc=f"predicting ({test.method})", leave=False) as bar:
-        for start, batch in enumerate(image_batches(folder, size, device, resize=True)):
-            with torch.no_grad():
-                logits = logits_of(predictor(batch))  # M x 19 x H x W
-            if isinstance(predictor, GuardedNormalization) and predictor.guard is not None:
-                drift[folder.paths[start * size].stem] = predictor.guard.state
-            for number, of_one in enumerate(logits.split(1), start * size):
-                label = resized(of_one, folder.sizes[number]).argmax(1)[0]
-                _write(out, folder.paths[number], label.byte().cpu().numpy())
-                bar.update()
-    if any(drift.values()):
+    watched = isinstance(predictor, GuardedNormalization) and predictor.guard is not None
+    drift: dict[str, dict[str, float]] = {}  # by frame
+    with tqdm(total=len(folder), desc=f"predicting ({test.method})", leave=False) as bar:
+        for scene, frames in enumerate(find_scenes(folder.colours) if watched else [list(range(len(folder)))]):
+            if watched:
+                predictor.reset()
+            arriving = iter(frames)
+            for batch in image_batches(folder, size, device, frames, resize=True):
+                with torch.no_grad():
+                    logits = logits_of(predictor(batch))  # M x 19 x H x W
+                for of_one, number in zip(logits.split(1), arriving, strict=False):
+                    label = resized(of_one, folder.sizes[number]).argmax(1)[0]
+                    _write(out, folder.paths[number], label.byte().cpu().numpy())
+                    if watched:
+                        drift[folder.paths[number].stem] = {"scene": scene + 1, **predictor.guard.state}
+                    bar.update()
+    if drift:
         write_drift(out / "drift.csv", drift)
     return len(folder.paths)
 
 
 def write_drift(path: Path, drift: Mapping[str, Mapping[str, float]]) -> None:
-    """How far out of the ordinary a stream was: a column for each call of the guard, a row for each of its numbers."""
+    """How far out of the ordinary a stream was: a column a frame, a row for each of the guard's numbers."""
     rows = list(dict.fromkeys(name for state in drift.values() for name in state))
     with written_whole(path) as beside, open(beside, "w", newline="") as file:
         table = csv.writer(file)

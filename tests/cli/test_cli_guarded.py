@@ -68,8 +68,32 @@ def test_predict_guarded_predicts_each_image_and_logs_its_drift(trained, images,
         label = guard(image).argmax(1)[0].numpy()
         assert np.array_equal(np.array(Image.open(tmp_path / "out" / "labels" / f"{stem}.png")), label)
         logged = {row[0]: float(row[column]) for row in rows}
+        assert logged.pop("scene") == 1
         assert logged == pytest.approx(guard.guard.state, rel=1e-2)
         assert list(logged) == ["distance", "share", *guard.distances]
+
+
+@pytest.mark.parametrize("m", [1, 2])
+def test_predict_guarded_begins_anew_where_a_film_cuts(trained, tmp_path, dglab, m):
+    rng = np.random.default_rng(0)
+    film = [np.clip(rng.normal(level, 20, (32, 64, 3)), 0, 255).astype(np.uint8) for level in [40] * 5 + [200] * 4]
+    (tmp_path / "film").mkdir()
+    for number, frame in enumerate(film):
+        Image.fromarray(frame).save(tmp_path / "film" / f"frame{number}.png")
+    dglab("predict", "--checkpoint", trained / "last.safetensors", "--images", tmp_path / "film", "--method", "guarded",
+          "--batch-size", str(m), "--out", tmp_path / "out", "--device", "cpu")  # fmt: skip
+    with open(tmp_path / "out" / "drift.csv", newline="") as file:
+        header, scene, distance, *_ = csv.reader(file)
+    assert header[1:] == [f"frame{number}" for number in range(9)] and scene[1:] == ["1"] * 5 + ["2"] * 4
+
+    model, _ = load_checkpoint(trained / "last.safetensors")
+    guard = GuardedNormalization(model, SourceReference.load(trained / REFERENCE))
+    batches = [[0], [1], [2], [3], [4], [5], [6], [7], [8]] if m == 1 else [[0, 1], [2, 3], [4], [5, 6], [7, 8]]
+    for batch in batches:
+        if batch[0] == 5:
+            guard.reset()
+        guard(torch.stack([torch.from_numpy(film[i]).permute(2, 0, 1).float() / 255 for i in batch]))
+        assert float(distance[1 + batch[-1]]) == pytest.approx(guard.guard.distance, rel=1e-2)
 
 
 def test_guarded_without_a_reference_warns_and_a_wrong_one_is_refused(checkpoint, trained, images, tmp_path, call):

@@ -359,6 +359,20 @@ def test_curves_over_the_prior():
     assert left.get_ylabel() == "mIoU (%)" and left.get_xlabel().startswith("prior: share of source statistics")
 
 
+def test_doses_and_gains():
+    index = pd.MultiIndex.from_product([["unseen", "a source"], ["dark", "haze"], [0.0, 0.5]],
+                                       names=["scene", "shift", "dose"])  # fmt: skip
+    fig = draws(figures.dose_response(pd.DataFrame({"TN": range(8), "guarded": range(10, 18)}, index=index)))
+    assert [axis.get_title() for axis in fig.axes] == [
+        "dark, scene: unseen", "haze, scene: unseen", "dark, scene: a source", "haze, scene: a source",
+    ]  # fmt: skip
+    assert legend(fig) == ["TN", "guarded"]
+    assert xy(named(fig.axes[0])["TN"]) == [[0, 0], [0.5, 1]]
+    assert xy(named(fig.axes[3])["guarded"]) == [[0, 16], [0.5, 17]]
+    assert fig.axes[0].get_ylabel() == "gain over source BN\n(points of mIoU)"
+    assert fig.axes[3].get_xlabel() == "dose (0: as it is)"
+
+
 def test_gains_over_signals():
     frame = pd.DataFrame({
         "domain": list("GGC"), "seen": [True, True, False], "gain": [1.0, -2.0, 3.0],

@@ -88,3 +88,9 @@ def test_freezing_follows_the_advice(net, reference):
     share, frozen = 1 - advise(net, images, reference).prior, freeze(net, images, reference)
     mean = net[0](images).detach().mean((0, 2, 3))
     torch.testing.assert_close(frozen[1].running_mean, torch.lerp(net[1].running_mean, mean, share))
+
+
+@pytest.mark.parametrize("scale", [1e200, float("nan")])
+def test_what_overflows_is_refused_by_name(net, reference, scale):
+    with pytest.raises(InputError, match="not finite|NaN"):
+        advise(net, scale * scenes(8), reference)

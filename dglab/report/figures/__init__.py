@@ -25,7 +25,7 @@ from dglab.report.figures.tables import (
     source_and_target,
     sweep,
 )
-from dglab.report.figures.testtime import per_class, prior_curves, shift_by_depth, signals_and_gain
+from dglab.report.figures.testtime import dose_response, per_class, prior_curves, shift_by_depth, signals_and_gain
 from dglab.report.figures.training import cosine_curve, loss_curves, training_curve
 
 __all__ = [

@@ -56,6 +56,30 @@ def prior_curves(grid: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     return fig
 
 
+def dose_response(gains: pd.DataFrame) -> Figure:
+    """The gain over source BN as images are changed more and more: a column of panels a shift, a row a kind of scene.
+
+    Args:
+        gains: points of mIoU, a column a test; the index is (scene, shift, dose).
+    """
+    scenes, shifts = (list(dict.fromkeys(gains.index.get_level_values(name))) for name in ("scene", "shift"))
+    by_dose = gains.sort_index()
+    size = (3.8 * len(shifts), 3 * len(scenes) + 0.6)
+    fig, axes = figure(len(scenes), len(shifts), size, squeeze=False, sharex=True, sharey=True)
+    for row, scene in zip(axes, scenes, strict=True):
+        for axis, shift in zip(row, shifts, strict=True):
+            for test, marker in zip(gains, "sDo", strict=False):
+                curve = by_dose.loc[(scene, shift), test]
+                axis.plot(curve.index, curve, marker=marker, label=test)
+            axis.axhline(0, color=GREY, linewidth=1)
+            axis.set_title(f"{shift}, scene: {scene}", fontsize=12)
+        row[0].set_ylabel("gain over source BN\n(points of mIoU)")
+    for axis in axes[-1]:
+        axis.set_xlabel("dose (0: as it is)")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=gains.shape[1])
+    return fig
+
+
 def signals_and_gain(frame: pd.DataFrame, correlations: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     """What TN gains on each image over signals that need no label, with rank correlations.
 
