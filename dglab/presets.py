@@ -127,7 +127,7 @@ QUICK = Preset(
         checkpoint_every=300,
     ),  # fmt: skip
     # a step of GMP takes three times as long as one of AGG, and its claims ask for five trainings of eight networks
-    rates=_OWN_RATES | {"gmp": _OWN_RATES["gmp"] | {"steps": 500}},
+    rates=_OWN_RATES | {"gmp": _OWN_RATES["gmp"] | {"steps": 400}},
     streets=StreetsSize(96, 192, train_images=200, val_images=48),
     train_seeds=(0, 1),
     gmp_seeds=tuple(range(10, 15)),  # as those of full, see docs/predictions.md
