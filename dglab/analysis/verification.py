@@ -9,9 +9,10 @@ from dglab.utils.errors import InputError
 LEVEL = 0.999
 SETTINGS = [
     "task", "train_method", "inner_lr", "order", "split", "backbone", "weights", "steps", "test_method",
-    "domain_evaluated", "batch_size", "neighbors", "capacity", "style_layer", "statistics", "prior",
+    "domain_evaluated", "batch_size", "neighbors", "capacity", "style_layer", "statistics", "prior", "modalities",
+    "variant", "branch", "without",
 ]  # fmt: skip
-_OF_TRAINING = ["train_method", "inner_lr", "order", "split", "backbone", "weights", "steps"]
+_OF_TRAINING = ["train_method", "inner_lr", "order", "split", "backbone", "weights", "steps", "variant"]
 
 
 def verify(frame: pd.DataFrame, record: pd.DataFrame) -> pd.DataFrame:

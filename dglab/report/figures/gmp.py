@@ -7,38 +7,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dglab import paper
 from dglab.analysis.intervals import per_training
-from dglab.experiments.gmp_methods import (
-    ABLATION,
-    ALONE,
-    BRANCHES,
-    CAGP,
-    FIXED_C,
-    FIXED_D,
-    FUSED,
-    GMP,
-    IGDM,
-    JOINT,
-    OGM_GE,
-    PCGRAD,
-    UNIFIED,
-    MultimodalMethod,
-)
+from dglab.experiments.gmp_methods import ABLATION, ALONE, BRANCHES, FUSED, GMP, JOINT, MultimodalMethod
 from dglab.experiments.methods import SOURCE_BN, Shown, select
 from dglab.report.figures.base import BLACK, BLUE, GREEN, GREY, MIOU, ORANGE, VERMILION, figure
+from dglab.report.gmp_tables import IN_TABLE_2, PUBLISHED, Named, published_table_2, published_table_4
 
-# what the published tables call a method
-_TABLE_2 = {JOINT: "Base (concatenation fusion)", OGM_GE: "OGM-GE", "Grad-Blending": "Grad-Blending", GMP: "GMP"}
-_TABLE_4 = {IGDM: "IGDM only", CAGP: "CAGP only", UNIFIED: "unified instead of decoupled modulation",
-            GMP: "IGDM+CAGP (GMP)"}  # fmt: skip
-_PUBLISHED = {"epic_kitchens_accuracy": "published, EPIC-Kitchens", "hac_accuracy": "published, HAC"}
 MODALITY_LOOKS = {
     "rgb": {"color": BLUE, "linestyle": "-", "marker": "o"},
     "depth": {"color": VERMILION, "linestyle": "--", "marker": "^"},
     "normals": {"color": GREEN, "linestyle": ":", "marker": "s"},
 }
-Row = MultimodalMethod | str  # a name alone: published, and not built here
 
 
 def gmp_ablation(frame: pd.DataFrame | None = None) -> Figure:
@@ -49,10 +28,7 @@ def gmp_ablation(frame: pd.DataFrame | None = None) -> Figure:
     Args:
         frame: tidy rows of the study ``gmp_ablation``, one task; None, or an empty one, leaves the published alone.
     """
-    published = paper.table("gmp_table04_ablation").set_index("variant")
-    base = paper.table("gmp_table02_gradient_strategies").set_index("method").loc[[_TABLE_2[JOINT]]]
-    of = {method: published.loc[name] for method, name in _TABLE_4.items()} | {JOINT: base.iloc[0]}
-    return _beside_published(ABLATION, of, {"ours, unseen target": _on(frame, target=True)})
+    return _beside_published(ABLATION, published_table_4(), {"ours, unseen target": _on(frame, target=True)})
 
 
 def gmp_strategies(frame: pd.DataFrame | None = None) -> Figure:
@@ -61,11 +37,8 @@ def gmp_strategies(frame: pd.DataFrame | None = None) -> Figure:
     Args:
         frame: tidy rows of the study ``gmp_strategies``, one task; None, or an empty one, leaves the published alone.
     """
-    published = paper.table("gmp_table02_gradient_strategies").set_index("method")
-    of = {method: published.loc[name] for method, name in _TABLE_2.items()}
-    rows: Sequence[Row] = (JOINT, OGM_GE, "Grad-Blending", FIXED_C, FIXED_D, PCGRAD, GMP)
     ours = {"ours, unseen target": _on(frame, target=True), "ours, the sources": _on(frame, target=False)}
-    return _beside_published(rows, of, ours)
+    return _beside_published(IN_TABLE_2, published_table_2(), ours)
 
 
 def gmp_branches(frame: pd.DataFrame) -> Figure:
@@ -153,19 +126,19 @@ def gradient_conflicts(log: pd.DataFrame, names: Mapping[str, str]) -> Figure:
 
 
 def _beside_published(
-    rows: Sequence[Row], published: Mapping[Row, pd.Series], ours: Mapping[str, pd.DataFrame]
+    rows: Sequence[Named], published: Mapping[Named, pd.Series], ours: Mapping[str, pd.DataFrame]
 ) -> Figure:
     """A row a method; ours by single trainings where there are any, then the published figures."""
     ours = {title: frame for title, frame in ours.items() if len(frame)}
     rows = rows if ours else [row for row in rows if row in published]
-    count = len(ours) + len(_PUBLISHED)
+    count = len(ours) + len(PUBLISHED)
     fig, axes = figure(1, count, (3.1 * count + 2, 0.5 * len(rows) + 1.4), sharey=True)
     for axis, (title, frame) in zip(axes, ours.items(), strict=False):
         for y, row in enumerate(rows):
             if isinstance(row, MultimodalMethod):
                 _marks(axis, _trainings(frame, row, FUSED), y, color=BLUE, marker="o")
         axis.set(title=title, xlabel=MIOU)
-    for axis, (column, title) in zip(axes[len(ours) :], _PUBLISHED.items(), strict=True):
+    for axis, (column, title) in zip(axes[len(ours) :], PUBLISHED.items(), strict=True):
         for y, row in enumerate(rows):
             if row in published:
                 axis.plot(published[row][column], y, "D", color=ORANGE, markersize=10)
@@ -196,6 +169,6 @@ def _marks(axis: Any, values: np.ndarray, y: float, *, color: str, marker: str, 
         axis.plot(values.mean(), y, marker, color=color, markersize=11, label=label)
 
 
-def _name_rows(axis: Any, rows: Sequence[Row]) -> None:
+def _name_rows(axis: Any, rows: Sequence[Named]) -> None:
     axis.set_yticks(range(len(rows)), [row if isinstance(row, str) else row.label for row in rows])
     axis.set_ylim(len(rows) - 0.4, -0.7)
