@@ -80,12 +80,21 @@ def two_losses(
 
     Returns:
         The two losses; of the modalities' own classifiers the logits at the labels' size; of the discriminators.
+
+    Raises:
+        InputError: for a domain that a discriminator does not know.
     """
     images, labels, domains = batch
     features = {name: encoder(images[name]) for name, encoder in model.encoders.items()}
     fused = _sized(model.fusion(list(features.values())), labels)
     own = [_sized(model.classifiers[name](feature), labels) for name, feature in features.items()]
     told = [_wide(model.discriminators[name](feature)) for name, feature in features.items()]
+    known = min(logits.shape[1] for logits in told)
+    if domains.max() >= known:
+        raise InputError(
+            f"an image is of domain {int(domains.max())}, and a discriminator tells {known} domains apart; expected "
+            f"numbers from 0 to {known - 1}: number the source domains so, or build the model for more"
+        )
 
     loss_d = torch.stack([F.cross_entropy(logits, domains) for logits in told]).sum()
     if (labels != IGNORED).any():
