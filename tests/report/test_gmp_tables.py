@@ -32,10 +32,14 @@ def test_the_ablation_has_the_rows_of_table_4_and_its_figures(frame):
 def test_strategies_have_a_column_for_the_sources_and_say_what_is_not_run(frame):
     rows = {row["strategy"]: row for row in tables.strategies_rows(frame)}
     assert rows["OGM-GE"]["ours, unseen target"] == "20.5 ± 0.0" and rows["OGM-GE"]["ours, the sources"][:4] == "22.0"
-    assert rows["both give way (PCGrad)"]["ours, unseen target"] == "not run"
+    assert rows["GMP (IGDM + CAGP)"]["ours, unseen target"] == "not run"  # but published
     blending = rows["Grad-Blending (not built here)"]
     assert blending["ours, unseen target"] == "" and blending["published, EPIC-Kitchens"] == "55.49"
-    assert rows["both give way (PCGrad)"]["published, HAC"] == ""
+    assert len(rows) == 4
+    projected = frame[frame["study"] == "gmp_strategies"].query("variant == 'joint'").assign(variant="torchjd:PCGrad")
+    more = {row["strategy"]: row for row in tables.strategies_rows(pd.concat([frame, projected.astype(frame.dtypes)]))}
+    pcgrad = more["both give way (PCGrad)"]
+    assert (pcgrad["ours, unseen target"], pcgrad["published, HAC"]) == ("20.0 ± 0.0", "") and len(more) == 5
 
 
 def test_what_normalization_does_to_a_branch_is_paired(frame):

@@ -49,18 +49,19 @@ def gmp_branches(frame: pd.DataFrame) -> Figure:
     """
     rows = SOURCE_BN.rows(frame[frame["without"].isna()])
     views = [*BRANCHES.items(), ("fused", FUSED)]
+    looks = {True: (VERMILION, "^"), False: (BLUE, "o")}  # the target's, the sources'
     fig, axes = figure(1, len(views), (4 * len(views), 3.2), sharex=True)
     for axis, (name, view) in zip(axes, views, strict=True):
         methods = (*([ALONE[name]] if name in ALONE else ALONE.values()), JOINT, GMP)
         for y, method in enumerate(methods):
-            for target, color, marker in ((True, VERMILION, "^"), (False, BLUE, "o")):
-                values = _trainings(_on(rows, target=target), method, view)
-                what = ("unseen target" if target else "sources") if y == 0 else None
-                _marks(axis, values, y, color=color, marker=marker, label=what)
+            for target, (color, marker) in looks.items():
+                _marks(axis, _trainings(_on(rows, target=target), method, view), y, color=color, marker=marker)
         _name_rows(axis, methods)
         axis.set(title=view.label, xlabel=MIOU)
-    handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=2)
+        axis.margins(x=0.1)
+    for target, (color, marker) in looks.items():
+        axes[0].plot([], [], marker, color=color, label="unseen target" if target else "the sources")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
 
 
@@ -130,7 +131,7 @@ def _beside_published(
 ) -> Figure:
     """A row a method; ours by single trainings where there are any, then the published figures."""
     ours = {title: frame for title, frame in ours.items() if len(frame)}
-    rows = rows if ours else [row for row in rows if row in published]
+    rows = [row for row in rows if row in published or any(len(_trainings(one, row, FUSED)) for one in ours.values())]
     count = len(ours) + len(PUBLISHED)
     fig, axes = figure(1, count, (3.1 * count + 2, 0.5 * len(rows) + 1.4), sharey=True)
     for axis, (title, frame) in zip(axes, ours.items(), strict=False):
@@ -138,6 +139,7 @@ def _beside_published(
             if isinstance(row, MultimodalMethod):
                 _marks(axis, _trainings(frame, row, FUSED), y, color=BLUE, marker="o")
         axis.set(title=title, xlabel=MIOU)
+        axis.margins(x=0.1)
     for axis, (column, title) in zip(axes[len(ours) :], PUBLISHED.items(), strict=True):
         for y, row in enumerate(rows):
             if row in published:
@@ -146,6 +148,8 @@ def _beside_published(
                               textcoords="offset points", fontsize=9)  # fmt: skip
         axis.set(title=title, xlabel="accuracy (%)")
         axis.margins(x=0.2)
+    for axis in axes:
+        axis.locator_params(axis="x", nbins=5)
     _name_rows(axes[0], rows)
     return fig
 
@@ -162,11 +166,11 @@ def _trainings(frame: pd.DataFrame, *shown: Shown) -> np.ndarray:
     return per_training(select(frame, *shown, SOURCE_BN)).to_numpy(float)
 
 
-def _marks(axis: Any, values: np.ndarray, y: float, *, color: str, marker: str, label: str | None = None) -> None:
+def _marks(axis: Any, values: np.ndarray, y: float, *, color: str, marker: str) -> None:
     """Single trainings, small and pale, and their mean."""
     if len(values):
         axis.plot(values, [y] * len(values), marker, color=color, markersize=5, alpha=0.4)
-        axis.plot(values.mean(), y, marker, color=color, markersize=11, label=label)
+        axis.plot(values.mean(), y, marker, color=color, markersize=11)
 
 
 def _name_rows(axis: Any, rows: Sequence[Named]) -> None:
