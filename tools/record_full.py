@@ -5,6 +5,7 @@ is stopped may be recorded; ``dglab reproduce --preset full --reuse-recorded`` g
 """
 
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,20 +15,33 @@ from dglab.experiments.recorded import SHIPPED, WHOLE_METRICS, write_recorded
 from dglab.experiments.reproduce import studies_of
 from dglab.experiments.runner import Lab, open_lab, recorded
 from dglab.experiments.table import tidy
+from dglab.experiments.trials import Study
 
 
 def main(results: str | None = None) -> None:
     """Record what lies in a results folder; None takes ``results/full``."""
     lab = open_lab("full", results=results and Path(results), use_shipped=False)
-    trials = list(dict.fromkeys(trial for study in studies_of(lab).values() for trial in study(lab)))
+    record(lab, studies_of(lab).values(), WHOLE_METRICS, "streets.csv", "networks.csv")
+
+
+def record(lab: Lab, studies: Iterable[Study], metrics: Sequence[str], table: str, networks: str) -> None:
+    """Write the rows of the studies' trials, and where their networks were made; what was recorded before stays.
+
+    Args:
+        lab: with the results.
+        studies: that the table holds.
+        metrics: that it holds of them.
+        table, networks: names of the files in the preset's folder.
+    """
+    trials = list(dict.fromkeys(trial for study in studies for trial in study(lab)))
     known = recorded(lab, trials)
     done = [trial for trial in trials if lab.score_path(trial).exists()]
     own = dict(zip(done, tidy_each(lab, done), strict=True))
     frames = [own.get(trial, known.get(trial)) for trial in trials if trial in own or trial in known]
     frame = pd.concat(frames, ignore_index=True)
     folder = SHIPPED / lab.preset.name
-    write_recorded(frame[frame["metric"].isin(WHOLE_METRICS)], folder / "streets.csv")
-    write_networks(lab.out / "scores", folder / "networks.csv")
+    write_recorded(frame[frame["metric"].isin(metrics)], folder / table)
+    write_networks(lab.out / "scores", folder / networks)
     print(f"{len(frames)} of {len(trials)} trials: {len(own)} of this run, {len(frames) - len(own)} recorded before")
 
 

@@ -24,6 +24,7 @@ from dglab.experiments.methods import (
     trained_in,
 )
 from dglab.experiments.recorded import recorded_table
+from dglab.report import gmp_tables
 from dglab.report.tables import plus_minus
 from tools import guard_tables
 
@@ -101,6 +102,12 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "predictions": lambda: as_rows(train_as_you_test(full)),
         "claims": lambda: claims(full, quick),
         **guard_tables.tables(),
+        "gmp_claims": lambda: gmp_tables.claims_rows(quick),
+        "gmp_ablation": lambda: gmp_tables.ablation_rows(quick),
+        "gmp_strategies": lambda: gmp_tables.strategies_rows(quick),
+        "gmp_branches": lambda: gmp_tables.branches_rows(quick),
+        "gmp_missing": lambda: gmp_tables.missing_rows(quick),
+        "domain_conflict": lambda: gmp_tables.conflict_rows(quick),
     }
 
 

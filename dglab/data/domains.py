@@ -3,16 +3,17 @@
 import functools
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from dglab.data.multimodal import MultimodalStreets
 from dglab.data.prepared import open_root
 from dglab.data.streets import STREETS, StreetsDataset
-from dglab.data.streets.kept import kept_path, load
+from dglab.data.streets.kept import load
 from dglab.data.streets.size import StreetsSize
 from dglab.utils.errors import InputError
 from dglab.utils.files import read_json
@@ -23,22 +24,22 @@ class InMemory(Dataset):
 
     Args:
         dataset: what to read from.
-        drawn: a file with all its items, see :mod:`dglab.data.streets.kept`; looked for when the first one is asked
-            for.
+        read_all: gives all items that lie somewhere, by number, see :func:`dglab.data.streets.kept.load`; called when
+            the first one is asked for.
     """
 
-    def __init__(self, dataset: Dataset, drawn: Path | None = None) -> None:
+    def __init__(self, dataset: Dataset, read_all: Callable[[], dict[int, Any]] = dict) -> None:
         self.dataset, self.letter, self.stems = dataset, dataset.letter, dataset.stems
         self.modalities = getattr(dataset, "modalities", ())
-        self._drawn = drawn
-        self._items: dict[int, tuple[Tensor, Tensor]] = {}
+        self._read_all = read_all
+        self._items: dict[int, Any] = {}
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        if not self._items and self._drawn is not None and self._drawn.exists():
-            self._items = load(self._drawn)
+    def __getitem__(self, index: int) -> Any:
+        if not self._items:
+            self._items = self._read_all()
         if index not in self._items:
             self._items[index] = self.dataset[index]
         return self._items[index]
@@ -73,10 +74,11 @@ def streets_domains(
     size = StreetsSize(height, width, train_images, val_images)
 
     def part(letter: str, split: str, length: int) -> Dataset:
+        kept = functools.partial(load, drawn, size, letter, split, modalities) if drawn else dict
         if not modalities:
-            kept = drawn and kept_path(drawn, size, letter, split)
             return InMemory(StreetsDataset(letter, split, length, height=height, width=width), kept)
-        return InMemory(MultimodalStreets(letter, split, length, modalities=modalities, height=height, width=width))
+        street = MultimodalStreets(letter, split, length, modalities=modalities, height=height, width=width)
+        return InMemory(street, kept)
 
     return {
         letter: Domain(letter, street.name, part(letter, "train", train_images), part(letter, "val", val_images))

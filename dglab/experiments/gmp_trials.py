@@ -77,7 +77,8 @@ def _study(
     trials = []
     for task in tasks:
         for method in methods:
-            trainings = [lab.training(task.sources, seed, **method.settings) for seed in lab.preset.train_seeds]
+            seeds = lab.preset.gmp_seeds or lab.preset.train_seeds
+            trainings = [lab.training(task.sources, seed, **method.settings) for seed in seeds]
             trials += combined(study, task, trainings, tests(task, method))
     return trials
 

@@ -63,6 +63,10 @@ def read_recorded(path: Path) -> pd.DataFrame:
 
 
 def recorded_table(preset: str, data: str = "streets") -> pd.DataFrame | None:
-    """The table that ships with the package for a preset and data; None if there is none."""
-    path = SHIPPED / preset / f"{data}.csv"
-    return read_recorded(path) if path.exists() else None
+    """The table that ships with the package for a preset and data; None if there is none.
+
+    Studies of several modalities may lie in a file of their own, for the others' rows lack half of its columns.
+    """
+    paths = [SHIPPED / preset / f"{name}.csv" for name in (data, f"{data}_gmp")]
+    tables = [read_recorded(path) for path in paths if path.exists()]
+    return pd.concat(tables, ignore_index=True) if tables else None

@@ -20,7 +20,7 @@ from dglab.data import Domain, Joined, identity, open_domains
 from dglab.data.doses import dosed_domain
 from dglab.data.multimodal import Stacked
 from dglab.data.streets import SPLITS
-from dglab.data.streets.kept import draw, kept_path
+from dglab.data.streets.kept import RGB, draw, kept_path
 from dglab.data.streets.size import StreetsSize
 from dglab.evaluation import ConfusionMatrix, Interval
 from dglab.experiments.cluster import on_cluster
@@ -139,7 +139,7 @@ class Lab:
         if self.use_shipped and recorded.exists() and not (folder / CHECKPOINT).exists():
             return read_log(recorded)
         if not (folder / CHECKPOINT).exists():  # a network that ships along may have no log
-            self._run(_train_job, [training], "training")
+            self._run(_train_job, [training], "training", [training])
         return read_log(folder)
 
     def target_set(self, letters: Sequence[str], modalities: tuple[str, ...] = ()) -> Joined:
@@ -159,7 +159,7 @@ class Lab:
         """Train what is not trained yet."""
         missing = [training for training in dict.fromkeys(trainings) if self.checkpoint(training) is None]
         self._check(missing)
-        self._run(_train_job, missing, "training")
+        self._run(_train_job, missing, "training", missing)
 
     def results(self, trials: Iterable[Trial]) -> dict[Trial, Result]:
         """What came out of each trial; computed now where it has not been yet.
@@ -170,8 +170,9 @@ class Lab:
         trials = list(dict.fromkeys(trials))
         missing = {self.score_path(trial): trial for trial in trials if not self.score_path(trial).exists()}
         groups = sorted(_by_network(missing.values()), key=lambda group: group[0].training.seed)
-        self._check([group[0].training for group in groups])
-        self._run(_network_job, groups, "networks")
+        trainings = [group[0].training for group in groups]
+        self._check(trainings)
+        self._run(_network_job, groups, "networks", trainings)
         return {trial: self._read(trial) for trial in trials}
 
     def _check(self, trainings: Iterable[TrainingConfig]) -> None:
@@ -201,17 +202,25 @@ class Lab:
         interval = stored.get("interval")  # earlier scores have none
         return Result(matrix, stored["selection_accuracy"], stored["agreement"], interval and Interval(*interval))
 
-    def _run(self, function: Callable[["Lab", Any], None], tasks: Sequence[Any], what: str) -> None:
-        """Run independent jobs, several at a time where the preset says so, with a bar."""
+    def _run(
+        self,
+        function: Callable[["Lab", Any], None],
+        tasks: Sequence[Any],
+        what: str,
+        trainings: Sequence[TrainingConfig],
+    ) -> None:
+        """Run independent jobs, several at a time where the preset says so, with a bar; ``trainings`` says of which
+        networks, for what they see is drawn first."""
         if not tasks:
             return
         on_cpu = torch.device(self.device).type == "cpu"
         parallel = self.preset.parallel and on_cpu
         submitted = self.executor == "slurm"
         if self.data == "streets" and (parallel or submitted or not on_cpu):  # once for all processes
+            modalities = dict.fromkeys((RGB, *(name for one in trainings for name in modalities_of(one))))
             parts = [
-                (letter, split) for split in SPLITS for letter in self.domains
-                if not kept_path(self.out / "streets", self.preset.streets, letter, split).exists()
+                (letter, split, modality) for modality in modalities for split in SPLITS for letter in self.domains
+                if not kept_path(self.out / "streets", self.preset.streets, letter, split, modality).exists()
             ]  # fmt: skip
             for _ in in_parallel(functools.partial(_draw_job, self), parts, None if submitted else self.jobs):
                 pass
@@ -225,8 +234,9 @@ class Lab:
                 bar.update()
 
 
-def _draw_job(lab: Lab, part: tuple[str, str]) -> None:
-    draw(lab.preset.streets, *part, lab.out / "streets")
+def _draw_job(lab: Lab, part: tuple[str, str, str]) -> None:
+    letter, split, modality = part
+    draw(lab.preset.streets, letter, split, lab.out / "streets", modality)
 
 
 def _train_job(lab: Lab, training: TrainingConfig) -> None:

@@ -412,9 +412,10 @@ def style_dose(lab: Lab) -> list[Trial]:
 def domain_conflict(lab: Lab) -> list[Trial]:
     """Do the gradients of domains that pull apart matter? MLDG's split alone, with its inner step, and with GMP's
     projection in its place. How often they do: :func:`dglab.analysis.gradients.domain_conflicts`."""
+    seeds = lab.preset.gmp_seeds or lab.preset.train_seeds
     trials = []
     for task in main_tasks(lab):
-        trainings = _trainings(lab, task, (MLDG_INNER_0, PROJECTED, MLDG))
+        trainings = _trainings(lab, task, (MLDG_INNER_0, PROJECTED, MLDG), lambda _: seeds)
         trials += combined("domain_conflict", task, trainings, [bn(task.targets), tn(task.targets, 1, None)])
     return trials
 

@@ -18,12 +18,13 @@ from matplotlib.figure import Figure
 from dglab import __version__, paper
 from dglab.analysis.claims import Verdict, judge
 from dglab.analysis.doses import dose_predictions, dose_response, dose_table
+from dglab.analysis.gmp_claims import judge_gmp
 from dglab.analysis.intervals import cached_against_joint
 from dglab.analysis.predictions import as_rows, train_as_you_test
 from dglab.analysis.signals import prior_grid
 from dglab.experiments.recorded import recorded_table
 from dglab.experiments.table import read_table
-from dglab.report import figures
+from dglab.report import figures, gmp_tables
 from dglab.report.tables import (
     ablation_table,
     adabn_table,
@@ -43,6 +44,14 @@ NOT_RUN = (
     ("Table 2", "needs the Cityscapes benchmark's test server; the published figures are in dglab.paper"),
     ("Table 10", "three networks of different kind: dglab reproduce --only backbones"),
     ("Inference time", "run dglab bench testtime"),
+)
+# of the second paper: title, rows, and the study that is drawn beside them
+GMP_PARTS = (
+    ("Which half does what (its Table 4)", gmp_tables.ablation_rows, "gmp_ablation"),
+    ("Other ways to balance (its Table 2)", gmp_tables.strategies_rows, "gmp_strategies"),
+    ("Branch by branch, and what target normalization does to each", gmp_tables.branches_rows, "gmp_branches"),
+    ("When a sensor fails", gmp_tables.missing_rows, None),
+    ("The projection between domains, images alone", gmp_tables.conflict_rows, None),
 )
 
 
@@ -79,6 +88,7 @@ def write_report(folder: Path) -> Path:
         cached=cached_against_joint(frame).to_dict("records"),
         figures=pictures,
         recorded=_recorded(recorded),
+        gmp=_gmp(folder, frame) if is_streets(record) else {},
         verdicts=_verdicts(frame, recorded) if of_paper else [],
         not_run=_not_run(frame) if of_paper else [],
         classes=_classes(frame),
@@ -207,6 +217,22 @@ def _recorded(record: pd.DataFrame | None) -> dict[str, Any]:
         ["task", "train_method", "inner_lr", "split", "backbone", "domains_per_pass", "train_seed"]
     )
     return {"networks": len(runs), "tables": {title: rows for title, rows in tables.items() if rows}}
+
+
+def _gmp(folder: Path, frame: pd.DataFrame) -> dict[str, Any]:
+    """What the page shows of the kit's second paper: of this run, else what is recorded; empty if neither has any."""
+    recorded = {f"recorded with the preset {name}": recorded_table(name) for name in (RECORDED, "quick")}
+    tables = {"of this run": frame, **{where: table for where, table in recorded.items() if table is not None}}
+    where, table = next(((w, t) for w, t in tables.items() if gmp_tables.has_gmp(t)), (None, frame))
+    if where is None:
+        return {}
+    parts = []
+    for title, make, study in GMP_PARTS:
+        drawn = gmp_tables.first_task(table, study) if study else ()
+        picture = _png(getattr(figures, study)(drawn), folder / "figures" / f"{study}.png") if len(drawn) else None
+        parts.append({"title": title, "rows": make(table), "picture": picture})
+    verdicts = [{"claim": v.claim, "parts": v.parts, "outcome": _tag(v)} for v in judge_gmp(table)]
+    return {"where": where, "verdicts": verdicts, "parts": [part for part in parts if part["rows"]]}
 
 
 def _verdicts(frame: pd.DataFrame, recorded: pd.DataFrame | None) -> list[dict[str, Any]]:

@@ -120,8 +120,8 @@ def gmp_backward(
 ) -> Losses:
     """The gradient of GMP into ``.grad`` of every trainable parameter, replacing what was there.
 
-    One forward pass, two gradients. Encoders get what the variant makes of them; fusion, classifiers and discriminators
-    get the plain sum of both.
+    One forward pass, two gradients (``joint``, which is the plain step, takes their sum at once). Encoders get what the
+    variant makes of them; fusion, classifiers and discriminators get the plain sum of both.
 
     Args:
         model: with ``encoders``, ``classifiers`` and ``discriminators``, each an ``nn.ModuleDict`` by modality, and
@@ -147,14 +147,17 @@ def gmp_backward(
     """
     step = find_variant(variant)
     check_alphas(alpha_k, alpha_p)
-    check_model(model, alone=variant == "joint")
+    check_model(model, alone=step is joint)
     check_batch(model, batch)
-    tasks, theta = two_tasks(model, loss_fn, batch, micro_batches), trainable(model)
+    tasks, theta = two_tasks(model, loss_fn, batch, micro_batches, apart=step is not joint), trainable(model)
+    losses = Losses(tasks.loss_c.item(), tasks.loss_d.item(), (tasks.loss_c + tasks.loss_d).item())
+    if step is joint:
+        set_gradient(theta, tasks.g_c)  # of both losses added: the plain step
+        return losses
+
     g_c, g_d = (dict(zip(theta, g, strict=True)) for g in (tasks.g_c, tasks.g_d))
     grad = {parameter: g_c[parameter] + g_d[parameter] for parameter in theta}
-    losses = Losses(tasks.loss_c.item(), tasks.loss_d.item(), (tasks.loss_c + tasks.loss_d).item())
-
-    if len(model.encoders) > 1 and math.isfinite(losses.total):  # what is no number is the trainer's to refuse
+    if math.isfinite(losses.total):  # what is no number is the trainer's to refuse
         coefficients = modulation_coefficients(tasks.semantic, tasks.domain, alpha_k, alpha_p)
         for name, encoder in model.encoders.items():
             own = trainable(encoder)

@@ -18,12 +18,15 @@ def check_model(model: nn.Module, *, alone: bool = False) -> None:
     Raises:
         InputError: naming what is missing.
     """
-    for part in (*BY_MODALITY, "fusion"):
-        if not isinstance(getattr(model, part, None), nn.Module):
+    kinds = {**dict.fromkeys(BY_MODALITY, nn.ModuleDict), "fusion": nn.Module}
+    for part, kind in kinds.items():
+        found = getattr(model, part, None)
+        if not isinstance(found, kind):
+            has = f"has no {part}" if found is None else f"has {part} that are a {type(found).__name__}"
             raise InputError(
-                f"the model, a {type(model).__name__}, has no {part}; expected encoders, classifiers and "
-                "discriminators, each an nn.ModuleDict by modality, and fusion, a module on the list of features, as "
-                "in dglab.models.multimodal.MultimodalNetwork"
+                f"the model, a {type(model).__name__}, {has}; expected encoders, classifiers and discriminators, each "
+                "an nn.ModuleDict by modality, and fusion, a module on the list of features, as in "
+                "dglab.models.multimodal.MultimodalNetwork"
             )
     names = [list(getattr(model, part).keys()) for part in BY_MODALITY]
     if not set(names[0]) == set(names[1]) == set(names[2]):
@@ -62,6 +65,8 @@ def check_batch(model: nn.Module, batch: object) -> None:
     if len(set(sizes.values())) > 1 or not len(labels):
         each = ", ".join(f"{count} of {name}" for name, count in sizes.items())
         raise InputError(f"the batch holds {each}; expected one of each for every image")
+    if domains.is_floating_point() or domains.min() < 0:
+        raise InputError(f"the domains begin with {domains.flatten()[:4].tolist()}; expected whole numbers from 0")
     if len(domains.unique()) < 2:
         raise InputError(
             "all images of the batch are of one domain, from which no discriminator can learn; expected images of two "

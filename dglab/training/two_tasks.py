@@ -25,7 +25,8 @@ class TwoTasks(NamedTuple):
         loss_c: the fused loss plus those of the modalities' own classifiers.
         loss_d: the cross-entropies of the discriminators, added.
         g_c, g_d: their gradients, a tensor for each trainable parameter; behind a gradient reversal, g_d leads an
-            encoder to features that the discriminator cannot tell apart.
+            encoder to features that the discriminator cannot tell apart. Not taken apart, g_c is the gradient of both
+            losses added, and g_d is empty.
         semantic: by modality the batch's mean of q, the probability of the true class by its own classifier. The q of
             an image is the mean over its labelled pixels, 0 where there is none.
         domain: by modality the batch's mean of c, the probability of the true domain by its discriminator.
@@ -39,7 +40,9 @@ class TwoTasks(NamedTuple):
     domain: dict[str, Tensor]
 
 
-def two_tasks(model: nn.Module, loss_fn: LossFunction, batch: MultimodalBatch, micro_batches: int = 1) -> TwoTasks:
+def two_tasks(
+    model: nn.Module, loss_fn: LossFunction, batch: MultimodalBatch, micro_batches: int = 1, *, apart: bool = True
+) -> TwoTasks:
     """Both losses and both gradients of a batch; no parameter moves and ``.grad`` stays as it is.
 
     Args:
@@ -48,6 +51,7 @@ def two_tasks(model: nn.Module, loss_fn: LossFunction, batch: MultimodalBatch, m
         loss_fn: (logits, labels) -> scalar, a mean over the labelled pixels.
         micro_batches: successive parts to cut it into. A part counts by the share that it holds of all labelled pixels
             in ``loss_c``, and of all images in ``loss_d``.
+        apart: take both gradients; else the one of their sum, which is one pass back instead of two.
 
     Raises:
         InputError: for more micro-batches than images.
@@ -56,8 +60,11 @@ def two_tasks(model: nn.Module, loss_fn: LossFunction, batch: MultimodalBatch, m
     for part, (share_c, share_d) in zip(parts, _shares(parts), strict=True):
         loss_c, loss_d, own, told = two_losses(model, loss_fn, part)
         q, c = _mean_truth(own, part[1]), _mean_truth(told, part[2])
-        g_c = gradient(share_c * loss_c, theta, retain_graph=True)  # both from the one pass
-        g_d = gradient(share_d * loss_d, theta)
+        if apart:
+            g_c = gradient(share_c * loss_c, theta, retain_graph=True)  # both from the one pass
+            g_d = gradient(share_d * loss_d, theta)
+        else:
+            g_c, g_d = gradient(share_c * loss_c + share_d * loss_d, theta), []
         found = [share_c * loss_c.detach(), share_d * loss_d.detach(), share_d * q, share_d * c, *g_c, *g_d]
         total = found if total is None else [a + b for a, b in zip(total, found, strict=True)]
     loss_c, loss_d, q, c, *g = sum_over_processes(total)
@@ -73,12 +80,21 @@ def two_losses(
 
     Returns:
         The two losses; of the modalities' own classifiers the logits at the labels' size; of the discriminators.
+
+    Raises:
+        InputError: for a domain that a discriminator does not know.
     """
     images, labels, domains = batch
     features = {name: encoder(images[name]) for name, encoder in model.encoders.items()}
     fused = _sized(model.fusion(list(features.values())), labels)
     own = [_sized(model.classifiers[name](feature), labels) for name, feature in features.items()]
     told = [_wide(model.discriminators[name](feature)) for name, feature in features.items()]
+    known = min(logits.shape[1] for logits in told)
+    if domains.max() >= known:
+        raise InputError(
+            f"an image is of domain {int(domains.max())}, and a discriminator tells {known} domains apart; expected "
+            f"numbers from 0 to {known - 1}: number the source domains so, or build the model for more"
+        )
 
     loss_d = torch.stack([F.cross_entropy(logits, domains) for logits in told]).sum()
     if (labels != IGNORED).any():

@@ -330,7 +330,8 @@ def test_every_variant_fills_every_gradient_and_moves_nothing(variant):
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
     heads = [name for name in found if not name.startswith("encoders")]
     _, joint = gradients(model, batch, "joint")
-    assert all(torch.equal(found[name], joint[name]) for name in heads)
+    for name in heads:
+        torch.testing.assert_close(found[name], joint[name], rtol=1e-10, atol=1e-14)
 
 
 def test_what_the_other_variants_do():
@@ -523,6 +524,12 @@ def renamed():
     return model
 
 
+def listed():
+    model = toy()
+    model.encoders = nn.ModuleList(model.encoders.values())
+    return model
+
+
 def shared():
     model = toy()
     model.encoders["b"] = model.encoders["a"]
@@ -535,6 +542,7 @@ def shared():
         *((lambda part=part: without(part), {}, f"the model, a Toy, has no {part}; expected encoders, classifiers")
           for part in ("encoders", "classifiers", "discriminators", "fusion")),
         (renamed, {}, "encoders of a, b; classifiers of a; discriminators of a, b; expected one of each"),
+        (listed, {}, "has encoders that are a ModuleList; expected encoders, .* each an nn.ModuleDict by modality"),
         (shared, {}, "the encoders of a and b share parameters"),
         (lambda: toy(modalities=("a",)), {}, "one modality alone, a, and nothing to balance; expected two"),
         (toy, {"alpha_k": 1.01}, "alpha_k is 1.01; expected"),
@@ -543,6 +551,9 @@ def shared():
         (toy, {"batch": points(("a",))}, "the batch has the modalities a, the model a, b; training needs all"),
         (toy, {"batch": points()[:2]}, "another form; expected .{modality: images}, labels, domains"),
         (toy, {"batch": (*points()[:2], torch.zeros(8).long())}, "of one domain, from which no discriminator"),
+        (toy, {"batch": (*points()[:2], torch.arange(8) - 1)}, r"domains begin with \[-1, 0.*expected whole numbers"),
+        (toy, {"batch": (*points()[:2], torch.ones(8))}, r"domains begin with \[1.0, .*expected whole numbers from 0"),
+        (toy, {"batch": (*points()[:2], torch.arange(8))}, "of domain 7, and a discriminator tells . domains apart"),
         (toy, {"batch": (*points()[:2], torch.arange(7) % 2)}, "8 of a, 8 of b, 8 of labels, 7 of domains"),
     ],
 )  # fmt: skip

@@ -7,38 +7,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dglab import paper
 from dglab.analysis.intervals import per_training
-from dglab.experiments.gmp_methods import (
-    ABLATION,
-    ALONE,
-    BRANCHES,
-    CAGP,
-    FIXED_C,
-    FIXED_D,
-    FUSED,
-    GMP,
-    IGDM,
-    JOINT,
-    OGM_GE,
-    PCGRAD,
-    UNIFIED,
-    MultimodalMethod,
-)
+from dglab.experiments.gmp_methods import ABLATION, ALONE, BRANCHES, FUSED, GMP, JOINT, MultimodalMethod
 from dglab.experiments.methods import SOURCE_BN, Shown, select
 from dglab.report.figures.base import BLACK, BLUE, GREEN, GREY, MIOU, ORANGE, VERMILION, figure
+from dglab.report.gmp_tables import IN_TABLE_2, PUBLISHED, Named, published_table_2, published_table_4
 
-# what the published tables call a method
-_TABLE_2 = {JOINT: "Base (concatenation fusion)", OGM_GE: "OGM-GE", "Grad-Blending": "Grad-Blending", GMP: "GMP"}
-_TABLE_4 = {IGDM: "IGDM only", CAGP: "CAGP only", UNIFIED: "unified instead of decoupled modulation",
-            GMP: "IGDM+CAGP (GMP)"}  # fmt: skip
-_PUBLISHED = {"epic_kitchens_accuracy": "published, EPIC-Kitchens", "hac_accuracy": "published, HAC"}
 MODALITY_LOOKS = {
     "rgb": {"color": BLUE, "linestyle": "-", "marker": "o"},
     "depth": {"color": VERMILION, "linestyle": "--", "marker": "^"},
     "normals": {"color": GREEN, "linestyle": ":", "marker": "s"},
 }
-Row = MultimodalMethod | str  # a name alone: published, and not built here
 
 
 def gmp_ablation(frame: pd.DataFrame | None = None) -> Figure:
@@ -49,10 +28,7 @@ def gmp_ablation(frame: pd.DataFrame | None = None) -> Figure:
     Args:
         frame: tidy rows of the study ``gmp_ablation``, one task; None, or an empty one, leaves the published alone.
     """
-    published = paper.table("gmp_table04_ablation").set_index("variant")
-    base = paper.table("gmp_table02_gradient_strategies").set_index("method").loc[[_TABLE_2[JOINT]]]
-    of = {method: published.loc[name] for method, name in _TABLE_4.items()} | {JOINT: base.iloc[0]}
-    return _beside_published(ABLATION, of, {"ours, unseen target": _on(frame, target=True)})
+    return _beside_published(ABLATION, published_table_4(), {"ours, unseen target": _on(frame, target=True)})
 
 
 def gmp_strategies(frame: pd.DataFrame | None = None) -> Figure:
@@ -61,11 +37,8 @@ def gmp_strategies(frame: pd.DataFrame | None = None) -> Figure:
     Args:
         frame: tidy rows of the study ``gmp_strategies``, one task; None, or an empty one, leaves the published alone.
     """
-    published = paper.table("gmp_table02_gradient_strategies").set_index("method")
-    of = {method: published.loc[name] for method, name in _TABLE_2.items()}
-    rows: Sequence[Row] = (JOINT, OGM_GE, "Grad-Blending", FIXED_C, FIXED_D, PCGRAD, GMP)
     ours = {"ours, unseen target": _on(frame, target=True), "ours, the sources": _on(frame, target=False)}
-    return _beside_published(rows, of, ours)
+    return _beside_published(IN_TABLE_2, published_table_2(), ours)
 
 
 def gmp_branches(frame: pd.DataFrame) -> Figure:
@@ -76,18 +49,19 @@ def gmp_branches(frame: pd.DataFrame) -> Figure:
     """
     rows = SOURCE_BN.rows(frame[frame["without"].isna()])
     views = [*BRANCHES.items(), ("fused", FUSED)]
+    looks = {True: (VERMILION, "^"), False: (BLUE, "o")}  # the target's, the sources'
     fig, axes = figure(1, len(views), (4 * len(views), 3.2), sharex=True)
     for axis, (name, view) in zip(axes, views, strict=True):
         methods = (*([ALONE[name]] if name in ALONE else ALONE.values()), JOINT, GMP)
         for y, method in enumerate(methods):
-            for target, color, marker in ((True, VERMILION, "^"), (False, BLUE, "o")):
-                values = _trainings(_on(rows, target=target), method, view)
-                what = ("unseen target" if target else "sources") if y == 0 else None
-                _marks(axis, values, y, color=color, marker=marker, label=what)
+            for target, (color, marker) in looks.items():
+                _marks(axis, _trainings(_on(rows, target=target), method, view), y, color=color, marker=marker)
         _name_rows(axis, methods)
         axis.set(title=view.label, xlabel=MIOU)
-    handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=2)
+        axis.margins(x=0.1)
+    for target, (color, marker) in looks.items():
+        axes[0].plot([], [], marker, color=color, label="unseen target" if target else "the sources")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
 
 
@@ -153,19 +127,20 @@ def gradient_conflicts(log: pd.DataFrame, names: Mapping[str, str]) -> Figure:
 
 
 def _beside_published(
-    rows: Sequence[Row], published: Mapping[Row, pd.Series], ours: Mapping[str, pd.DataFrame]
+    rows: Sequence[Named], published: Mapping[Named, pd.Series], ours: Mapping[str, pd.DataFrame]
 ) -> Figure:
     """A row a method; ours by single trainings where there are any, then the published figures."""
     ours = {title: frame for title, frame in ours.items() if len(frame)}
-    rows = rows if ours else [row for row in rows if row in published]
-    count = len(ours) + len(_PUBLISHED)
+    rows = [row for row in rows if row in published or any(len(_trainings(one, row, FUSED)) for one in ours.values())]
+    count = len(ours) + len(PUBLISHED)
     fig, axes = figure(1, count, (3.1 * count + 2, 0.5 * len(rows) + 1.4), sharey=True)
     for axis, (title, frame) in zip(axes, ours.items(), strict=False):
         for y, row in enumerate(rows):
             if isinstance(row, MultimodalMethod):
                 _marks(axis, _trainings(frame, row, FUSED), y, color=BLUE, marker="o")
         axis.set(title=title, xlabel=MIOU)
-    for axis, (column, title) in zip(axes[len(ours) :], _PUBLISHED.items(), strict=True):
+        axis.margins(x=0.1)
+    for axis, (column, title) in zip(axes[len(ours) :], PUBLISHED.items(), strict=True):
         for y, row in enumerate(rows):
             if row in published:
                 axis.plot(published[row][column], y, "D", color=ORANGE, markersize=10)
@@ -173,6 +148,8 @@ def _beside_published(
                               textcoords="offset points", fontsize=9)  # fmt: skip
         axis.set(title=title, xlabel="accuracy (%)")
         axis.margins(x=0.2)
+    for axis in axes:
+        axis.locator_params(axis="x", nbins=5)
     _name_rows(axes[0], rows)
     return fig
 
@@ -189,13 +166,13 @@ def _trainings(frame: pd.DataFrame, *shown: Shown) -> np.ndarray:
     return per_training(select(frame, *shown, SOURCE_BN)).to_numpy(float)
 
 
-def _marks(axis: Any, values: np.ndarray, y: float, *, color: str, marker: str, label: str | None = None) -> None:
+def _marks(axis: Any, values: np.ndarray, y: float, *, color: str, marker: str) -> None:
     """Single trainings, small and pale, and their mean."""
     if len(values):
         axis.plot(values, [y] * len(values), marker, color=color, markersize=5, alpha=0.4)
-        axis.plot(values.mean(), y, marker, color=color, markersize=11, label=label)
+        axis.plot(values.mean(), y, marker, color=color, markersize=11)
 
 
-def _name_rows(axis: Any, rows: Sequence[Row]) -> None:
+def _name_rows(axis: Any, rows: Sequence[Named]) -> None:
     axis.set_yticks(range(len(rows)), [row if isinstance(row, str) else row.label for row in rows])
     axis.set_ylim(len(rows) - 0.4, -0.7)

@@ -1,0 +1,205 @@
+"""The tables of GMP: ours beside the published figures, as rows of text."""
+
+import pandas as pd
+
+from dglab import paper
+from dglab.analysis.gmp_claims import judge_gmp
+from dglab.analysis.intervals import paired_difference, per_training
+from dglab.experiments.gmp_methods import (
+    ABLATION,
+    ALONE,
+    BOTH,
+    BRANCHES,
+    CAGP,
+    FIXED_C,
+    FIXED_D,
+    FUSED,
+    GMP,
+    IGDM,
+    JOINT,
+    OGM_GE,
+    PCGRAD,
+    UNIFIED,
+    MultimodalMethod,
+)
+from dglab.experiments.methods import (
+    MLDG,
+    MLDG_INNER_0,
+    PROJECTED,
+    SIB,
+    SOURCE_BN,
+    TN_1,
+    TN_4,
+    Shown,
+    select,
+)
+from dglab.report.tables import MISSING, plus_minus
+
+STUDIES = ("gmp_ablation", "gmp_strategies", "gmp_branches")
+GRAD_BLENDING = "Grad-Blending"  # published, and not built here
+# what the published tables call a method
+TABLE_2 = {JOINT: "Base (concatenation fusion)", OGM_GE: "OGM-GE", GRAD_BLENDING: "Grad-Blending", GMP: "GMP"}
+TABLE_4 = {IGDM: "IGDM only", CAGP: "CAGP only", UNIFIED: "unified instead of decoupled modulation",
+           GMP: "IGDM+CAGP (GMP)"}  # fmt: skip
+PUBLISHED = {"epic_kitchens_accuracy": "published, EPIC-Kitchens", "hac_accuracy": "published, HAC"}
+
+Row = dict[str, str]
+Named = MultimodalMethod | str  # a name alone: published, and not built here
+IN_TABLE_2: tuple[Named, ...] = (JOINT, OGM_GE, GRAD_BLENDING, FIXED_C, FIXED_D, PCGRAD, GMP)
+
+
+def published_table_4() -> dict[Named, pd.Series]:
+    """The published accuracies of the ablation, its base taken from Table 2."""
+    table = paper.table("gmp_table04_ablation").set_index("variant")
+    return {JOINT: published_table_2()[JOINT], **{method: table.loc[name] for method, name in TABLE_4.items()}}
+
+
+def published_table_2() -> dict[Named, pd.Series]:
+    """The published accuracies of the strategies."""
+    table = paper.table("gmp_table02_gradient_strategies").set_index("method")
+    return {method: table.loc[name] for method, name in TABLE_2.items()}
+
+
+def first_task(frame: pd.DataFrame, study: str) -> pd.DataFrame:
+    """The rows of a study on its first task; a preset that runs every table has another one beside it."""
+    rows = frame[frame["study"] == study]
+    return rows[rows["task"] == rows["task"].iloc[0]] if len(rows) else rows
+
+
+def ablation_rows(frame: pd.DataFrame) -> list[Row]:
+    """Table 4: each half alone, one coefficient for both tasks, and the whole; empty where nothing is known.
+
+    Args:
+        frame: a tidy table.
+    """
+    rows = first_task(frame, "gmp_ablation")
+    if rows.empty:
+        return []
+    balances = {JOINT: ("", ""), IGDM: ("yes", ""), CAGP: ("", "yes"), UNIFIED: ("one for both tasks", "yes"),
+                GMP: ("yes", "yes")}  # fmt: skip
+    return [
+        {
+            "variant": method.label, "IGDM": balances[method][0], "CAGP": balances[method][1],
+            "trainings": _trainings(rows, method),
+            "ours, unseen target": _cell(_target(rows), method, FUSED, SOURCE_BN),
+            **_published(published_table_4(), method),
+        }
+        for method in ABLATION
+    ]  # fmt: skip
+
+
+def strategies_rows(frame: pd.DataFrame) -> list[Row]:
+    """Table 2: other ways to balance and to project, on the unseen target and on the sources.
+
+    Those that it does not have stand there only where they have been run.
+    """
+    rows = first_task(frame, "gmp_strategies")
+    if rows.empty:
+        return []
+    return [
+        {
+            "strategy": f"{method} (not built here)" if isinstance(method, str) else method.label,
+            "trainings": _trainings(rows, method),
+            "ours, unseen target": _cell(_target(rows), method, FUSED, SOURCE_BN),
+            "ours, the sources": _cell(_sources(rows), method, FUSED, SOURCE_BN),
+            **_published(published_table_2(), method),
+        }
+        for method in IN_TABLE_2
+        if method in published_table_2() or len(method.rows(rows))
+    ]
+
+
+def branches_rows(frame: pd.DataFrame) -> list[Row]:
+    """Each branch by how it was trained, under every normalization on the unseen target.
+
+    The last column is paired: the same networks, normalized in two ways.
+    """
+    rows = first_task(frame, "gmp_branches")
+    if rows.empty:
+        return []
+    target, found = _target(rows), []
+    for view in (*BRANCHES.values(), FUSED):
+        for method in (*ALONE.values(), JOINT, GMP) if view is FUSED else (ALONE[view.branch], JOINT, GMP):
+            source_bn, tn = (per_training(target, method, view, test) for test in (SOURCE_BN, TN_4))
+            common = (tn - source_bn).notna().any()
+            found.append({
+                "read by": view.label, "trained": method.label,
+                "on the sources": _cell(_sources(rows), method, view, SOURCE_BN),
+                **{test.label: _cell(target, method, view, test) for test in (SOURCE_BN, TN_1, TN_4, SIB)},
+                "TN, M = 4 - source BN": str(paired_difference(tn, source_bn)) if common else MISSING,
+            })  # fmt: skip
+    return found
+
+
+def missing_rows(frame: pd.DataFrame) -> list[Row]:
+    """What the fused classifier does on the target when a sensor fails, under source BN."""
+    rows = first_task(frame, "gmp_branches")
+    if rows.empty:
+        return []
+    failing = {f"without {name}": rows[(rows["without"] == name).fillna(False)] for name in BOTH}
+    return [
+        {
+            "trained": method.label,
+            "both": _cell(_target(rows), method, FUSED, SOURCE_BN),
+            **{title: _cell(part, method, SOURCE_BN) for title, part in failing.items()},
+        }
+        for method in (JOINT, GMP)
+    ]
+
+
+def conflict_rows(frame: pd.DataFrame) -> list[Row]:
+    """Projection between domains in the inner step's place, images alone, on the unseen target."""
+    rows = first_task(frame, "domain_conflict")
+    if rows.empty:
+        return []
+    return [
+        {
+            "trained with": method.label,
+            "trainings": str(method.rows(rows)["train_seed"].nunique()),
+            **{test.label: _cell(rows, method, test) for test in (SOURCE_BN, TN_1)},
+        }
+        for method in (MLDG_INNER_0, PROJECTED, MLDG)
+    ]
+
+
+def has_gmp(frame: pd.DataFrame) -> bool:
+    """Whether a tidy table has rows of GMP's studies."""
+    return bool(frame["study"].isin(STUDIES).any())
+
+
+def claims_rows(frame: pd.DataFrame) -> list[Row]:
+    """The claims, each with its verdict and the parts that it rests on; empty where no study of GMP is known."""
+    if not has_gmp(frame):
+        return []
+    return [
+        {
+            "claim": f"{verdict.claim.number}. {verdict.claim.text}",
+            "verdict": verdict.outcome,
+            "in points": "; ".join(map(str, verdict.parts)),
+        }
+        for verdict in judge_gmp(frame)
+    ]
+
+
+def _trainings(rows: pd.DataFrame, method: Named) -> str:
+    return "" if isinstance(method, str) else str(method.rows(rows)["train_seed"].nunique())
+
+
+def _cell(rows: pd.DataFrame, method: Named, *shown: Shown) -> str:
+    """mIoU ± deviation over trainings, each the mean over the domains that it was tested on."""
+    if isinstance(method, str):
+        return ""
+    values = per_training(select(rows, method, *shown))
+    return plus_minus(values.mean(), values.std()) if len(values) else MISSING
+
+
+def _published(table: dict[Named, pd.Series], method: Named) -> Row:
+    return {title: f"{table[method][column]:.2f}" if method in table else "" for column, title in PUBLISHED.items()}
+
+
+def _target(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["domain_evaluated"] == rows["target"]]
+
+
+def _sources(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["domain_evaluated"] != rows["target"]]

@@ -1,0 +1,92 @@
+"""GMP's tables: each cell beside what the tidy table and the published ones hold."""
+
+import pandas as pd
+import pytest
+
+from dglab import paper
+from dglab.analysis.gmp_claims import judge_gmp
+from dglab.experiments.gmp_methods import ABLATION
+from dglab.report import gmp_tables as tables
+from dglab.report.page import _gmp
+
+
+@pytest.fixture
+def frame(gmp_table):
+    return gmp_table()
+
+
+def test_the_ablation_has_the_rows_of_table_4_and_its_figures(frame):
+    rows = {row["variant"]: row for row in tables.ablation_rows(frame)}
+    assert list(rows) == [method.label for method in ABLATION]
+    ours = {name: row["ours, unseen target"] for name, row in rows.items()}
+    assert ours == {"joint training": "20.0 ± 0.0", "IGDM only": "21.0 ± 0.0", "CAGP only": "21.0 ± 0.0",
+                    "unified modulation": "20.5 ± 0.0", "GMP (IGDM + CAGP)": "22.0 ± 0.0"}  # fmt: skip
+    assert {row["trainings"] for row in rows.values()} == {"3"}
+    published = paper.table("gmp_table04_ablation").set_index("variant")
+    for name, of_paper in (("IGDM only", "IGDM only"), ("GMP (IGDM + CAGP)", "IGDM+CAGP (GMP)")):
+        assert rows[name]["published, HAC"] == f"{published.loc[of_paper, 'hac_accuracy']:.2f}"
+        assert rows[name]["published, EPIC-Kitchens"] == f"{published.loc[of_paper, 'epic_kitchens_accuracy']:.2f}"
+    assert (rows["IGDM only"]["IGDM"], rows["IGDM only"]["CAGP"]) == ("yes", "")
+
+
+def test_strategies_have_a_column_for_the_sources_and_say_what_is_not_run(frame):
+    rows = {row["strategy"]: row for row in tables.strategies_rows(frame)}
+    assert rows["OGM-GE"]["ours, unseen target"] == "20.5 ± 0.0" and rows["OGM-GE"]["ours, the sources"][:4] == "22.0"
+    assert rows["GMP (IGDM + CAGP)"]["ours, unseen target"] == "not run"  # but published
+    blending = rows["Grad-Blending (not built here)"]
+    assert blending["ours, unseen target"] == "" and blending["published, EPIC-Kitchens"] == "55.49"
+    assert len(rows) == 4
+    projected = frame[frame["study"] == "gmp_strategies"].query("variant == 'joint'").assign(variant="torchjd:PCGrad")
+    more = {row["strategy"]: row for row in tables.strategies_rows(pd.concat([frame, projected.astype(frame.dtypes)]))}
+    pcgrad = more["both give way (PCGrad)"]
+    assert (pcgrad["ours, unseen target"], pcgrad["published, HAC"]) == ("20.0 ± 0.0", "") and len(more) == 5
+
+
+def test_what_normalization_does_to_a_branch_is_paired(frame):
+    """TN adds 1, 2 and 3 points to the three networks: 2 with t(2) = 4.303 times 1 / sqrt(3)."""
+    rgb = (frame["study"] == "gmp_branches") & (frame["branch"] == "rgb") & (frame["variant"] == "gmp")
+    tn = frame[rgb].assign(test_method="tn", batch_size=4, prior=0.0)
+    tn["value"] += [1.0, 2.0, 3.0]
+    rows = tables.branches_rows(pd.concat([frame, tn.astype(frame.dtypes)]))
+    found = {(row["read by"], row["trained"]): row for row in rows}
+    of_rgb = found["rgb branch", "GMP (IGDM + CAGP)"]
+    assert of_rgb["source BN"] == "21.5 ± 0.0" and of_rgb["TN, M = 4"] == "23.5 ± 1.0"
+    assert of_rgb["TN, M = 4 - source BN"] == "+2.00 [-0.48, +4.48]"
+    depth = found["depth branch", "depth alone"]
+    assert depth["source BN"] == "23.0 ± 0.0" and depth["TN, M = 4 - source BN"] == depth["SIB"] == "not run"
+
+
+def test_a_failing_sensor_and_the_projection_between_domains(frame):
+    branch = frame[frame["branch"] == "rgb"]
+    fused = branch.assign(branch=pd.NA, value=branch["value"] + 5)
+    failing = branch.assign(branch=pd.NA, without="depth")
+    own = pd.concat([fused, failing]).astype(frame.dtypes)
+    joint, balanced = tables.missing_rows(own)
+    assert (joint["both"], joint["without depth"], joint["without rgb"]) == ("25.0 ± 0.0", "20.0 ± 0.0", "not run")
+    assert (balanced["both"], balanced["without depth"]) == ("26.5 ± 0.0", "21.5 ± 0.0")
+    between = branch[branch["modalities"] == "rgb"].assign(
+        study="domain_conflict", train_method="projected", variant=pd.NA
+    )
+    names = [(row["trained with"], row["source BN"]) for row in tables.conflict_rows(between.astype(frame.dtypes))]
+    assert names == [("MLDG inner 0", "not run"), ("projected", "24.0 ± 0.0"), ("MLDG", "not run")]
+
+
+def test_claims_are_those_of_the_judge(frame):
+    assert [row["verdict"] for row in tables.claims_rows(frame)] == [v.outcome for v in judge_gmp(frame)]
+    assert tables.claims_rows(frame)[2]["in points"].startswith("GMP - unified modulation: +1.50 [")
+
+
+def test_without_rows_there_are_no_tables(frame):
+    nothing = frame.iloc[:0]
+    for make in (tables.ablation_rows, tables.strategies_rows, tables.branches_rows, tables.missing_rows,
+                 tables.conflict_rows, tables.claims_rows):  # fmt: skip
+        assert make(nothing) == []
+
+
+def test_the_page_shows_those_of_its_run_first(frame, tmp_path):
+    (tmp_path / "figures").mkdir()
+    shown = _gmp(tmp_path, frame)
+    assert shown["where"] == "of this run" and [v["outcome"]["kind"] for v in shown["verdicts"]] == ["holds"] * 4
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == set(tables.STUDIES)
+    assert all(part["rows"] for part in shown["parts"])
+    assert len([part for part in shown["parts"] if part["picture"]]) == 3
