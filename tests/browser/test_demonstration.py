@@ -52,6 +52,7 @@ def test_the_demonstration(page, serving, known, barriers, shot, tmp_path):
         own_picture(page, Explorer(page, PICTURE), known, tmp_path)
         assert barriers(page) == []
         shot(page, "demonstration")
+        page.goto("about:blank")  # before its server ends
 
 
 def batch_size(explorer, known):
