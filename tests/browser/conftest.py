@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PATIENCE = 300_000  # milliseconds; no test measures time, and CI may be busy
+PATIENCE = int(os.environ.get("DGLAB_PATIENCE", 300_000))  # milliseconds; no test measures time, and CI may be busy
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +52,9 @@ def page(browser):
     opened.on("requestfailed", lambda request: trouble.append(f"{request.url}: {request.failure}"))
     opened.on("request", lambda request: trouble.append(request.url) if _foreign(request.url) else None)
     yield opened
+    if folder := os.environ.get("DGLAB_SCREENSHOTS"):  # of how it ended, if it did not end well
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        opened.screenshot(path=Path(folder) / "last.png")
     context.close()
     assert trouble == []
 

@@ -10,10 +10,8 @@ CELL = "from dglab.teaching.explorers import explore_mldg, explore_picture\n"
 
 
 def test_explorers_in_jupyterlab(page, serving, barriers, shot, tmp_path):
-    cells = [
-        nbformat.v4.new_code_cell(CELL + "explore_mldg()"),
-        nbformat.v4.new_code_cell("explore_picture({'AGG': None})"),
-    ]
+    codes = (CELL + "explore_mldg()", "explore_picture({'AGG': None})")
+    cells = [nbformat.v4.new_code_cell(code) for code in codes]
     notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": ""}})
     nbformat.write(notebook, tmp_path / "explore.ipynb")
     options = ("--no-browser", "--allow-root", "--IdentityProvider.token=", "--ServerApp.port_retries=0")
@@ -21,6 +19,7 @@ def test_explorers_in_jupyterlab(page, serving, barriers, shot, tmp_path):
     with serving("-m", "jupyterlab", *options, *address, cwd=tmp_path, path="/lab/tree/explore.ipynb?reset") as url:
         page.goto(url, wait_until="commit")
         page.locator(".jp-Notebook .jp-Cell").nth(1).wait_for()
+        page.get_by_text("| Idle").wait_for()  # what is run before the kernel is there is lost
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         first, second = Explorer(page, 0), Explorer(page, 1)
