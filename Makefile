@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN = .venv/bin
 export VIRTUAL_ENV = $(CURDIR)/.venv
 
-.PHONY: reproduce test test-oldest lab course lessons lint clean
+.PHONY: reproduce test test-oldest lab demo course lessons lint clean
 
 reproduce: .venv/ready
 	$(BIN)/dglab reproduce --preset quick
 
 # Each test on one of the cores, with one thread: images as small as the tests' are slower on several.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8
+# -rs says which were skipped and why: those of tests/browser, where there is no Chromium.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 -rs
 
 # The notebooks are run even when a test has failed; each of them by one process.
 test: .venv/ready
@@ -24,6 +25,10 @@ test-oldest: .venv/ready
 
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks
+
+# all explorers as one page for a projector
+demo: .venv/ready
+	$(BIN)/python -m dglab.teaching.demo
 
 # the lessons for students, with solutions, for instructors and for nbgrader, in the folder course: docs/teaching.md
 course: .venv/ready

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from dglab.data import open_domains
+from dglab.data.shifts import SHIFTS, Shifted
 from dglab.data.streams import arrival_order
 from dglab.data.streets.size import StreetsSize
 from dglab.evaluation import evaluate
@@ -39,25 +40,6 @@ TABLE = Path(__file__).parents[1] / "docs" / "guard.csv"
 COLUMNS = (*SETTING, "train_seed", "test", "miou")
 ONE_BY_ONE = ("SIB",)  # takes images as they come: M = 1 alone
 DOSES = (0.25, 0.5, 0.75)
-SHIFTS: dict[str, Callable[[Tensor, float], Tensor]] = {  # of images in [0, 1]
-    "dark": lambda x, dose: (1 - dose) * x,
-    "haze": lambda x, dose: (1 - dose) * x + 0.7 * dose,
-    "flat": lambda x, dose: x ** (1 / (1 + 2 * dose)),
-}
-
-
-class Shifted(Dataset):
-    """A data set whose images are changed in their colours alone."""
-
-    def __init__(self, dataset: Dataset, shift: str, dose: float) -> None:
-        self.dataset, self.shift, self.dose = dataset, SHIFTS[shift], dose
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image, label = self.dataset[index]
-        return (255 * self.shift(image / 255, self.dose)).round().to(torch.uint8), label
 
 
 def predictors(model: nn.Module, reference: Callable[[], SourceReference]) -> dict[str, Callable[[], Any]]:

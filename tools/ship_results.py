@@ -1,8 +1,8 @@
 """Put what lessons need to open without training into the package: ``python -m tools.ship_results [DATA]``.
 
-Without DATA: four trained networks of the quick preset, the figures of its studies (mIoU and what stands beside it) as
-``dglab reproduce --preset quick`` has left them in ``results/quick``, those of the two orders of MLDG, and the picture
-of the README. With the prepared root of CamVid as DATA: the figures that lesson 06 tells of.
+Without DATA: four trained networks of the quick preset with their references, the figures of its studies (mIoU and what
+stands beside it) as ``dglab reproduce --preset quick`` has left them in ``results/quick``, those of the two orders of
+MLDG, and the picture of the README. With the prepared root of CamVid as DATA: the figures that lesson 06 tells of.
 """
 
 import shutil
@@ -17,6 +17,7 @@ from dglab.experiments.recorded import SHIPPED, write_recorded
 from dglab.experiments.runner import Lab, open_lab, run
 from dglab.experiments.table import read_table
 from dglab.experiments.trials import EXTRA_STUDIES, main_tasks, mixed_task
+from dglab.testtime.of_sources import REFERENCE
 from dglab.training.config import TrainingConfig
 from dglab.training.log import LOG
 from dglab.training.state import CHECKPOINT
@@ -53,6 +54,7 @@ def _copy_networks(lab: Lab, folder: Path) -> None:
         for name, ending in ((CHECKPOINT, "safetensors"), (LOG, "jsonl")):
             with written_whole(folder / f"{training.address}.{ending}") as beside:
                 shutil.copyfile(lab.out / "runs" / training.address / name, beside)
+        lab.reference(training).save(folder / f"{training.address}.{REFERENCE}")
     with written_whole(find_lessons()[0].parents[1] / "docs" / "overview.png") as beside:
         shutil.copyfile(lab.out / "figures" / "figure4_predictions.png", beside)
 

@@ -6,15 +6,17 @@ from dglab.bench.data import bench_data
 from dglab.bench.measure import measure
 from dglab.bench.testtime import bench_testtime
 from dglab.bench.train import bench_train
+from dglab.bench.widgets import bench_widgets
 from dglab.utils.errors import InputError
 from dglab.utils.machine import refuse_what_cannot_fit
 
-__all__ = ["BENCHES", "bench_data", "bench_testtime", "bench_train", "measure", "run_bench"]
+__all__ = ["BENCHES", "bench_data", "bench_testtime", "bench_train", "bench_widgets", "measure", "run_bench"]
 
 BENCHES = {
     "train": bench_train,
     "testtime": bench_testtime,
     "data": lambda model_name, size, device: bench_data(size),  # no network takes part
+    "widgets": lambda model_name, size, device: bench_widgets(),  # those that ship, at their size
 }
 
 

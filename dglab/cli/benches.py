@@ -17,6 +17,7 @@ class BenchName(StrEnum):
     train = "train"
     testtime = "testtime"
     data = "data"
+    widgets = "widgets"
 
 
 def bench(
@@ -28,15 +29,17 @@ def bench(
     device: DeviceOption = "auto",
     json_file: JsonOption = None,
 ) -> None:
-    """Time training steps, test-time methods or the feeding of data as ratios to the plain case."""
+    """Time training steps, test-time methods or the feeding of data as ratios to the plain case, or the explorers."""
     from dglab.bench import run_bench
     from dglab.utils.files import written_whole
 
     if name is BenchName.data and (model is not None or device not in ("auto", "cpu")):
         raise InputError("bench data feeds no network: --model and --device do not belong to it; leave them out")
-    model = None if name is BenchName.data else model or "thin"
+    if name is BenchName.widgets and (model is not None or size is not None or device not in ("auto", "cpu")):
+        raise InputError("bench widgets shows the networks that ship: leave --model, --size and --device out")
+    model = None if name in (BenchName.data, BenchName.widgets) else model or "thin"
     # at 96x192 a training step of the thin network times calls as much as computation
-    size = size or {"train": "192x384", "testtime": "96x192", "data": "1024x2048"}[name.value]
+    size = size or {"train": "192x384", "testtime": "96x192", "data": "1024x2048", "widgets": "96x192"}[name.value]
     records = run_bench(name.value, model, size, choose_device(device))
     typer.echo(f"{'case':20} {'median s':>10} {'spread':>8} {'ratio':>7} {'peak MiB':>9} {'ratio':>7}")
     for r in records:
@@ -47,6 +50,8 @@ def bench(
             typer.echo(f"{r['case']}: the paper {r['paper_ratio']:.2f}; a bank of 128: {r['bank_mib']:.0f} MiB")
         if "images_per_second" in r:
             typer.echo(f"{r['case']}: {r['images_per_second']:.1f} images/s of {r['bits_per_pixel']:.1f} bits/pixel")
+        if r.get("growth_mib") is not None:
+            typer.echo(f"{r['case']}: the kernel has grown by {r['growth_mib']:.0f} MiB since its tenth arrival")
         if "codec_share" in r:
             typer.echo(f"{r['case']}: {100 * r['codec_share']:.0f} % of the cores' time decodes and encodes")
     if json_file is not None:

@@ -31,8 +31,8 @@ from dglab.experiments.table import LABELS, labels_of, tidy
 from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, Trial
 from dglab.presets import Preset, find_preset
 from dglab.tasks import DOMAIN_NAMES, are_the_papers
-from dglab.testtime import preserved_statistics
-from dglab.testtime.of_sources import source_reference
+from dglab.testtime import SourceReference, preserved_statistics
+from dglab.testtime.of_sources import REFERENCE, source_reference
 from dglab.testtime.testing import Result, reestimation_batches, run_test
 from dglab.training.checkpoints import load_checkpoint
 from dglab.training.config import TrainingConfig
@@ -131,6 +131,14 @@ class Lab:
         """The trained network of a run, in evaluation mode; trained now if need be."""
         self.train_all([training])
         return load_checkpoint(self.checkpoint(training), self.device)[0]
+
+    def reference(self, training: TrainingConfig) -> SourceReference:
+        """What is ordinary for a run's sources, for the guarded default; measured now if it is not at hand."""
+        shipped = SHIPPED / self.preset.name / f"{training.address}.{REFERENCE}"
+        if self.use_shipped and shipped.exists() and not (self.out / "runs" / training.address / CHECKPOINT).exists():
+            return SourceReference.load(shipped)
+        model = self.trained(training)
+        return source_reference(model, self.domains_of(training), training.sources, self.device)
 
     def training_log(self, training: TrainingConfig) -> pd.DataFrame:
         """The losses of a run, one row a step; trained now if its log is not at hand."""

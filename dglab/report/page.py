@@ -25,6 +25,7 @@ from dglab.analysis.signals import prior_grid
 from dglab.experiments.recorded import recorded_table
 from dglab.experiments.table import read_table
 from dglab.report import figures, gmp_tables
+from dglab.report.moving import moving_part
 from dglab.report.tables import (
     ablation_table,
     adabn_table,
@@ -92,6 +93,7 @@ def write_report(folder: Path) -> Path:
         verdicts=_verdicts(frame, recorded) if of_paper else [],
         not_run=_not_run(frame) if of_paper else [],
         classes=_classes(frame),
+        moving=moving_part(frame),
     )
     with written_whole(folder / "report.html") as beside:
         beside.write_text(page, encoding="utf-8")

@@ -9,7 +9,7 @@ from dglab.utils.errors import InputError
 # extra -> the modules that its packages bring, as pyproject.toml lists them (but jinja2, which torch brings as well)
 EXTRAS = {
     "lessons": ("pandas", "matplotlib", "seaborn", "scipy", "statsmodels", "jupyterlab", "IPython", "ipywidgets",
-                "papermill", "nbformat", "segmentation_models_pytorch"),
+                "papermill", "nbformat", "segmentation_models_pytorch", "voila"),
     "cluster": ("submitit",),
     "models": ("timm",),
     "surgery": ("torchjd",),

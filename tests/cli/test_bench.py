@@ -21,6 +21,16 @@ def test_bench_refuses_other_names(refused):
         bench.run_bench("speed", "thin", "32x32", "cpu")
 
 
+def test_bench_widgets_takes_the_networks_that_ship(refused):
+    refused(("bench", "widgets", "--model", "thin"), "the networks that ship", "leave --model, --size and --device out")
+
+
+def test_bench_widgets_names_what_it_misses(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(InputError, match="bench widgets needs (Chromium; none of chromium|Playwright)"):
+        bench.bench_widgets()
+
+
 def test_a_bench_visits_the_cases_in_turn_and_leaves_the_warmup_out():
     visits = []
     cases = {"plain": lambda: visits.append("plain"), "other": lambda: visits.append("other")}

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from dglab.data.streets import STREETS, Scene, StreetsDataset, render
+from dglab.data.streets.blend import blend
 from dglab.data.streets.style import PAINTS
 from dglab.utils.errors import InputError
 
@@ -159,3 +160,17 @@ def test_bad_input_to_render():
         render(STREETS["G"], "train", -1)
     with pytest.raises(InputError, match="at least 32 x 64"):
         render(STREETS["G"], "train", 0, height=8)
+
+
+@pytest.mark.parametrize(("first", "second"), [("G", "C"), ("S", "M"), ("I", "S")])
+def test_a_blend_ends_in_the_two_styles_and_lies_between_them(first, second):
+    a, b = (STREETS[letter].style for letter in (first, second))
+    painted = [render(STREETS["M"], "val", 2, **SMALL, style=blend(a, b, share)) for share in (0, 0.5, 1)]
+    for end, style in ((0, a), (2, b)):
+        own = render(STREETS["M"], "val", 2, **SMALL, style=style)
+        np.testing.assert_array_equal(painted[end].image, own.image)
+    assert all((scene.label == painted[0].label).all() for scene in painted)
+    mean = [scene.image.mean((0, 1)) for scene in painted]
+    assert (mean[1] >= np.minimum(mean[0], mean[2]) - 8).all() and (mean[1] <= np.maximum(mean[0], mean[2]) + 8).all()
+    with pytest.raises(InputError, match="share 1.5: expected 0"):
+        blend(a, b, 1.5)

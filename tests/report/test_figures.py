@@ -362,7 +362,7 @@ def test_curves_over_the_prior():
 def test_doses_and_gains():
     index = pd.MultiIndex.from_product([["unseen", "a source"], ["dark", "haze"], [0.0, 0.5]],
                                        names=["scene", "shift", "dose"])  # fmt: skip
-    fig = draws(figures.dose_response(pd.DataFrame({"TN": range(8), "guarded": range(10, 18)}, index=index)))
+    fig = draws(figures.gain_over_dose(pd.DataFrame({"TN": range(8), "guarded": range(10, 18)}, index=index)))
     assert [axis.get_title() for axis in fig.axes] == [
         "dark, scene: unseen", "haze, scene: unseen", "dark, scene: a source", "haze, scene: a source",
     ]  # fmt: skip

@@ -18,6 +18,27 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 # exercise -> what the mistake is -> (line of the solution, line of the mistake), ...
 EDITS = {
+    "00.2": {
+        "counts what is predicted at ignored pixels": [("known = label != 255", "known = label != 256")],
+        "takes classes that occur nowhere for zeros": [
+            ("if union > 0", "if True"), ("/ union)", "/ union.clamp(min=1))")
+        ],
+        "divides by the labelled pixels (recall)": [("((p == c) | (t == c)).sum()", "(t == c).sum()")],
+        "leaves out a class that is predicted but never labelled": [("if union > 0", "if (t == c).any()")],
+        "returns the share of right pixels": [("torch.stack(ious).mean()", "(p == t).double().mean()")],
+    },
+    "00.3": {
+        "takes the biased variance": [("own.var(1)", "own.var(1, correction=0)")],
+        "has the momentum the wrong way round": [
+            ("mean, variance = 0.0, 1.0", "mean, variance, momentum = 0.0, 1.0, 1 - momentum")
+        ],
+        "averages all batches alike": [
+            ("mean, variance = 0.0, 1.0", "own = [x.transpose(0, 1).flatten(1) for x in batches]\n    return "
+             "sum(o.mean(1) for o in own) / len(own), sum(o.var(1) for o in own) / len(own)")
+        ],
+        "starts the variance at 0": [("0.0, 1.0", "0.0, 0.0")],
+        "collects the deviation": [("own.var(1)", "own.std(1)")],
+    },
     "01.2": {
         "leaves the pixels in 0 to 255": [(" / 255", "")],
         "takes the unbiased deviation, which is torch's default": [(", correction=0", "")],
@@ -160,6 +181,43 @@ EDITS = {
         "compares means alone": [("(there + back) / (there + back)", "square / square")],
         "takes the softmax": [("(there + back) / (there + back).sum()", "(there + back).softmax(0)")],
     },
+    "06.2": {
+        "averages the recordings' mIoUs": [
+            ("counts = sum", "if len(matrices) > 1: return sum(pooled_miou([m]) for m in matrices) / len(matrices)\n"
+             "    counts = sum")
+        ],
+        "takes classes that occur nowhere for zeros": [
+            ("(hits[union > 0] / union[union > 0])", "(hits / union.clamp(min=1))")
+        ],
+        "counts the hits twice in the union": [(" - hits", "")],
+        "divides by the rows alone": [("counts.sum(0) + counts.sum(1) - hits", "counts.sum(1)")],
+    },
+    "06.3": {
+        "takes every training for a draw of its own": [("np.mean(differences, axis=1)", "np.ravel(differences)")],
+        "averages over the recordings: the trainings become the draws": [("axis=1", "axis=0")],
+        "takes 1.96 for the quantile": [("stats.t.ppf(0.975, len(each) - 1)", "1.96")],
+        "divides the variance by n instead of n - 1": [("ddof=1", "ddof=0")],
+        "forgets the root of n": [(" / len(each) ** 0.5", "")],
+    },
+    "07.2": {
+        "compares with the mean of all, itself included": [
+            ("(totals.sum() - totals) / (len(totals) - 1)", "totals.mean()")
+        ],
+        "compares with the sum of the others": [(" / (len(totals) - 1)", "")],
+        "has the fraction the other way round": [("totals / others", "others / totals")],
+        "averages the ratios of single images": [
+            ("totals = q.sum(1)", "return (q / ((q.sum(0) - q) / (len(q) - 1))).mean(1)")
+        ],
+    },
+    "07.3": {
+        "averages the angles of the parameters": [
+            ("c, d = (", "if len(g_c) > 1: return sum(angle([a], [b]) for a, b in zip(g_c, g_d)) / len(g_c)\n"
+             "    c, d = (")
+        ],
+        "returns radians": [("torch.rad2deg(torch.acos(c", "(torch.acos(c")],
+        "returns the cosine": [("torch.rad2deg(torch.acos(c", "((c")],
+        "takes the angle between the lines, at most 90": [("c @ d /", "(c @ d).abs() /")],
+    },
     "08.2": {
         "takes the logarithm to base 2": [(".mean()", ".mean() / np.log(2)")],
         "takes the softmax over the rows of the image": [("softmax(1)", "softmax(2)"), (".sum(1)", ".sum(2)")],
@@ -180,6 +238,18 @@ EDITS = {
         "takes the unbiased variance": [(", correction=0", "")],
         "returns the deviation for the variance": [("x.var", "x.std")],
         "leaves out the stem": [('("stem", "layer1")', '"layer1"')],
+    },
+    "09.2": {
+        "lets the interval shrink with n instead of its root": [("factor**2", "factor")],
+        "rounds to the nearest number": [("math.floor(trainings * factor**2) + 1", "round(trainings * factor**2)")],
+        "has the ratio the other way round": [("half_width / abs(mean)", "abs(mean) / half_width")],
+        "forgets how many trainings there were": [("trainings * factor**2", "factor**2")],
+    },
+    "09.3": {
+        "forgets that two trainings differ, not one": [("deviation * 2**0.5", "deviation")],
+        "adds the deviations instead of the variances": [("2**0.5", "2")],
+        "counts losses of that size, too": [("return ", "return 2 * ")],
+        "returns the chance of a smaller gain": [("norm.sf", "norm.cdf")],
     },
 }  # fmt: skip
 

@@ -28,7 +28,8 @@ def test_networks_table_and_picture_are_copied(lab, frames, tmp_path, monkeypatc
     ship_results.main()
     names = {path.name for path in (shipped / "tiny").iterdir()}
     networks = [training.address for training in ship_results.shipped_trainings(own)]
-    assert names == {"streets.csv", *(f"{name}.{ending}" for name in networks for ending in ("safetensors", "jsonl"))}
+    endings = ("safetensors", "reference.safetensors", "jsonl")
+    assert names == {"streets.csv", *(f"{name}.{ending}" for name in networks for ending in endings)}
     frame = read_recorded(shipped / "tiny" / "streets.csv")
     assert set(frame["study"]) == {*frames, "order"} and set(frame["order"].dropna()) == {1, 2}
     assert set(frame["metric"]) == {"miou", "category_miou", "selection_accuracy", "agreement", "absent_classes"}

@@ -25,7 +25,7 @@ from dglab.report.figures.tables import (
     source_and_target,
     sweep,
 )
-from dglab.report.figures.testtime import dose_response, per_class, prior_curves, shift_by_depth, signals_and_gain
+from dglab.report.figures.testtime import gain_over_dose, per_class, prior_curves, shift_by_depth, signals_and_gain
 from dglab.report.figures.training import cosine_curve, loss_curves, training_curve
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "distance_matrix",
     "domain_look",
     "dose_response",
+    "gain_over_dose",
     "figure",
     "framework",
     "gain_by_domain",

@@ -56,7 +56,7 @@ def prior_curves(grid: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     return fig
 
 
-def dose_response(gains: pd.DataFrame) -> Figure:
+def gain_over_dose(gains: pd.DataFrame) -> Figure:
     """The gain over source BN as images are changed more and more: a column of panels a shift, a row a kind of scene.
 
     Args:

@@ -8,7 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dglab.teaching.checks import lesson01, lesson02, lesson03, lesson04, lesson05, lesson08
+from dglab.teaching.checks import (
+    lesson00,
+    lesson01,
+    lesson02,
+    lesson03,
+    lesson04,
+    lesson05,
+    lesson06,
+    lesson07,
+    lesson08,
+    lesson09,
+)
 from dglab.teaching.checks.exercise import Exercise, Mistake, judge
 from dglab.teaching.checks.predictions import compare, predict
 from dglab.utils.errors import InputError
@@ -16,8 +27,8 @@ from dglab.utils.errors import InputError
 __all__ = ["EXERCISES", "Exercise", "Mistake", "Verdict", "check", "compare", "predict"]
 
 EXERCISES: dict[str, Exercise] = {
-    **lesson01.EXERCISES, **lesson02.EXERCISES, **lesson03.EXERCISES,
-    **lesson04.EXERCISES, **lesson05.EXERCISES, **lesson08.EXERCISES,
+    **lesson00.EXERCISES, **lesson01.EXERCISES, **lesson02.EXERCISES, **lesson03.EXERCISES, **lesson04.EXERCISES,
+    **lesson05.EXERCISES, **lesson06.EXERCISES, **lesson07.EXERCISES, **lesson08.EXERCISES, **lesson09.EXERCISES,
 }  # fmt: skip
 
 

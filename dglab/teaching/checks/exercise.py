@@ -148,7 +148,7 @@ def _state(inputs: Any) -> list[Any]:
     if isinstance(inputs, nn.Module):
         hooks = [(m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for m in inputs.modules()]
         return [hooks, *(value.tolist() for value in inputs.state_dict().values())]
-    if isinstance(inputs, Tensor):
+    if isinstance(inputs, (Tensor, np.ndarray)):
         return inputs.tolist()
     if isinstance(inputs, (list, tuple)):
         return [_state(one) for one in inputs]

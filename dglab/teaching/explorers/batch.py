@@ -1,27 +1,44 @@
 """The test batch size M: what TN predicts with more and more images, and how far their statistics are off."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from dglab.classes import CLASS_NAMES, IGNORED
 from dglab.data import Joined
 from dglab.data.streams import arrival_order
 from dglab.evaluation import ConfusionMatrix
 from dglab.models import logits_of
-from dglab.report import figures
-from dglab.report.figures import base
-from dglab.teaching.explorers.panel import Panel, choice
+from dglab.teaching.explorers import drawing
+from dglab.teaching.explorers.panel import Panel, choice, names
 from dglab.testtime import SourceNormalization, TargetNormalization, shift_by_layer
 from dglab.utils.sizes import together
 
 SIZES = (1, 2, 4, 8, 16, 32)  # M
 KEPT = 64  # choices whose results are kept
+SHORT = (
+    "road",
+    "walk",
+    "bldg",
+    "wall",
+    "fence",
+    "pole",
+    "light",
+    "sign",
+    "veg.",
+    "terr.",
+    "sky",
+    "pers.",
+    "rider",
+    "car",
+    "truck",
+    "bus",
+    "train",
+    "moto",
+    "bike",
+)  # the classes, as they fit below an axis
 
 
 class Look(NamedTuple):
@@ -60,33 +77,39 @@ def _iou(prediction: Tensor, label: Tensor) -> np.ndarray:
     return 100 * np.asarray(matrix.iou())
 
 
-def wrong(prediction: Tensor, label: Tensor) -> Tensor:
-    """The map of errors, H x W: 1 wrong, 0 right, and 0.5 where no label says."""
-    return torch.where(label == IGNORED, 0.5, (prediction != label).double())
-
-
-def look_figure(found: Look) -> Figure:
-    """Image, prediction, errors; IoU by class; shift by layer."""
+def look_sheet(found: Look, overlay: str) -> str:
+    """Image, label, predictions; IoU by class; shift by layer."""
     (_, of_source), (name, of_target) = found.iou.items()
-    fig, axes = figures.figure(2, 3, (13, 6.5))
-    figures.show(axes[0][0], found.image, "the image")
-    figures.show(axes[0][1], found.target, f"{name}: {np.nanmean(of_target):.1f} of mIoU", label=True)
-    axes[0][2].imshow(wrong(found.target, found.label).numpy(), cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
-    axes[0][2].set_title("errors (bright), unlabelled (grey)", fontsize=11)
-    axes[0][2].set_axis_off()
-    figures.show(axes[1][0], found.source, f"source BN: {np.nanmean(of_source):.1f} of mIoU", label=True)
+    scores = (float(np.nanmean(of_source)), float(np.nanmean(of_target)))
+    maps = (
+        drawing.picture(found.image, "the image"),
+        drawing.class_map(found.label, "ground truth"),
+        drawing.class_map(
+            found.source, f"source BN: {scores[0]:.1f} % mIoU", found.label, overlay, best=scores[0] > scores[1]
+        ),
+        drawing.class_map(
+            found.target, f"{name}: {scores[1]:.1f} % mIoU", found.label, overlay, best=scores[1] > scores[0]
+        ),
+    )
     there = np.flatnonzero(~np.isnan(of_source) | ~np.isnan(of_target))
-    for values, color, marker, text in (
-        (of_source, base.BLUE, "o", "source BN"),
-        (of_target, base.VERMILION, "s", name),
-    ):
-        axes[1][1].plot(values[there], np.arange(len(there)), marker, color=color, label=text)
-    axes[1][1].set_yticks(np.arange(len(there)), [CLASS_NAMES[i] for i in there], fontsize=9)
-    axes[1][1].set(xlabel="IoU (%)", xlim=(-3, 103))
-    axes[1][1].legend(fontsize=9)
-    axes[1][2].plot(list(found.shift.values()), "o-", color=base.GREEN)
-    axes[1][2].set(xlabel="BatchNorm layer", ylabel="shift of the mean (source deviations)", ylim=(0, None))
-    return fig
+    places = range(len(there))
+    points = [
+        drawing.Curve(text, places, values[there], look, dots=True, joined=False)
+        for look, (text, values) in enumerate(found.iou.items())
+    ]
+    by_class = drawing.chart(
+        points,
+        "", "IoU (%)", (-0.5, len(there) - 0.5), (0, 100),
+        ticks=[(place, SHORT[int(i)]) for place, i in zip(places, there, strict=True)],
+    )  # fmt: skip
+    shift = list(found.shift.values())
+    by_layer = drawing.chart(
+        [drawing.Curve("of this batch", range(1, len(shift) + 1), shift, 2)],
+        "BatchNorm layer, from the image on", "mean shift (source sigmas)",
+        (1, len(shift)), (0, 1.05 * max(1.0, *shift)),
+    )  # fmt: skip
+    key = drawing.class_legend(found.label, found.source, found.target, overlay=overlay)
+    return drawing.row(*maps) + key + drawing.row(by_class, by_layer)
 
 
 def explore_batch_size(models: Mapping[str, nn.Module], stream: Joined, test_seed: int = 0) -> Any:
@@ -103,15 +126,19 @@ def explore_batch_size(models: Mapping[str, nn.Module], stream: Joined, test_see
     def kept(network: str, arrival: int, m: int) -> Look:
         return look(models[network], stream, order, arrival, m)
 
-    def refusal(network: str, arrival: int, m: int) -> str | None:
+    def refusal(m: int, **_: Any) -> str | None:
         return f"M = {m} needs {m} images; the stream has {len(stream)}" if m > len(stream) else None
 
+    def draw(overlay: str, **values: Any) -> Iterator[str]:
+        yield look_sheet(kept(**values), overlay)
+
     panel = Panel(
-        lambda **values: look_figure(kept(**values)),
+        draw,
         {
-            "network": choice("trained with", list(models), next(iter(models))),
+            "network": names("trained with", list(models), next(iter(models))),
             "arrival": choice("arrival", range(len(stream)), 0),
             "m": choice("batch size M", SIZES, 4),
+            "overlay": names("show", drawing.OVERLAYS, "classes"),
         },
         refusal,
     )

@@ -1,19 +1,22 @@
 """MLDG on two parameters: drag theta, eta and alpha; see the inner step, the outer gradient and where it leads."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from dglab.report.figures import base
 from dglab.teaching import toy
+from dglab.teaching.explorers import drawing
 from dglab.teaching.explorers.panel import Panel, choice, slider
 from dglab.training import mldg_backward
 
 DS = toy.bowl(center=(-0.6, 0.0), curvature=(0.3, 2.0), angle=20)  # meta-train, as in lesson 03
 DG = toy.bowl(center=(1.6, 0.6), curvature=(1.2, 1.8), angle=-30)  # meta-test
 LR, STEPS = 0.15, 25
+VIEW = ((-2.0, 3.0), (-1.6, 2.1))  # of the two parameters
+LEVELS = (0.05, 0.2, 0.5, 1.0, 1.8, 3.0)  # of the loss
 
 
 class Rehearsal(NamedTuple):
@@ -50,26 +53,82 @@ def rehearse(theta: tuple[float, float], eta: float, alpha: float, order: int) -
     return Rehearsal(start, start - eta * inner, outer_gradient(theta, eta, alpha, order), np.array(path))
 
 
-def rehearsal_figure(found: Rehearsal) -> Figure:
+def rehearsal_sheet(found: Rehearsal) -> str:
     """The contours of both domains, the inner and the outer step, and the path."""
-    fig = toy.draw_paths({"path of the outer steps": found.path}, DS, DG)
-    axis = fig.axes[0]
-    arrows = (
-        (found.ahead, base.BLUE, "inner step, to $\\theta'$"),
-        (found.theta - LR * found.outer, base.BLACK, "outer step"),
+    frame = drawing.Frame(VIEW[0], VIEW[1], (640, 480))
+    parts = [frame.axes("first parameter", "second parameter"), _heads()]
+    for domain, look in ((DS, 0), (DG, 1)):
+        parts.append(_contours(domain[0].numpy(), look, frame))
+    parts.append(drawing.polyline([(frame.x(x), frame.y(y)) for x, y in found.path.clip(-9, 9)], 2))
+    outer = found.theta - LR * found.outer
+    parts += [_arrow(found.theta, found.ahead, 0, frame), _arrow(found.theta, outer, 4, frame)]
+    parts.append(_dot(found.theta, base.BLACK, frame) + _dot(found.path[-1], drawing.LOOKS[2][0], frame))
+    for text, (x, y) in (("θ", found.theta), ("θ′", found.ahead)):
+        parts.append(f'<text x="{frame.x(x) + 8}" y="{frame.y(y) - 8}" font-size="20">{text}</text>')
+    key = drawing.legend([
+        drawing.Curve("meta-train loss (cross: its minimum), and the inner step to θ′", [], [], 0),
+        drawing.Curve("meta-test loss", [], [], 1),
+        drawing.Curve("outer step", [], [], 4),
+        drawing.Curve(f"path of {STEPS} outer steps", [], [], 2),
+    ])  # fmt: skip
+    said = f"contours of two losses; from θ = {_pair(found.theta)} the inner step goes to θ′ = {_pair(found.ahead)}"
+    said += f", the path of {STEPS} outer steps to {_pair(found.path[-1])}"
+    return drawing.row(frame.figure(parts, said, key)) + drawing.words(
+        f"θ = {_pair(found.theta)}; θ′ = {_pair(found.ahead)}; outer gradient {_pair(found.outer)}; "
+        f"after {STEPS} steps {_pair(found.path[-1])}"
     )
-    for head, color, text in arrows:
-        axis.annotate("", head, found.theta, arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": 2.4})
-        axis.plot([], [], color=color, label=text)
-    axis.plot(*found.theta, "o", color=base.BLACK)
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return fig
+
+
+def _contours(bowl: np.ndarray, look: int, frame: drawing.Frame) -> str:
+    """Level lines of 1/2 (x - c)^T A (x - c), which are ellipses, and a cross at c."""
+    (cx, cy), matrix = bowl[0], bowl[1:]
+    curvatures, axes = np.linalg.eigh(matrix)  # columns
+    turn = np.linspace(0, 2 * np.pi, 73)
+    color = drawing.LOOKS[look][0]
+    lines = []
+    circle = np.stack([np.cos(turn), np.sin(turn)], 1)
+    for level in LEVELS:
+        ring = bowl[0] + (np.sqrt(2 * level / curvatures) * circle) @ axes.T
+        lines.append(drawing.polyline([(frame.x(x), frame.y(y)) for x, y in ring], look, 0.45))
+    x, y = frame.x(cx), frame.y(cy)
+    lines.append(f'<path d="M{x - 6} {y}h12M{x} {y - 6}v12" stroke="{color}" stroke-width="3"/>')
+    inside = f'x="{frame.left}" y="{frame.top}" width="{frame.right - frame.left}" height="{frame.bottom - frame.top}"'
+    clip = f'<clipPath id="dglab-view"><rect {inside}/></clipPath>'
+    return f'{clip}<g clip-path="url(#dglab-view)">{"".join(lines)}</g>'
+
+
+def _arrow(tail: np.ndarray, head: np.ndarray, look: int, frame: drawing.Frame) -> str:
+    color, dashes = drawing.LOOKS[look]
+    (x1, y1), (x2, y2) = ((frame.x(x), frame.y(y)) for x, y in (tail, head))
+    drawn = f'stroke="{color}" stroke-width="2.6" stroke-dasharray="{dashes}" marker-end="url(#dglab-head-{look})"'
+    return f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" {drawn}/>'
+
+
+def _heads() -> str:
+    return "".join(
+        f'<marker id="dglab-head-{look}" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="5" markerHeight="5" '
+        'orient="auto">'
+        f'<path d="M0 0L10 5L0 10z" fill="{drawing.LOOKS[look][0]}"/></marker>'
+        for look in (0, 4)
+    )
+
+
+def _dot(place: np.ndarray, color: str, frame: drawing.Frame) -> str:
+    return f'<circle cx="{frame.x(place[0])}" cy="{frame.y(place[1])}" r="5" fill="{color}"/>'
+
+
+def _pair(values: np.ndarray) -> str:
+    return f"({values[0]:.2f}, {values[1]:.2f})".replace("-", "−")
 
 
 def explore_mldg() -> Any:
     """Sliders for theta, eta, alpha and the order of the gradient."""
+
+    def draw(first: float, second: float, **values: Any) -> Iterator[str]:
+        yield rehearsal_sheet(rehearse((first, second), **values))
+
     panel = Panel(
-        lambda first, second, eta, alpha, order: rehearsal_figure(rehearse((first, second), eta, alpha, order)),
+        draw,
         {
             "first": slider("first parameter", -1.5, 2.5, -1.1, 0.05),
             "second": slider("second parameter", -1.1, 1.7, 1.2, 0.05),

@@ -1,0 +1,118 @@
+"""The part of the page that moves: M, Q, layer and prior on sliders over the run's own rows, without a kernel.
+
+All numbers stand in tables, which is what is printed and what is seen without JavaScript; a dozen lines of script move
+a slider over their columns.
+"""
+
+from collections.abc import Callable
+from importlib import resources
+from typing import NamedTuple
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from dglab.analysis.intervals import summarize
+from dglab.experiments.methods import SOURCE_BN, select, trained_in
+
+
+class Row(NamedTuple):
+    """A row of a table: what was measured, and a mean and a deviation over trainings for each value of the slider."""
+
+    name: str
+    cells: list[tuple[float, float]]  # nan where there is none
+
+
+class Slider(NamedTuple):
+    """A setting to move.
+
+    Args:
+        title: of the section.
+        label: of the slider.
+        values: of the setting, in their order.
+        rows: of the table.
+    """
+
+    title: str
+    label: str
+    values: list[str]
+    rows: list[Row]
+
+
+def moving_part(frame: pd.DataFrame) -> Markup:
+    """HTML of the sliders, empty if the table has no study of theirs.
+
+    Args:
+        frame: a tidy table.
+    """
+    sliders = [slider for make in (batch_size, queue_size, style_layer, prior) for slider in make(frame)]
+    template = (resources.files("dglab.report") / "moving.html.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return Markup(environment.from_string(template).render(sliders=sliders)) if sliders else Markup("")
+
+
+def batch_size(frame: pd.DataFrame) -> list[Slider]:
+    """M of TN, beside source BN of the same networks; a slider a task."""
+    found = []
+    for task, part in frame[frame["study"] == "batch_size"].groupby("task", sort=False):
+        sizes = sorted(part["batch_size"].dropna().unique())
+        rows = []
+        for method in trained_in(part):
+            own = method.rows(part)
+            rows.append(Row(f"{method.label}, TN", [_cell(select(own, test_method="tn", batch_size=m)) for m in sizes]))
+            rows.append(Row(f"{method.label}, source BN", [_cell(SOURCE_BN.rows(own))] * len(sizes)))
+        found.append(Slider(f"TN on {_arrow(task)}: test batch size", "M", [f"{m:g}" for m in sizes], rows))
+    return found
+
+
+def queue_size(frame: pd.DataFrame) -> list[Slider]:
+    """Q of SIB."""
+    return _of_bank(frame, "queue_size", "capacity", "SIB on {}: queue size", "Q", float)
+
+
+def style_layer(frame: pd.DataFrame) -> list[Slider]:
+    """The layer of the style."""
+    return _of_bank(frame, "style_layer", "style_layer", "SIB on {}: style layer", "layer", str)
+
+
+def prior(frame: pd.DataFrame) -> list[Slider]:
+    """The share of source statistics in TN; a slider a domain."""
+    found = []
+    for domain, part in frame[frame["study"] == "prior"].groupby("domain_evaluated", sort=False):
+        shares = [*sorted(part["prior"].dropna().unique()), 1.0]
+        rows = []
+        for method in trained_in(part):
+            own = method.rows(part)
+            for m in sorted(part["batch_size"].dropna().unique()):
+                tn = select(own, test_method="tn", batch_size=m)
+                cells = [_cell(select(tn, prior=share)) for share in shares[:-1]] + [_cell(SOURCE_BN.rows(own))]
+                rows.append(Row(f"{method.label}, TN, M = {m:g}", cells))
+        title = f"TN on {domain}: how much of the source's statistics (1 is source BN)"
+        found.append(Slider(title, "share", [f"{share:g}" for share in shares], rows))
+    return found
+
+
+def _of_bank(
+    frame: pd.DataFrame, study: str, column: str, title: str, label: str, order: Callable[[str], float | str]
+) -> list[Slider]:
+    found = []
+    for task, part in frame[frame["study"] == study].groupby("task", sort=False):
+        values = sorted(part[column].dropna().unique(), key=order)
+        rows = []
+        for method in trained_in(part):
+            each = [select(method.rows(part), **{column: value}) for value in values]
+            rows.append(Row(f"{method.label}, mIoU", [_cell(one) for one in each]))
+            rows.append(Row(f"{method.label}, right domain", [_cell(one, "selection_accuracy") for one in each]))
+        shown = [value if isinstance(value, str) else f"{value:g}" for value in values]
+        found.append(Slider(title.format(_arrow(task)), label, shown, rows))
+    return found
+
+
+def _cell(rows: pd.DataFrame, metric: str = "miou") -> tuple[float, float]:
+    """Mean and deviation over trainings, each averaged over orders of arrival."""
+    found = summarize(rows, ["task"], metric)
+    return (found["mean"].item(), found["train_sd"].item()) if len(found) else (float("nan"), float("nan"))
+
+
+def _arrow(task: str) -> str:
+    return task.replace("->", " → ")
