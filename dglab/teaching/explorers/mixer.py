@@ -25,7 +25,7 @@ from dglab.testtime import (
     style_distance,
     styles_of,
 )
-from dglab.testtime.style import find_style_layer
+from dglab.testtime.style_layer import find_style_layer
 
 SHARES = tuple(number / 10 for number in range(11))  # of the second style
 SCENES = 12  # of each domain to choose from
