@@ -9,11 +9,11 @@ from dglab.utils.errors import InputError
 LEVEL = 0.999
 SETTINGS = [
     "task", "train_method", "inner_lr", "order", "split", "backbone", "weights", "steps", "test_method",
-    "domain_evaluated", "train_images", "domains_per_pass", "shift", "dose", "batch_size",
+    "domain_evaluated", "train_images", "lr", "batch_per_domain", "domains_per_pass", "shift", "dose", "batch_size",
     "neighbors", "capacity", "style_layer", "statistics", "prior", "modalities", "variant", "branch", "without",
 ]  # fmt: skip
 _OF_TRAINING = ["train_method", "inner_lr", "order", "split", "backbone", "weights", "steps", "train_images",
-                "domains_per_pass", "variant"]  # fmt: skip
+                "lr", "batch_per_domain", "domains_per_pass", "variant"]  # fmt: skip
 
 
 def verify(frame: pd.DataFrame, record: pd.DataFrame) -> pd.DataFrame:

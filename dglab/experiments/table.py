@@ -23,14 +23,16 @@ COLUMNS = (
     "study", "preset", "data", "task", "train_method", "test_method", "method", "backbone", "weights", "target",
     "domain_evaluated", "batch_size", "neighbors", "capacity", "style_layer", "policy", "statistics", "prior", "guard",
     "train_seed", "test_seed", "order", "inner_lr", "alpha", "split", "domains_per_pass", "train_images", "steps",
-    "shift", "dose", "modalities", "variant", "alpha_k", "alpha_p", "branch", "without", "metric", "class", "value",
+    "lr", "batch_per_domain", "shift", "dose", "modalities", "variant", "alpha_k", "alpha_p", "branch", "without",
+    "metric", "class", "value",
 )  # fmt: skip
 OF_GMP = ("variant", "alpha_k", "alpha_p", "branch", "without")  # a file may lack them where none of its rows has one
+ADDED = (*OF_GMP, "lr", "batch_per_domain")  # a file of an earlier version may lack them
 LABELS = [column for column in COLUMNS if column not in ("method", "metric", "class", "value")]  # what a trial is
 TYPES = {
     **dict.fromkeys(("batch_size", "neighbors", "capacity", "train_seed", "test_seed", "order", "domains_per_pass",
-                     "train_images", "steps"), "Int64"),
-    **dict.fromkeys(("prior", "inner_lr", "alpha", "dose", "alpha_k", "alpha_p", "value"), "float64"),
+                     "train_images", "steps", "batch_per_domain"), "Int64"),
+    **dict.fromkeys(("prior", "lr", "inner_lr", "alpha", "dose", "alpha_k", "alpha_p", "value"), "float64"),
     **dict.fromkeys(("style_layer", "policy", "statistics", "guard", "split", "shift", "modalities", "variant",
                      "branch", "without", "class"), "string"),
 }  # fmt: skip
@@ -117,13 +119,13 @@ def read_table(path: Path | str) -> pd.DataFrame:
 
 
 def with_empty_columns(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """A table that was read, with GMP's columns, empty, where it lacks them and nothing else.
+    """A table that was read, with the columns that were added since, empty, where it lacks them and nothing else.
 
     Args:
         frame: as read.
         columns: that it should have, in their order.
     """
     lacking = [column for column in columns if column not in frame]
-    if not lacking or not set(lacking) <= set(OF_GMP) or not set(frame.columns) <= set(columns):
+    if not lacking or not set(lacking) <= set(ADDED) or not set(frame.columns) <= set(columns):
         return frame
     return frame.assign(**dict.fromkeys(lacking)).astype({c: TYPES[c] for c in lacking})[list(columns)]

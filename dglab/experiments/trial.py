@@ -45,6 +45,7 @@ class Trial:
             "prior": (test.prior or 0.0) if test.method in ("tn", *BANK_POLICIES) else None,
             "guard": "reference" if test.method == "guarded" else None,
             "train_seed": training.seed, "test_seed": test.test_seed, "steps": training.steps,
+            "lr": training.lr, "batch_per_domain": training.batch_per_domain,
             **{name: getattr(training, name) if name in reads else None for name in OF_SOME_METHODS},
             "domains_per_pass": (training.domains_per_pass or None) if "domains_per_pass" in reads else None,
             "modalities": "+".join(modalities_of(training)) or None, "branch": test.branch, "without": test.without,

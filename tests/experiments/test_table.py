@@ -33,8 +33,8 @@ def test_a_study_gives_a_tidy_table(lab, frames, study):
         "study", "preset", "data", "task", "train_method", "test_method", "method", "backbone", "weights", "target",
         "domain_evaluated", "batch_size", "neighbors", "capacity", "style_layer", "policy", "statistics", "prior",
         "guard", "train_seed", "test_seed", "order", "inner_lr", "alpha", "split", "domains_per_pass", "train_images",
-        "steps", "shift", "dose", "modalities", "variant", "alpha_k", "alpha_p", "branch", "without", "metric", "class",
-        "value",
+        "steps", "lr", "batch_per_domain", "shift", "dose", "modalities", "variant", "alpha_k", "alpha_p", "branch",
+        "without", "metric", "class", "value",
     ) == COLUMNS  # fmt: skip
     assert set(frame["study"]) == {study} and set(frame["preset"]) == {"tiny"} and set(frame["data"]) == {"streets"}
     assert set(frame["metric"]) <= {

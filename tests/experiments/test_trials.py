@@ -8,7 +8,7 @@ from dglab.analysis.claims import judge
 from dglab.experiments.methods import DECISIVE, TRAINING_METHODS
 from dglab.experiments.reproduce import studies_of
 from dglab.experiments.runner import open_lab, run
-from dglab.experiments.table import COLUMNS
+from dglab.experiments.table import COLUMNS, labels_of
 from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, describe, main_tasks, mixed_task
 from dglab.presets import FULL
 from dglab.testtime.methods import TestConfig, bank, tn
@@ -145,3 +145,12 @@ def test_the_split_of_the_domains_and_their_number_are_varied(lab):
     trained = {(str(trial.task), trial.training.method) for trial in trials}
     assert trained == {("G->C", "agg"), ("G+S->C", "agg"), ("G+S->C", "mldg"), ("G+S+I->C", "agg"),
                        ("G+S+I->C", "mldg"), ("G+S+I+M->C", "agg"), ("G+S+I+M->C", "mldg")}  # fmt: skip
+
+
+@pytest.mark.parametrize(("study", "column"), [("common_rate", "lr"), ("source_domains_fixed", "batch_per_domain")])
+def test_a_setting_that_a_study_varies_is_a_column_of_its_rows(lab, study, column):
+    """Its rows differ from those of Table 3 not by their study alone."""
+    full = dataclasses.replace(lab, preset=FULL)
+    own, main = (labels_of(full, EXTRA_STUDIES[study](full)), labels_of(full, STUDIES["ablation"](full)))
+    alike = own.merge(main, on=[c for c in own if c not in ("study", column, "lr", "inner_lr", "train_images")])
+    assert len(alike) and (alike[f"{column}_x"] != alike[f"{column}_y"]).any()
