@@ -25,10 +25,10 @@ from dglab.experiments.methods import (
 )
 from dglab.experiments.recorded import recorded_table
 from dglab.report.tables import plus_minus
-from tools import guard_tables
+from tools import advice_tables, guard_tables
 
 ROOT = Path(__file__).parents[1]
-FILES = ("README.md", "docs/results.md", "docs/guard.md")
+FILES = ("README.md", "docs/results.md", "docs/guard.md", "docs/when_to_use.md")
 MAIN = "G+S+I+M->C"
 _TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -101,6 +101,7 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "predictions": lambda: as_rows(train_as_you_test(full)),
         "claims": lambda: claims(full, quick),
         **guard_tables.tables(),
+        **advice_tables.tables(),
     }
 
 
