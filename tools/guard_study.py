@@ -3,7 +3,8 @@
 ``python -m tools.guard_study RUNS [RUNS ...] [--data ROOT] [--images 16] [--tests NAME ...] [--tested LETTER ...]
 [--unseen] [--photometric]`` tests every finished run in these folders, on the images of all domains at hand, those
 named, or those left out, and appends a row a test to ``docs/guard.csv``; a killed study goes on. ``--summary`` prints
-the tables of worst cases (:mod:`tools.guard_tables`). No method sees a label of what is tested.
+the tables of worst cases (:mod:`tools.guard_tables`), ``--figure`` draws the doses. No method sees a label of what is
+tested.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from dglab.data.shifts import SHIFTS, Shifted
 from dglab.data.streams import arrival_order
 from dglab.data.streets.size import StreetsSize
 from dglab.evaluation import evaluate
+from dglab.report.figures import dose_response
 from dglab.testtime import (
     GuardedNormalization,
     ImageBank,
@@ -33,10 +35,10 @@ from dglab.testtime.comparators import AdaptiveMix, EntropyWeighted, FixedPrior,
 from dglab.testtime.of_sources import REFERENCE, source_reference
 from dglab.training.checkpoints import load_checkpoint
 from dglab.utils.machine import keep_freed_memory
-from tools.guard_tables import CHOICES, SETTING, tables
+from tools.guard_tables import CHOICES, DOCS, SETTING, doses, tables
 from tools.write_tables import markdown
 
-TABLE = Path(__file__).parents[1] / "docs" / "guard.csv"
+TABLE = DOCS / "guard.csv"
 COLUMNS = (*SETTING, "train_seed", "test", "miou")
 ONE_BY_ONE = ("SIB",)  # takes images as they come: M = 1 alone
 DOSES = (0.25, 0.5, 0.75)
@@ -117,6 +119,7 @@ def main() -> None:
     parser.add_argument("--photometric", action="store_true")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--summary", action="store_true")
+    parser.add_argument("--figure", action="store_true", help="draw docs/guard_doses.png")
     options = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -129,6 +132,8 @@ def main() -> None:
             study(run, options, done)
     if options.summary:
         summary()
+    if options.figure:
+        dose_response(doses()).savefig(DOCS / "guard_doses.png")
 
 
 if __name__ == "__main__":

@@ -26,10 +26,10 @@ from dglab.experiments.methods import (
 from dglab.experiments.recorded import recorded_table
 from dglab.report import gmp_tables
 from dglab.report.tables import plus_minus
-from tools import guard_tables
+from tools import advice_tables, guard_tables
 
 ROOT = Path(__file__).parents[1]
-FILES = ("README.md", "docs/results.md", "docs/guard.md")
+FILES = ("README.md", "docs/results.md", "docs/guard.md", "docs/when_to_use.md")
 MAIN = "G+S+I+M->C"
 _TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -108,6 +108,7 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "gmp_branches": lambda: gmp_tables.branches_rows(quick),
         "gmp_missing": lambda: gmp_tables.missing_rows(quick),
         "domain_conflict": lambda: gmp_tables.conflict_rows(quick),
+        **advice_tables.tables(),
     }
 
 

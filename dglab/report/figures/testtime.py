@@ -75,7 +75,7 @@ def gain_over_dose(gains: pd.DataFrame) -> Figure:
             axis.set_title(f"{shift}, scene: {scene}", fontsize=12)
         row[0].set_ylabel("gain over source BN\n(points of mIoU)")
     for axis in axes[-1]:
-        axis.set_xlabel("dose (0: as it is)")
+        axis.set(xlabel="dose (0: as it is)", xticks=sorted(set(gains.index.get_level_values("dose"))))
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=gains.shape[1])
     return fig
 
