@@ -13,6 +13,28 @@ from dglab.testtime.tail import NOWHERE, CutFailed, Tail, find_tail, run_cut
 from dglab.utils.errors import InputError
 from dglab.utils.sizes import resized
 
+PACKED = torch.int8  # and not uint8, which images that were given so are kept in
+
+
+def packed(image: Tensor) -> Tensor:
+    """A copy of an image, a byte a value where that loses nothing: files have 256 levels, and so whole 255ths.
+
+    512 images of 769 x 769 then take 0.8 GiB instead of 3.4.
+
+    Args:
+        image: 3 x H x W; of float32 is packed what is exactly k / 255 everywhere, the rest is copied as it is.
+    """
+    if image.dtype == torch.float32:
+        levels = (image * 255).round_().clamp_(0, 255)
+        if torch.equal(levels / 255, image):
+            return levels.sub_(128).to(PACKED)
+    return image.clone()
+
+
+def unpacked(kept: Tensor, dtype: torch.dtype) -> Tensor:
+    """The image back, bit for bit, of the type that it was given in."""
+    return (kept.to(dtype) + 128) / 255 if kept.dtype == PACKED != dtype else kept
+
 
 class JointStatistics:
     """Every BatchNorm layer normalizes by the statistics of all M + 1 images (Eq. 8-9). Keeps images.
@@ -40,10 +62,11 @@ class JointStatistics:
         Args:
             image: 1 x 3 x H x W, as the model takes it.
             given: 3 x H x W, as it was given.
-            neighbors: what was kept of them: images as they were given.
+            neighbors: what was kept of them, see :meth:`keep`.
         """
         size = image.shape[-2:]
-        batch = torch.cat([image, *(resized(self.ready(n[None]), size) for n in neighbors)])  # (M + 1) x 3 x H x W
+        others = (resized(self.ready(unpacked(n, given.dtype)[None]), size) for n in neighbors)
+        batch = torch.cat([image, *others])  # (M + 1) x 3 x H x W
         return self.rows.first(self._run(batch), batch), self.keep(given)
 
     def _run(self, batch: Tensor) -> Any:
@@ -60,8 +83,8 @@ class JointStatistics:
         return output
 
     def keep(self, given: Tensor) -> Tensor:
-        """What to keep of an image: itself."""
-        return given.detach().clone()
+        """What to keep of an image: itself, in a quarter of its bytes where nothing is lost by that."""
+        return packed(given.detach())
 
     def stored(self) -> None:
         """What was predicted last is in the bank; there is nothing to remember of it."""
@@ -83,8 +106,9 @@ class JointStatistics:
             raise InputError(
                 f"the images have {images.shape[1]} channels, those in the bank {stored.shape[0]}; pass one kind"
             )
-        if stored.dtype != images.dtype:
-            raise InputError(f"the images are {images.dtype}, those in the bank {stored.dtype}; pass one kind")
+        dtype = torch.float32 if stored.dtype == PACKED else stored.dtype
+        if dtype != images.dtype:
+            raise InputError(f"the images are {images.dtype}, those in the bank {dtype}; pass one kind")
         if stored.shape != images.shape[1:] and not self.resize:
             raise InputError(
                 f"the images are {tuple(images.shape[1:])}, those in the bank {tuple(stored.shape)}; joint statistics "

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from dglab.experiments.reproduce import describe_run
-from dglab.experiments.table import write_table
+from dglab.experiments.table import COLUMNS, TYPES, write_table
 from dglab.report.page import write_report
-from dglab.report.tables import ablation_table, adabn_table, plus_minus, policy_table
+from dglab.report.tables import ablation_table, adabn_table, backbones_table, plus_minus, policy_table
 from dglab.utils.errors import InputError
 
 PNG = b"\x89PNG, of Figure 4"
@@ -92,6 +92,24 @@ def test_the_tables_hold_the_tables_numbers(frames):
     assert low < tn.item() < high and row["ours"] == f"{tn.item():.1f} ({low:.1f} to {high:.1f})"
     assert row["order"] == ""  # one training, one order
     assert plus_minus(12.34, 0.56) == "12.3 ± 0.6" and plus_minus(12.34, float("nan")) == "12.3"
+
+
+def test_three_networks_stand_above_the_papers_three():
+    rows = [
+        {"study": "backbones", "task": "G+S+I+M->C", "backbone": name, "train_method": method, "test_method": test,
+         "statistics": "joint" if test == "sib" else None, "inner_lr": 0.1 if method == "mldg" else None,
+         "train_seed": seed, "metric": "miou", "value": value + seed}
+        for name, base in (("thin-fpn", 30), ("hrnet-w18", 40))
+        for method, test, value in (("agg", "bn", base), ("mldg", "bn", base + 1), ("mldg", "sib", base + 2))
+        for seed in (0, 1)
+    ]  # fmt: skip
+    table = backbones_table(pd.DataFrame(rows).reindex(columns=list(COLUMNS)).astype(TYPES))
+    assert [row["network"] for row in table] == ["thin-fpn", "hrnet-w18", "the paper: ResNet-50 (dilated FCN)",
+                                                 "the paper: DeepLabV3", "the paper: HRNet"]  # fmt: skip
+    assert table[1] == {"network": "hrnet-w18", "AGG": "40.5 ± 0.7", "MLDG": "41.5 ± 0.7", "MLDG+TN, M = 4": "not run",
+                        "MLDG+SIB": "42.5 ± 0.7"}  # fmt: skip
+    assert table[4]["MLDG+SIB"] == "64.09" and table[4]["AGG"] == ""
+    assert backbones_table(pd.DataFrame(columns=list(COLUMNS))) == []
 
 
 def test_no_number_rests_on_what_a_method_is_called(frames, request):

@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from dglab.models import build_model
-from dglab.testtime import ImageBank, TargetNormalization
+from dglab.testtime import ImageBank, TargetNormalization, joint
+from dglab.testtime.joint import packed, unpacked
 from dglab.testtime.style_index import StyleIndex
 from dglab.utils.errors import InputError
 
@@ -330,6 +331,27 @@ def test_resize_brings_neighbours_to_the_current_size(net):
     of_bytes((255 * images(2).clamp(0, 1)).byte())
     assert of_bytes(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)).shape[0] == 1
     assert of_bytes.memory.kept[0].dtype == torch.uint8 and of_bytes.memory.kept[0].shape == (3, 16, 24)
+
+
+def test_images_of_256_levels_are_kept_in_bytes_and_predict_the_same_bits(net, monkeypatch):
+    """All levels come back; what is no level is kept as it is."""
+    levels = torch.arange(256).reshape(1, 16, 16).expand(3, -1, -1) / 255
+    assert packed(levels).dtype == torch.int8 and torch.equal(unpacked(packed(levels), torch.float32), levels)
+    stream = [(255 * images(1, seed).clamp(0, 1)).round() / 255 for seed in range(6)]
+    bank, twin = ImageBank(net, neighbors=2), ImageBank(net, neighbors=2)
+    outputs = [bank(image) for image in stream]
+    assert bank.memory.kept[0].dtype == torch.int8 and bank.memory.kept[0].nbytes == 3 * 16 * 24
+    again = ImageBank(net, neighbors=2)
+    again.load_state_dict(reloaded(bank.state_dict()))
+    assert torch.equal(again(stream[0]), bank(stream[0]))
+    with monkeypatch.context() as patch:
+        patch.setattr(joint, "packed", torch.clone)
+        assert all(torch.equal(twin(image), output) for image, output in zip(stream, outputs, strict=True))
+    assert twin.memory.kept[0].dtype == torch.float32
+    bank(torch.full((1, 3, 16, 24), 0.1234))
+    assert bank.memory.kept[-1].dtype == torch.float32
+    with pytest.raises(InputError, match="torch.float64, those in the bank torch.float32"):
+        bank(stream[0].double())
 
 
 def test_other_sizes_without_resize_are_refused_with_the_ways_out(net):
