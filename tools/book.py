@@ -36,7 +36,7 @@ code { background: #f3f4f6; padding: .05rem .25rem; } pre code { padding: 0; }
 .jp-OutputArea-output pre { background: none; border-left: 3px solid #d8dee4; }
 table { border-collapse: collapse; font-size: .9rem; display: block; overflow-x: auto; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #e6eaee; text-align: left; } math { font-size: 1.08em; }
-math[display=block] { overflow-x: auto; padding: .3rem 0; } .jp-InputPrompt, .jp-OutputPrompt { display: none; }
+math[display=block] { overflow: visible; padding: .3rem 0; } .prompt { display: none; }
 details { border-left: 3px solid #0072B2; padding-left: .8rem; margin: .6rem 0; } summary { cursor: pointer; }
 @media print { nav { display: none; } details:not([open]) { display: none; } pre, img { break-inside: avoid; } }
 """

@@ -110,6 +110,9 @@ class Player:
         """The moment of an arrival; those before it are computed first, for a bank has a past."""
         while len(self.moments) <= arrival:
             self.moments.append(self._arrive(len(self.moments)))
+            if len(self.moments) == len(self.arrivals.order):
+                for bank in self.banks.values():  # nothing comes any more: what is shown stands in the moments
+                    bank.reset()
         return self.moments[arrival]
 
     def _arrive(self, arrival: int) -> Moment:
