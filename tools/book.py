@@ -86,7 +86,8 @@ def page_of(lesson: NotebookNode) -> str:
         if tag(cell) == "solution":
             drawn = f"<details><summary>A solution</summary>{drawn}</details>"
         parts.append(drawn)
-    return re.sub(r'href="([0-9][0-9]_\w+)\.ipynb', r'href="\1.html', "\n".join(parts))
+    page = "\n".join(parts).replace("<pre", '<pre tabindex="0"')  # long lines scroll, by the keyboard, too
+    return re.sub(r'href="([0-9][0-9]_\w+)\.ipynb', r'href="\1.html', page)
 
 
 def _still(output: NotebookNode) -> NotebookNode:

@@ -28,7 +28,7 @@ def test_a_page_needs_nothing_else(built):
         text = re.sub(r"<(pre|code|style|script|annotation).*?</\1>", "", page, flags=re.S)
         assert not book.MATH.search(text)
         assert "For the teacher" not in page and "No description has been provided" not in page
-    assert '<math xmlns="http://www.w3.org/1998/Math/MathML" display="block">' in (built / "04_tn.html").read_text()
+    assert re.search(r'<math [^>]*display="block"', (built / "04_tn.html").read_text(encoding="utf-8"))
     assert 'href="01_domains.html"' in (built / "00_start_here.html").read_text()
     assert 'href="04_tn.html"' in (built / "index.html").read_text()
 
