@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 export VIRTUAL_ENV = $(CURDIR)/.venv
 
-.PHONY: reproduce test test-oldest lab demo course lessons lint clean
+.PHONY: reproduce test test-oldest lab demo course book lessons lint clean
 
 reproduce: .venv/ready
 	$(BIN)/dglab reproduce --preset quick
@@ -33,6 +33,10 @@ demo: .venv/ready
 # the lessons for students, with solutions, for instructors and for nbgrader, in the folder course: docs/teaching.md
 course: .venv/ready
 	$(BIN)/python tools/course.py
+
+# the lessons as plain pages, in the folder book
+book: .venv/ready
+	$(BIN)/python -m tools.book
 
 # for those who change the lessons: renew what ships along, and store the outputs that it gives in the notebooks
 lessons: .venv/ready

@@ -8,7 +8,6 @@ from dglab.experiments.runner import Lab, open_lab
 from dglab.experiments.trials import mixed_task
 from dglab.teaching import explorers
 from dglab.utils.errors import InputError
-from dglab.utils.machine import keep_freed_memory
 
 
 def demonstration(preset: str = "quick", data: str = "streets", results: str | None = None) -> Any:
@@ -20,7 +19,6 @@ def demonstration(preset: str = "quick", data: str = "streets", results: str | N
     Raises:
         InputError: for data without a mixed task.
     """
-    keep_freed_memory()
     lab = open_lab(preset, data, results=results)
     models, references = networks(lab)
     task = mixed_task(lab)

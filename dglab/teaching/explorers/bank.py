@@ -101,6 +101,10 @@ class Player:
             BANKS[each]: ImageBank(arrivals.model, resize=True, policy=each, **options)
             for each in dict.fromkeys(("queue", "style", policy))
         }
+        self.capacity = self.banks["SIB"].options["capacity"]
+        if self.banks["QIB"].options["removal"] == "fifo":  # then it never looks further back than M images
+            least = {**options, "capacity": min(self.capacity, self.banks["QIB"].options["neighbors"])}
+            self.banks["QIB"] = ImageBank(arrivals.model, resize=True, policy="queue", **least)
         self.shown = self.banks[BANKS[policy]]
         self.matrices = {method: ConfusionMatrix() for method in (*arrivals.methods, *self.banks)}
         self.chosen: dict[str, list[bool]] = {name: [] for name in self.banks}  # whether each was of the right domain
@@ -110,11 +114,13 @@ class Player:
         """The moment of an arrival; those before it are computed first, for a bank has a past."""
         while len(self.moments) <= arrival:
             self.moments.append(self._arrive(len(self.moments)))
+            if len(self.moments) == len(self.arrivals.order):
+                for bank in self.banks.values():  # nothing comes any more: what is shown stands in the moments
+                    bank.reset()
         return self.moments[arrival]
 
     def _arrive(self, arrival: int) -> Moment:
-        capacity = self.shown.options["capacity"]
-        queue = [self.arrivals.domain(i) for i in range(max(0, arrival - capacity), arrival)]
+        queue = [self.arrivals.domain(i) for i in range(max(0, arrival - self.capacity), arrival)]
         now = self.arrivals.at(arrival)
         predictions = dict(now.predictions)
         for name, bank in self.banks.items():
@@ -160,7 +166,7 @@ def moment_sheet(player: Player, arrival: int, overlay: str = "classes") -> str:
         drawing.row(
             drawing.chart(scores, "arrival", "mIoU so far (%)", (0, end), (0, top)),
             drawing.chart(right, "arrival", "right domain so far (%)", (0, end), (0, 100)),
-            _lanes(now.queue, domains, player.shown.options["capacity"]),
+            _lanes(now.queue, domains, player.capacity),
         ),
     ))  # fmt: skip
 
