@@ -5,7 +5,7 @@ is stopped may be recorded; ``dglab reproduce --preset full --reuse-recorded`` g
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -44,7 +44,7 @@ def record(lab: Lab, studies: Iterable[Study], metrics: Sequence[str], table: st
     frame = pd.concat(frames, ignore_index=True)
     folder = SHIPPED / lab.preset.name
     write_recorded(frame[frame["metric"].isin(metrics)], folder / table)
-    write_networks(lab, folder / networks)
+    write_networks(lab, {trial.training.address for trial in trials}, folder / networks)
     print(f"{len(frames)} of {len(trials)} trials: {len(own)} of this run, {len(frames) - len(own)} recorded before")
 
 
@@ -55,10 +55,12 @@ def tidy_each(lab: Lab, trials: list) -> list[pd.DataFrame]:
     return [group for _, group in frame.groupby(number)]
 
 
-def write_networks(lab: Lab, path: Path) -> None:
-    """Where each network was made and how long it took: rows known before stay."""
+def write_networks(lab: Lab, names: Collection[str], path: Path) -> None:
+    """Where each network of these names was made and how long it took: rows known before stay."""
     rows = {row["network"]: row for row in pd.read_csv(path).to_dict("records")} if path.exists() else {}
     for note in sorted((lab.out / "scores").glob(f"*/{NETWORK}")):
+        if note.parent.name not in names:
+            continue
         known = read_json(note)
         rows[note.parent.name] = {
             "network": note.parent.name, "machine": known["machine"], "instructions": known["instructions"],
