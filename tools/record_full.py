@@ -41,7 +41,7 @@ def record(lab: Lab, studies: Iterable[Study], metrics: Sequence[str], table: st
     frame = pd.concat(frames, ignore_index=True)
     folder = SHIPPED / lab.preset.name
     write_recorded(frame[frame["metric"].isin(metrics)], folder / table)
-    write_networks(lab.out / "scores", folder / networks)
+    write_networks(lab.out / "scores", folder / networks, {trial.training.address for trial in trials})
     print(f"{len(frames)} of {len(trials)} trials: {len(own)} of this run, {len(frames) - len(own)} recorded before")
 
 

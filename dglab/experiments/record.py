@@ -51,15 +51,18 @@ def note_network(folder: Path, device: str, **seconds: float) -> None:
         beside.write_text(json.dumps(known), encoding="utf-8")
 
 
-def write_networks(scores: Path, path: Path) -> None:
+def write_networks(scores: Path, path: Path, names: Collection[str] | None = None) -> None:
     """Where each network was made and how long it took, as a table; rows that it has already of others stay.
 
     Args:
         scores: the folder with a folder of scores for each network, as a lab leaves them.
         path: of the table.
+        names: of the networks that it is about; None takes all.
     """
     rows = {row["network"]: row for row in pd.read_csv(path).to_dict("records")} if path.exists() else {}
     for note in sorted(scores.glob(f"*/{NETWORK}")):
+        if names is not None and note.parent.name not in names:
+            continue
         known = read_json(note)
         rows[note.parent.name] = {
             "network": note.parent.name, "train_method": _method(note.parent),

@@ -43,6 +43,21 @@ def test_one_training_far_off_is_enough(value, verdict):
     assert found.loc["mldg", "verdict"] == "not run"
 
 
+def test_several_modalities_are_settings_of_their_own():
+    """A variant is bounded by its own trainings, and what one modality alone is bounded by stays as it was."""
+    balanced, joint = (
+        table_of({("gmp", 0, None): mean, ("gmp", 1, None): mean + 1}, variant=name, modalities="rgb+depth")
+        for name, mean in (("gmp", 20.0), ("joint", 10.0))
+    )
+    record = pd.concat([RECORD, balanced, joint], ignore_index=True)
+    found = verify(record, record)
+    assert found.loc[found["train_method"] == "gmp", "recorded"].tolist() == [20.5, 10.5]
+    assert set(found["verdict"]) == {"inside"}
+    alone = verify(RECORD, RECORD)
+    plain = found[found["train_method"] != "gmp"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(plain[["low", "high"]], alone[["low", "high"]])
+
+
 def test_orders_are_averaged_and_studies_share_a_test():
     record = table_of({("agg", 0, 0): 19.0, ("agg", 0, 1): 21.0, ("agg", 1, 0): 21.0, ("agg", 1, 1): 23.0}, "sib")
     twice = pd.concat([record, record.assign(study="adabn")])

@@ -9,7 +9,7 @@ import torch
 from dglab.analysis.gmp_claims import judge_gmp
 from dglab.data import open_domains
 from dglab.evaluation import ConfusionMatrix
-from dglab.experiments import runner
+from dglab.experiments import recorded, runner
 from dglab.experiments.gmp_methods import ALONE, BRANCHES, CAGP, FUSED, GMP, IGDM, JOINT, OGM_GE, PCGRAD, STRATEGIES
 from dglab.experiments.gmp_trials import gmp_ablation, gmp_branches, gmp_strategies
 from dglab.experiments.methods import TN_1, select
@@ -22,6 +22,7 @@ from dglab.report import figures
 from dglab.testtime.methods import TestConfig, bn
 from dglab.training.checkpoints import load_checkpoint
 from dglab.utils.errors import InputError
+from tools import record_full, record_gmp
 
 GMP_STUDIES = {"gmp_ablation": gmp_ablation, "gmp_strategies": gmp_strategies, "gmp_branches": gmp_branches}
 
@@ -68,6 +69,22 @@ def test_strategies_are_compared_on_the_target_and_on_every_source(tables, whole
     assert {trial.training.variant for trial in trials} == {method.variant for method in STRATEGIES}
     assert {trial.training.seed for trial in trials} == {0, 1}
     assert PCGRAD.variant == "torchjd:PCGrad" and len(select(frame, OGM_GE, metric="miou")) == 5
+
+
+def test_what_was_computed_is_recorded_and_read_back(lab, tables, tmp_path, monkeypatch):
+    monkeypatch.setattr(record_gmp, "open_lab", lambda *_, **__: lab)
+    for module in (record_full, recorded):
+        monkeypatch.setattr(module, "SHIPPED", tmp_path)
+    (tmp_path / "tiny").mkdir()
+    record_gmp.main()
+    frame = recorded.recorded_table("tiny")
+    for name, own in tables.items():
+        expected = own[own["metric"].isin(record_gmp.METRICS)].reset_index(drop=True)
+        found = frame[frame["study"] == name].reset_index(drop=True)
+        pd.testing.assert_frame_equal(found, expected.assign(value=expected["value"].round(4)))
+    networks = pd.read_csv(tmp_path / "tiny" / "networks_gmp.csv")["network"]
+    trained = {trial.training.address for study in GMP_STUDIES.values() for trial in study(lab)}
+    assert trained <= set(networks) and len(networks) <= len(trained) + 3  # those of domain_conflict, if they were run
 
 
 def test_every_branch_is_tested_alone_joint_and_balanced(tables, whole):
