@@ -5,7 +5,6 @@ import pytest
 
 from dglab.analysis.doses import dose_predictions, dose_response, dose_table
 from dglab.experiments.table import COLUMNS, TYPES
-from dglab.report import figures
 
 
 def rows(method, test, means):
@@ -58,15 +57,3 @@ def test_what_was_predicted(table):
 def test_without_the_study_there_is_nothing(table):
     other = table.assign(study="ablation")
     assert dose_response(other).empty and dose_predictions(other) == [] and dose_table(other) == []
-
-
-def test_the_figure_shows_each_gain_at_its_dose(table):
-    fig = figures.dose_response(dose_response(table))
-    assert [axis.get_title() for axis in fig.axes] == ["AGG", "by domain", "MLDG"]
-    first = fig.axes[0].lines[0]
-    assert first.get_label() == "TN, M = 4" and first.get_ydata().tolist() == pytest.approx([-2, 2, 6])
-    assert fig.axes[0].get_ylabel().startswith("gain over source BN")
-    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["TN, M = 4", "AdaBN", "SIB"]
-    colours = {line.get_label(): line.get_color() for axis in fig.axes for line in axis.lines[:-2]}
-    assert len(set(colours.values())) == 3
-    assert all(line.get_color() == colours[line.get_label()] for axis in fig.axes for line in axis.lines[:-2])
