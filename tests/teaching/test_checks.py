@@ -166,7 +166,7 @@ def test_a_verdict_is_one_line():
     ("number", "function", "message"),
     [
         ("02.9", abs, r"'02.9' has no check; those with one are 02.2, 02.3, 02.4"),
-        ("x", abs, r"'x' has no check; those with one are 01.2, "),
+        ("x", abs, r"'x' has no check; those with one are 00.2, "),
         ("02.3", 3.0, r"got a float; hand over the function itself.*check\('02.3', mean_loss\)"),
     ],
 )
