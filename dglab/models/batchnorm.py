@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dglab.utils.interrupts import unbroken
+from dglab.utils.interrupts import interrupt_safe_contextmanager
 
 
 def batchnorm_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -28,7 +28,7 @@ def moments_dims(ndim: int) -> list[int]:
     return [0, *range(2, ndim)]
 
 
-@unbroken
+@interrupt_safe_contextmanager
 def running_statistics(module: nn.Module, *, move: bool) -> Iterator[None]:
     """Within the block, BatchNorm layers normalize as ever, but update their running statistics only if ``move``.
 

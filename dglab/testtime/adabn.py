@@ -13,7 +13,7 @@ from dglab.testtime.normalization import BatchStatistics
 from dglab.testtime.predictor import Predictor
 from dglab.testtime.sharing import one_at_a_time
 from dglab.utils.errors import InputError
-from dglab.utils.interrupts import HeldBack, unbroken
+from dglab.utils.interrupts import DeferredInterrupts, interrupt_safe_contextmanager
 
 
 class PooledMoments:
@@ -118,14 +118,14 @@ def reestimate_statistics(model: nn.Module, batches: Iterable[Tensor], statistic
         raise InputError("reestimate_statistics got no batch of images; pass batches of the source domains")
     check_finite(sums)
     layers = batchnorm_layers(checker.model)
-    with HeldBack(), one_at_a_time(checker.model):
+    with DeferredInterrupts(), one_at_a_time(checker.model):
         for name, (mean, variance, n) in sums.items():
             layers[name].running_mean.copy_(mean / n)
             layers[name].running_var.copy_(variance / n)
     return model
 
 
-@unbroken
+@interrupt_safe_contextmanager
 def preserved_statistics(model: nn.Module) -> Iterator[nn.Module]:
     """Within the block, a network's running statistics may change; afterwards they are bit for bit as before."""
     with one_at_a_time(model):

@@ -30,7 +30,7 @@ from dglab.testtime.sharing import one_at_a_time
 from dglab.testtime.style import Style, styles_of
 from dglab.testtime.style_layer import find_style_layer
 from dglab.utils.errors import InputError
-from dglab.utils.interrupts import HeldBack, unbroken
+from dglab.utils.interrupts import DeferredInterrupts, interrupt_safe_contextmanager
 from dglab.utils.seeds import derive_seed
 
 
@@ -164,13 +164,13 @@ class ImageBank(Predictor):
         return self.statistics.predict(arrival.image, arrival.given, kept)
 
     def _store(self, arrival: Arrival, kept: Tensor, neighbors: Neighbors) -> None:
-        with HeldBack():
+        with DeferredInterrupts():
             selected = self.memory.arrived[neighbors.slots].tolist()
             self.memory.store(arrival.style, arrival.domain, kept)
             self.statistics.stored()
             self.selected, self.distances = selected, neighbors.distances
 
-    @unbroken
+    @interrupt_safe_contextmanager
     def _undone_on_failure(self) -> Iterator[None]:
         """Context manager: if an image cannot be predicted, nothing has happened; random numbers are drawn again."""
         arrivals, drawn, guard = self.arrivals, self.memory.generator.get_state(), copy.copy(self.guard)
@@ -190,7 +190,7 @@ class ImageBank(Predictor):
         with _writable():
             for arrival in self._arrivals(images, domain):
                 keep = self.statistics.keep(arrival.given)
-                with HeldBack():
+                with DeferredInterrupts():
                     self.memory.store(arrival.style, arrival.domain, keep)
 
     def reset(self) -> None:
@@ -205,7 +205,7 @@ class ImageBank(Predictor):
             else CachedStatistics(self.model, alone, blend)
         )
         memory = Memory(self.capacity, options["removal"], options["seed"])
-        with HeldBack():
+        with DeferredInterrupts():
             self.guard, self.blend = guard, blend
             self.statistics, self.memory = statistics, memory
             self.selected: list[int] = []
@@ -284,7 +284,7 @@ class ImageBank(Predictor):
         """
         with _writable():
             restored = list(restored_from(self, state))
-        with HeldBack():
+        with DeferredInterrupts():
             for bank, memory, calls in restored:
                 bank.reset()
                 bank.memory = memory
@@ -292,7 +292,7 @@ class ImageBank(Predictor):
                     bank.statistics.calls = calls
 
 
-@unbroken
+@interrupt_safe_contextmanager
 def _writable() -> Iterator[None]:
     """Within the block, no gradients; what is made can be written to later, even if the caller is in inference mode."""
     with torch.inference_mode(False), torch.no_grad():

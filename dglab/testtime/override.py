@@ -15,14 +15,14 @@ from dglab.testtime.fast_moments import moments_of
 from dglab.testtime.layers import OverriddenLayer
 from dglab.testtime.moments import Moments
 from dglab.testtime.sharing import one_at_a_time, uncompiled
-from dglab.utils.interrupts import unbroken
+from dglab.utils.interrupts import interrupt_safe_contextmanager
 
 Statistics = Callable[[str, Tensor, Moments | None], Moments | None]
 # (layer's path, its input N x C x ..., its source statistics if it has any) -> statistics to use;
 # None, as a layer without running statistics has them: those of its input
 
 
-@unbroken
+@interrupt_safe_contextmanager
 def normalizing_with(model: nn.Module, statistics: Statistics) -> Iterator[None]:
     """Within the block, every BatchNorm layer of ``model`` normalizes by what ``statistics`` returns for its input.
 

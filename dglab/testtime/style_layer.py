@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from dglab.models.batchnorm import batchnorm_layers
 from dglab.testtime.override import normalizing_with
 from dglab.utils.errors import InputError
-from dglab.utils.interrupts import unbroken
+from dglab.utils.interrupts import interrupt_safe_contextmanager
 
 
 def find_style_layer(model: nn.Module, style_layer: str | int | None) -> str:
@@ -87,7 +87,7 @@ class _StageReached(Exception):
         self.features = features
 
 
-@unbroken
+@interrupt_safe_contextmanager
 def _stopping_after(layer: nn.Module) -> Iterator[None]:
     """Within the block, a forward pass ends with what this layer returns."""
 

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dglab.testtime.outputs import Rows, parts_of
 from dglab.testtime.override import Statistics, input_of, normalizing_with
-from dglab.utils.interrupts import HeldBack, unbroken
+from dglab.utils.interrupts import DeferredInterrupts, interrupt_safe_contextmanager
 
 TAIL_TOLERANCE = 1e-5  # of the largest output, a tenth of what the bank promises
 
@@ -25,7 +25,7 @@ class Tail(NamedTuple):
 NOWHERE = Tail("", [])
 
 
-@unbroken
+@interrupt_safe_contextmanager
 def first_only_after(model: nn.Module, layer: str) -> Iterator[None]:
     """Within the block, only the first image goes on from a BatchNorm layer, normalized by the whole batch's moments.
 
@@ -84,7 +84,7 @@ def find_tail(model: nn.Module, images: Tensor, statistics: Statistics, rows: Ro
     the first image otherwise than for all.
     """
     path: list[str] = []
-    with normalizing_with(model, noting(statistics, path)), HeldBack(), _Reads() as reads, _Exports(reads):
+    with normalizing_with(model, noting(statistics, path)), DeferredInterrupts(), _Reads() as reads, _Exports(reads):
         output = model(images)
     tail = Tail(path[-1], path)
     if reads.any or path.count(tail.layer) > 1:

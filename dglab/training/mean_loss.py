@@ -14,7 +14,7 @@ from dglab.models.batchnorm import running_statistics
 from dglab.training.distributed import sum_in_place, sum_over_processes
 from dglab.training.losses import Batch, LossFunction
 from dglab.utils.errors import InputError
-from dglab.utils.interrupts import unbroken
+from dglab.utils.interrupts import interrupt_safe_contextmanager
 from dglab.utils.randomness import own_randomness
 
 
@@ -217,7 +217,7 @@ def remember_randomness(device: torch.device) -> Callable[[], AbstractContextMan
     on_gpu = device.type == "cuda"
     state, gpu_state = torch.get_rng_state(), torch.cuda.get_rng_state(device) if on_gpu else None
 
-    @unbroken
+    @interrupt_safe_contextmanager
     def replayed() -> Iterator[None]:
         with own_randomness(device):
             torch.set_rng_state(state)

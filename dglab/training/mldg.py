@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from dglab.training.checks import check_mldg
 from dglab.training.losses import Batch, Losses, LossFunction
 from dglab.training.mean_loss import MeanLoss, set_gradient
-from dglab.utils.interrupts import unbroken
+from dglab.utils.interrupts import interrupt_safe_contextmanager
 
 
 def mldg_backward(
@@ -62,7 +62,7 @@ def mldg_backward(
     return Losses(loss_ds, loss_dg, loss_dg + alpha * loss_ds)
 
 
-@unbroken
+@interrupt_safe_contextmanager
 def inner_step(theta: Sequence[nn.Parameter], grad: Sequence[Tensor], inner_lr: float) -> Iterator[None]:
     """Context manager: within the block the parameters are theta' = theta - inner_lr * grad (Eq. 4); after it, theta
     bit for bit.

@@ -1,4 +1,4 @@
-"""Ctrl-C while something is exchanged and put back: it waits, for what is left half done would stay so.
+"""Ctrl-C while something is exchanged and put back: it waits, because what is left half done would stay so.
 
 Python raises KeyboardInterrupt between any two steps of the main thread: also between the end of a ``with`` block and
 the first line that puts things back.
@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 Arguments, Value = ParamSpec("Arguments"), TypeVar("Value")
 
 
-class HeldBack:
+class DeferredInterrupts:
     """Within the block, Ctrl-C waits until the end.
 
     It is the signal's handler that waits, whosever it is; where none of Python's is installed, nothing is done. Python
@@ -51,7 +51,7 @@ class HeldBack:
         return True
 
 
-class _Unbroken(HeldBack):
+class _DeferredAtTheEnds(DeferredInterrupts):
     """Ctrl-C waits while a context manager is entered and left, but not between.
 
     The handler stays in place between, and looks where it was called: only so is there no gap before ``__exit__``.
@@ -81,23 +81,25 @@ class _Unbroken(HeldBack):
             super().__exit__()
 
     def _waits(self, frame: FrameType | None) -> bool:
-        while frame is not None and frame.f_code not in (_Unbroken.__enter__.__code__, _Unbroken.__exit__.__code__):
+        while frame is not None and frame.f_code not in (
+            _DeferredAtTheEnds.__enter__.__code__,
+            _DeferredAtTheEnds.__exit__.__code__,
+        ):
             frame = frame.f_back
         return frame is not None
 
 
-def unbroken(
+def interrupt_safe_contextmanager(
     function: Callable[Arguments, Iterator[Value]],
 ) -> Callable[Arguments, AbstractContextManager[Value]]:
-    """As :func:`contextlib.contextmanager`, but Ctrl-C waits while the generator itself runs.
-
-    It then comes before anything is exchanged, within the block, or after everything is back.
+    """Like :func:`contextlib.contextmanager`, but a KeyboardInterrupt comes only before the block is entered, inside
+    it, or after it has been left: not while the generator itself runs, exchanging things or putting them back.
     """
     manager = contextmanager(function)
 
     @wraps(function)
     def make(*args: Arguments.args, **options: Arguments.kwargs) -> AbstractContextManager[Value]:
-        return _Unbroken(manager(*args, **options))
+        return _DeferredAtTheEnds(manager(*args, **options))
 
     return make
 
@@ -106,5 +108,5 @@ def deliver() -> None:
     """Let a Ctrl-C that has been held back so far come now: before a long wait goes on."""
     if threading.current_thread() is threading.main_thread():
         holder = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
-        if isinstance(holder, HeldBack):
+        if isinstance(holder, DeferredInterrupts):
             holder.deliver()

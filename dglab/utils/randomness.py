@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import torch
 
-from dglab.utils.interrupts import unbroken
+from dglab.utils.interrupts import interrupt_safe_contextmanager
 
 
-@unbroken
+@interrupt_safe_contextmanager
 def own_randomness(device: torch.device) -> Iterator[None]:
     """Within the block numbers may be drawn and seeds set; afterwards CPU and device draw as if nothing had been.
 

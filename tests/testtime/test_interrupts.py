@@ -22,7 +22,7 @@ from dglab.testtime import AdaBN, ImageBank, TargetNormalization, preserved_stat
 from dglab.testtime.sharing import _locks
 from dglab.testtime.style import styles_of
 from dglab.training.mldg import mldg_backward
-from dglab.utils.interrupts import HeldBack, unbroken
+from dglab.utils.interrupts import DeferredInterrupts, interrupt_safe_contextmanager
 
 
 def images(n, seed=0):
@@ -247,7 +247,7 @@ def test_what_comes_while_entering_or_leaving_waits_and_what_comes_inside_does_n
             signal.raise_signal(signal.SIGINT)
             steps.append("went on")
 
-    @unbroken
+    @interrupt_safe_contextmanager
     def exchanged():
         interrupt("entering")
         try:
@@ -275,12 +275,12 @@ def test_a_handler_that_raises_nothing_is_called_once_and_the_block_goes_on():
     before = signal.signal(signal.SIGINT, lambda number, frame: calls.append(number))
     try:
 
-        @unbroken
+        @interrupt_safe_contextmanager
         def exchanged():
             signal.raise_signal(signal.SIGINT)
             yield "value"
 
-        with exchanged() as value, HeldBack():
+        with exchanged() as value, DeferredInterrupts():
             assert value == "value" and calls == [signal.SIGINT]
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
@@ -317,7 +317,7 @@ def test_elsewhere_than_in_the_main_thread_nothing_is_held_back():
     before, found = signal.getsignal(signal.SIGINT), []
 
     def other():
-        with HeldBack():
+        with DeferredInterrupts():
             found.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=other)
