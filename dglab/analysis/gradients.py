@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from dglab.data import Domain
 from dglab.data.multimodal import flatten_modalities
-from dglab.models.batchnorm import running_statistics
+from dglab.models.batchnorm import update_running_stats
 from dglab.models.multimodal import set_progress
 from dglab.training import cross_entropy
 from dglab.training.config import TrainingConfig
@@ -74,7 +74,7 @@ def race(
 
     def look(step: int, model: nn.Module, batch: MultimodalBatch) -> None:
         set_progress(model, step / config.steps)  # of gradient reversal, as the step to come has it
-        with running_statistics(model, move=False), own_randomness(batch[1].device):
+        with update_running_stats(model, enabled=False), own_randomness(batch[1].device):
             tasks = two_tasks(model, cross_entropy, flatten_modalities(batch))
         of = modulation_coefficients(tasks.semantic, tasks.domain, config.alpha_k, config.alpha_p)
         places = {parameter: number for number, parameter in enumerate(trainable(model))}
@@ -110,7 +110,7 @@ def domain_conflicts(
     def look(step: int, model: nn.Module, batch: Batch) -> None:
         generator = torch.Generator().manual_seed(derive_seed("split", config.seed, step))
         theta = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        with running_statistics(model, move=False), own_randomness(batch[1].device):
+        with update_running_stats(model, enabled=False), own_randomness(batch[1].device):
             pair = [MeanLoss(model, cross_entropy, [part]).value_and_grad()[1]
                     for part in split_domains(batch, config.split, generator)]  # fmt: skip
         children = sorted(dict(model.named_children()), key=lambda name: name == "head")  # which is the last to compute

@@ -29,13 +29,13 @@ def moments_dims(ndim: int) -> list[int]:
 
 
 @interrupt_safe_contextmanager
-def running_statistics(module: nn.Module, *, move: bool) -> Iterator[None]:
-    """Within the block, BatchNorm layers normalize as ever, but update their running statistics only if ``move``.
+def update_running_stats(module: nn.Module, *, enabled: bool) -> Iterator[None]:
+    """Within the block, BatchNorm layers normalize as ever, but update their running statistics only if ``enabled``.
 
     Otherwise they work on copies, which are dropped. To switch ``track_running_stats`` off would do as well for one
     pass, but under activation checkpointing the repeated pass would differ from the one it repeats.
     """
-    layers = [] if move else list(batchnorm_layers(module).values())
+    layers = [] if enabled else list(batchnorm_layers(module).values())
     originals = [dict(layer.named_buffers(recurse=False)) for layer in layers]
     try:
         for layer, buffers in zip(layers, originals, strict=True):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from dglab.models.batchnorm import batchnorm_layers, running_statistics
+from dglab.models.batchnorm import batchnorm_layers, update_running_stats
 from dglab.training.config import TrainingConfig
 from dglab.training.distributed import grouped, world_size
 from dglab.training.methods import second_order
@@ -88,7 +88,7 @@ def _checkpointed(stage: nn.Module) -> None:
         runs = itertools.count()
 
         def run(*args: Any) -> Any:
-            with running_statistics(stage, move=next(runs) == 0):
+            with update_running_stats(stage, enabled=next(runs) == 0):
                 return plain(*args)
 
         return checkpoint(run, *args, use_reentrant=False)

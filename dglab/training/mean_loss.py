@@ -10,7 +10,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from dglab.classes import IGNORED
 from dglab.models import logits_of
-from dglab.models.batchnorm import running_statistics
+from dglab.models.batchnorm import update_running_stats
 from dglab.training.distributed import sum_in_place, sum_over_processes
 from dglab.training.losses import Batch, LossFunction
 from dglab.utils.errors import InputError
@@ -60,7 +60,7 @@ class MeanLoss:
         Args:
             for_hessian: to ask for one :meth:`hessian_vector_product` afterwards.
         """
-        with running_statistics(self.model, move=self.update_running_stats):
+        with update_running_stats(self.model, enabled=self.update_running_stats):
             return self._value_and_grad(for_hessian)
 
     def _value_and_grad(self, for_hessian: bool) -> tuple[Tensor, list[Tensor]]:
@@ -102,7 +102,7 @@ class MeanLoss:
             self._graph = None
         else:
             replayed, self._replayed = self._replayed, None
-            with replayed(), running_statistics(self.model, move=False):  # they were updated the first time
+            with replayed(), update_running_stats(self.model, enabled=False):  # they were updated the first time
                 for (images, labels), share in zip(self.parts, self.shares, strict=True):
                     loss = self._loss(images, labels, share)
                     grad = self._differentiable_gradient(loss)

@@ -4,7 +4,7 @@ import math
 
 from torch import nn
 
-from dglab.models.batchnorm import running_statistics
+from dglab.models.batchnorm import update_running_stats
 from dglab.training.gmp import project_conflict
 from dglab.training.losses import Batch, Losses, LossFunction
 from dglab.training.mean_loss import MeanLoss, set_gradient
@@ -29,7 +29,7 @@ def projected_backward(
     ds = MeanLoss(model, loss_fn, [meta_train], micro_batches)
     dg = MeanLoss(model, loss_fn, [meta_test], micro_batches)
     loss_ds, g_ds = ds.value_and_grad()
-    with running_statistics(model, move=False):
+    with update_running_stats(model, enabled=False):
         loss_dg, g_dg = dg.value_and_grad()
 
     losses = Losses(loss_ds.item(), loss_dg.item(), (loss_ds + loss_dg).item())

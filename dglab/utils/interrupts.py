@@ -81,7 +81,8 @@ class _DeferredAtTheEnds(DeferredInterrupts):
             super().__exit__()
 
     def _waits(self, frame: FrameType | None) -> bool:
-        while frame is not None and frame.f_code not in (
+        own = (_DeferredAtTheEnds.__enter__.__code__, _DeferredAtTheEnds.__exit__.__code__)
+        while frame is not None and frame.f_code not in own:
             _DeferredAtTheEnds.__enter__.__code__,
             _DeferredAtTheEnds.__exit__.__code__,
         ):

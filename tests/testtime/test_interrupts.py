@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
-from dglab.models.batchnorm import running_statistics
+from dglab.models.batchnorm import update_running_stats
 from dglab.testtime import AdaBN, ImageBank, TargetNormalization, preserved_statistics, reestimate_statistics
 from dglab.testtime.sharing import _locks
 from dglab.testtime.style import styles_of
@@ -227,7 +227,7 @@ def test_a_step_of_mldg_leaves_theta_and_the_statistics_that_it_may_not_move(req
 
 def test_running_statistics_that_may_not_move_come_back(request, net):
     def call():
-        with running_statistics(net, move=False):
+        with update_running_stats(net, enabled=False):
             net(images(2))
 
     net[4].eval()
