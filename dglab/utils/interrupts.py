@@ -83,9 +83,6 @@ class _DeferredAtTheEnds(DeferredInterrupts):
     def _waits(self, frame: FrameType | None) -> bool:
         own = (_DeferredAtTheEnds.__enter__.__code__, _DeferredAtTheEnds.__exit__.__code__)
         while frame is not None and frame.f_code not in own:
-            _DeferredAtTheEnds.__enter__.__code__,
-            _DeferredAtTheEnds.__exit__.__code__,
-        ):
             frame = frame.f_back
         return frame is not None
 
