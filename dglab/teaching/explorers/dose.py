@@ -1,6 +1,5 @@
 """The gap on a slider: images change in colour alone, dose by dose; which statistics win?"""
 
-import time
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -14,14 +13,13 @@ from dglab.data.streams import arrival_order
 from dglab.evaluation import ConfusionMatrix
 from dglab.models import logits_of
 from dglab.teaching.explorers import drawing
-from dglab.teaching.explorers.panel import Panel, choice, names
+from dglab.teaching.explorers.panel import Panel, choice, filled_in, names
 from dglab.testtime import GuardedNormalization, SourceNormalization, SourceReference, TargetNormalization
 from dglab.utils.sizes import together
 
 DOSES = tuple(number / 10 for number in range(10))
 IMAGES = 6  # of a domain
 KEPT = 200  # doses whose results are kept
-PATIENCE = 0.4  # seconds after which the curves so far are shown
 
 
 class Dosed(NamedTuple):
@@ -114,14 +112,12 @@ def explore_dose(
 
     def draw(network: str, letter: str, shift: str, dose: float, overlay: str) -> Iterator[str]:
         found = {dose: kept(network, letter, shift, dose)}
-        yield dose_sheet(found, dose, shift, overlay)
-        since = time.monotonic()
-        for each in DOSES:
-            found[each] = kept(network, letter, shift, each)
-            if time.monotonic() - since > PATIENCE:
-                yield dose_sheet(found, dose, shift, overlay)
-                since = time.monotonic()
-        yield dose_sheet(found, dose, shift, overlay)
+        yield from filled_in(
+            found,
+            DOSES,
+            lambda each: kept(network, letter, shift, each),
+            lambda: dose_sheet(found, dose, shift, overlay),
+        )
 
     letters = list(domains)
     controls = {

@@ -1,6 +1,5 @@
 """The style mixer: one scene, painted in any blend of two domains' styles."""
 
-import time
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from dglab.data.streets.blend import blend
 from dglab.evaluation import ConfusionMatrix
 from dglab.models import logits_of
 from dglab.teaching.explorers import drawing
-from dglab.teaching.explorers.panel import Panel, choice, names
+from dglab.teaching.explorers.panel import Panel, choice, filled_in, names
 from dglab.testtime import (
     GuardedNormalization,
     SourceNormalization,
@@ -30,7 +29,6 @@ from dglab.testtime.style_layer import find_style_layer
 SHARES = tuple(number / 10 for number in range(11))  # of the second style
 SCENES = 12  # of each domain to choose from
 KEPT = 128  # blends whose results are kept
-PATIENCE = 0.4  # seconds after which the curves so far are shown
 
 
 class Blended(NamedTuple):
@@ -158,14 +156,12 @@ def explore_styles(
     ) -> Iterator[str]:
         scene, styles = (letter, number), (first, second)
         found = {each: kept(network, scene, styles, each) for each in dict.fromkeys((share, 0.0, 1.0))}
-        yield blend_sheet(found, share, styles, overlay)
-        since = time.monotonic()
-        for each in SHARES:
-            found[each] = kept(network, scene, styles, each)
-            if time.monotonic() - since > PATIENCE:
-                yield blend_sheet(found, share, styles, overlay)
-                since = time.monotonic()
-        yield blend_sheet(found, share, styles, overlay)
+        yield from filled_in(
+            found,
+            SHARES,
+            lambda each: kept(network, scene, styles, each),
+            lambda: blend_sheet(found, share, styles, overlay),
+        )
 
     def refusal(first: str, second: str, **_: Any) -> str | None:
         return f"both styles are {first}: choose two, to have something between them" if first == second else None

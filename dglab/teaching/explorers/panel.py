@@ -2,7 +2,8 @@
 
 import asyncio
 import html
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import ipywidgets
@@ -11,6 +12,7 @@ from dglab.teaching.explorers.drawing import STYLE, sheet
 from dglab.utils.errors import InputError
 
 PAUSE = 0.03  # seconds that a change waits for the next one
+PATIENCE = 0.4  # seconds after which what has been computed so far is shown
 
 
 class Panel:
@@ -119,3 +121,24 @@ def names(description: str, options: Any, value: Any) -> ipywidgets.Dropdown:
         options=options, value=value, description=description, style={"description_width": "initial"},
         layout={"width": "auto"},
     )  # fmt: skip
+
+
+def filled_in(
+    found: dict[float, Any], places: Iterable[float], compute: Callable[[float], Any], draw: Callable[[], str]
+) -> Iterator[str]:
+    """Compute what is missing of a curve, with a sheet of what there is every :data:`PATIENCE` seconds and at the end.
+
+    Args:
+        found: what is known by place; filled here.
+        places: of the curve.
+        compute: what stands at a place.
+        draw: a sheet of ``found``.
+    """
+    yield draw()
+    since = time.monotonic()
+    for place in places:
+        found[place] = compute(place)
+        if time.monotonic() - since > PATIENCE:
+            yield draw()
+            since = time.monotonic()
+    yield draw()
