@@ -107,7 +107,7 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "gmp_strategies": lambda: gmp_tables.strategies_rows(quick),
         "gmp_branches": lambda: gmp_tables.branches_rows(quick),
         "gmp_missing": lambda: gmp_tables.missing_rows(quick),
-        "domain_conflict": lambda: gmp_tables.conflict_rows(quick),
+        "domain_conflict": lambda: gmp_tables.conflict_rows(full),
         **advice_tables.tables(),
     }
 

@@ -67,8 +67,12 @@ def test_a_failing_sensor_and_the_projection_between_domains(frame):
     between = branch[branch["modalities"] == "rgb"].assign(
         study="domain_conflict", train_method="projected", variant=pd.NA
     )
-    names = [(row["trained with"], row["source BN"]) for row in tables.conflict_rows(between.astype(frame.dtypes))]
-    assert names == [("MLDG inner 0", "not run"), ("projected", "24.0 ± 0.0"), ("MLDG", "not run")]
+    plain = between.assign(train_method="mldg", inner_lr=0.0, value=between["value"] - 1)
+    rows = tables.conflict_rows(pd.concat([between, plain]).astype(frame.dtypes))
+    names = [(row["trained with"], row["source BN"]) for row in rows]
+    assert names == [("MLDG inner 0", "23.0 ± 0.0"), ("projected", "24.0 ± 0.0"), ("MLDG", "not run")]
+    gaps = [row["- MLDG inner 0, source BN"] for row in rows]
+    assert gaps[0] == gaps[2] == "" and gaps[1].startswith("+1.00 [+")
 
 
 def test_claims_are_those_of_the_judge(frame):
