@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 import torch
 from PIL import Image
@@ -10,6 +12,16 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("long") is None)  # a stable sort: else in the order of files
+
+
+def pytest_collection_finish():
+    """What is imported stays: no search for garbage, and none for tensors, need go through these million objects."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish():
+    gc.unfreeze()  # so that the end is as tidy as ever
 
 
 @pytest.fixture(autouse=True, scope="session")
