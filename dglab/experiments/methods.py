@@ -101,7 +101,8 @@ PROJECTED = TrainingMethod("projected", "projected")  # GMP's projection between
 BY_DOMAIN = TrainingMethod("by domain", "by_domain")  # AGG whose passes hold one domain each: no meta-learning at all
 BY_DOMAIN2 = TrainingMethod("by domain, 2x", "by_domain2")  # and the loss doubled
 TRAINING_METHODS = (AGG, AGG2, SPLIT, BY_DOMAIN, BY_DOMAIN2, MLDG_INNER_0, MLDG, MLDG_MEAN)
-DECISIVE = (AGG, BY_DOMAIN, MLDG_INNER_0, MLDG)  # what the BatchNorm batch does, and what the inner step adds to it
+# The main question: what does the domain split do to BatchNorm, and what does the inner step add to it?
+MAIN_METHODS = (AGG, BY_DOMAIN, MLDG_INNER_0, MLDG)
 
 SOURCE_BN = Normalization("source BN", "bn")
 BN_REESTIMATED = Normalization("BN re-estimated", "bn-reestimated")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dglab.tasks import Task
 from dglab.testtime.methods import BANK_POLICIES, TestConfig
 from dglab.training.config import TrainingConfig
-from dglab.training.methods import OPTIONS, modalities_of
+from dglab.training.methods import ALL_OPTIONS, OPTIONS, modalities_of
 
 if TYPE_CHECKING:
     from dglab.experiments.runner import Lab
@@ -36,6 +36,7 @@ class Trial:
         """What the trial says of itself in the columns of the tidy table; None where a setting does not apply."""
         training, test = self.training, self.test
         reads = OPTIONS[training.method]
+        options = {name: getattr(training, name) if name in reads else None for name in ALL_OPTIONS}
         return {
             "study": self.study, "task": str(self.task), "train_method": training.method, "test_method": test.method,
             "backbone": training.backbone, "weights": training.weights or "random", "target": self.task.target,
@@ -46,15 +47,10 @@ class Trial:
             "guard": "reference" if test.method == "guarded" else None,
             "train_seed": training.seed, "test_seed": test.test_seed, "steps": training.steps,
             "lr": training.lr, "batch_per_domain": training.batch_per_domain,
-            **{name: getattr(training, name) if name in reads else None for name in OF_SOME_METHODS},
-            "domains_per_pass": (training.domains_per_pass or None) if "domains_per_pass" in reads else None,
+            **options, "domains_per_pass": options["domains_per_pass"] or None,
             "modalities": "+".join(modalities_of(training)) or None, "branch": test.branch, "without": test.without,
             "shift": test.shift, "dose": test.dose,
         }  # fmt: skip
-
-
-# settings of a training that only some methods read
-OF_SOME_METHODS = ("order", "inner_lr", "alpha", "split", "variant", "alpha_k", "alpha_p")
 
 
 def main_tasks(lab: Lab) -> list[Task]:

@@ -23,7 +23,7 @@ from dglab.experiments.methods import (
     AGG2,
     BY_DOMAIN,
     BY_DOMAIN2,
-    DECISIVE,
+    MAIN_METHODS,
     MLDG,
     MLDG_INNER_0,
     PROJECTED,
@@ -89,28 +89,31 @@ def _trainings(
     lab: Lab,
     task: Task,
     methods: Iterable[TrainingMethod],
-    seeds: Callable[[TrainingMethod], tuple[int, ...]] | None = None,
+    seeds: Callable[[Lab, TrainingMethod], tuple[int, ...]] | None = None,
     **changes: Any,
 ) -> list[TrainingConfig]:
-    """Those that the task allows: of a single source nothing can be split."""
+    """A training for each method and seed that the task allows: methods that split the sources need two of them.
+
+    Args:
+        lab: whose preset gives the other settings.
+        task: its sources are trained on.
+        methods: each with its settings.
+        seeds: of each method; None takes the preset's.
+        changes: of the preset's settings.
+    """
     return [
         lab.training(task.sources, seed, **changes, **method.settings)
         for method in methods
-        for seed in (seeds(method) if seeds else lab.preset.train_seeds)
+        for seed in (seeds(lab, method) if seeds else lab.preset.train_seeds)
         if len(task.sources) >= 2 or "split" not in OPTIONS[method.method]
     ]
 
 
-def _by_weight(lab: Lab) -> Callable[[TrainingMethod], tuple[int, ...]]:
-    """More trainings of what the main question is decided by, fewer of the other controls."""
+def _seeds_of(lab: Lab, method: TrainingMethod) -> tuple[int, ...]:
+    """The seeds of a method: more for the methods of the main question, fewer for the other controls."""
     preset = lab.preset
-
-    def seeds(method: TrainingMethod) -> tuple[int, ...]:
-        if method in DECISIVE:
-            return preset.decisive_seeds or preset.train_seeds
-        return preset.control_seeds or preset.train_seeds
-
-    return seeds
+    own = preset.decisive_seeds if method in MAIN_METHODS else preset.control_seeds
+    return own or preset.train_seeds
 
 
 def ablation(lab: Lab) -> list[Trial]:
@@ -122,17 +125,17 @@ def ablation(lab: Lab) -> list[Trial]:
     """
     trials = []
     for task in main_tasks(lab):
-        methods = TRAINING_METHODS if lab.preset.whole else DECISIVE
+        methods = TRAINING_METHODS if lab.preset.whole else MAIN_METHODS
         for method in methods:
-            tests = _of_ablation(lab, task, banks=method in (AGG, BY_DOMAIN, MLDG) or not lab.preset.whole)
-            trials += combined("ablation", task, _trainings(lab, task, [method], _by_weight(lab)), tests)
+            tests = _ablation_tests(lab, task, banks=method in (AGG, BY_DOMAIN, MLDG) or not lab.preset.whole)
+            trials += combined("ablation", task, _trainings(lab, task, [method], _seeds_of), tests)
     for task in other_tasks(lab):
-        trials += combined("ablation", task, _trainings(lab, task, (AGG, MLDG)), _of_ablation(lab, task))
+        trials += combined("ablation", task, _trainings(lab, task, (AGG, MLDG)), _ablation_tests(lab, task))
     return trials
 
 
-def _of_ablation(lab: Lab, task: Task, *, banks: bool = True) -> list[TestConfig]:
-    """Normalizations of Table 3; ``banks`` False leaves out those that take several passes an image."""
+def _ablation_tests(lab: Lab, task: Task, *, banks: bool = True) -> list[TestConfig]:
+    """The normalizations of Table 3; ``banks`` False leaves out SIB, which costs several passes per image."""
     tests = [bn(task.targets), TestConfig("bn-reestimated", task.targets), tn(task.targets, 1, None)]
     sizes = (M, M + 1, 16) if lab.preset.whole else (M, M + 1)
     for seed in lab.preset.test_seeds:
@@ -149,7 +152,7 @@ def batch_size(lab: Lab) -> list[Trial]:
     for task in main_tasks(lab):
         tests = [bn(task.targets)]
         tests += [tn(task.targets, m, seed) for m in lab.preset.batch_sizes for seed in lab.preset.test_seeds]
-        methods = (AGG, BY_DOMAIN, MLDG) if lab.preset.whole else DECISIVE
+        methods = (AGG, BY_DOMAIN, MLDG) if lab.preset.whole else MAIN_METHODS
         trials += combined("batch_size", task, _trainings(lab, task, methods), tests)
     return trials
 
@@ -268,11 +271,11 @@ def train_as_you_test(lab: Lab) -> list[Trial]:
     methods = (AGG, AGG2, BY_DOMAIN, BY_DOMAIN2, MLDG_INNER_0, MLDG)
     trials = []
     for letter in targets:
-        tests = _as_tn_sees(lab, (letter,))
+        tests = _bn_and_tn(lab, (letter,))
         if letter == targets[0]:  # a test on a source belongs to one task
-            tests += [test for source in sources for test in _as_tn_sees(lab, (source,))]
+            tests += [test for source in sources for test in _bn_and_tn(lab, (source,))]
         task = Task(sources, (letter,))
-        trials += combined("train_as_you_test", task, _trainings(lab, task, methods, _by_weight(lab)), tests)
+        trials += combined("train_as_you_test", task, _trainings(lab, task, methods, _seeds_of), tests)
     return trials
 
 
@@ -292,9 +295,9 @@ def domains_per_pass(lab: Lab) -> list[Trial]:
             for count in counts
             for config in _trainings(lab, task, [AGG], domains_per_pass=count, batch_per_domain=PASS)
         ]
-        tests = _as_tn_sees(lab, task.targets)
+        tests = _bn_and_tn(lab, task.targets)
         if task == tasks[0]:  # a test on a source belongs to one task
-            tests += [test for source in task.sources for test in _as_tn_sees(lab, (source,))]
+            tests += [test for source in task.sources for test in _bn_and_tn(lab, (source,))]
         trials += combined("domains_per_pass", task, trainings, tests)
     return trials
 
@@ -307,7 +310,7 @@ def meta_split(lab: Lab) -> list[Trial]:
         cuts = (f"{first}:{count - first}" if 2 * first != count else "half" for first in range(count - 1, 0, -1))
         splits = [*cuts, "random"]
         trainings = [config for split in splits for config in _trainings(lab, task, [MLDG], split=split)]
-        trials += combined("meta_split", task, trainings, _as_tn_sees(lab, task.targets))
+        trials += combined("meta_split", task, trainings, _bn_and_tn(lab, task.targets))
     return trials
 
 
@@ -318,10 +321,10 @@ def common_rate(lab: Lab) -> list[Trial]:
     seeds = preset.control_seeds or preset.train_seeds
     trials = []
     for task in main_tasks(lab):
-        for method in DECISIVE:
+        for method in MAIN_METHODS:
             changes = {"lr": mldg.lr, "inner_lr": mldg.inner_lr} | method.settings
             trainings = [lab.training(task.sources, seed, **changes) for seed in seeds]
-            trials += combined("common_rate", task, trainings, _as_tn_sees(lab, task.targets))
+            trials += combined("common_rate", task, trainings, _bn_and_tn(lab, task.targets))
     return trials
 
 
@@ -331,7 +334,7 @@ def source_domains(lab: Lab) -> list[Trial]:
     for whole in main_tasks(lab):
         for count in range(1, len(whole.sources) + 1):
             task = Task(whole.sources[:count], whole.targets)
-            tests = [*_as_tn_sees(lab, task.targets)]
+            tests = [*_bn_and_tn(lab, task.targets)]
             tests += [bank("sib", task.targets, seed) for seed in lab.preset.test_seeds]
             trials += combined("source_domains", task, _trainings(lab, task, [AGG, MLDG]), tests)
     return trials
@@ -353,7 +356,7 @@ def source_domains_fixed(lab: Lab) -> list[Trial]:
                 "data": dataclasses.replace(size, train_images=max(1, size.train_images // count)),
                 "batch_per_domain": -(-step // count),
             }
-            tests = [*_as_tn_sees(lab, task.targets), bank("sib", task.targets, lab.preset.test_seeds[0])]
+            tests = [*_bn_and_tn(lab, task.targets), bank("sib", task.targets, lab.preset.test_seeds[0])]
             trainings = _trainings(lab, task, [AGG, MLDG], **changes)
             trials += combined("source_domains_fixed", task, trainings, tests)
     return trials
@@ -375,7 +378,7 @@ def ibn_net(lab: Lab) -> list[Trial]:
     for task in main_tasks(lab):
         trainings = _trainings(lab, task, [AGG, MLDG])
         trainings += _trainings(lab, task, [AGG], backbone=name)
-        trials += combined("ibn_net", task, trainings, _as_tn_sees(lab, task.targets))
+        trials += combined("ibn_net", task, trainings, _bn_and_tn(lab, task.targets))
     return trials
 
 
@@ -383,7 +386,7 @@ def backbones(lab: Lab) -> list[Trial]:
     """Table 10: MLDG with SIB beside AGG, with three networks of different kind."""
     trials = []
     for task in main_tasks(lab):
-        tests = [*_as_tn_sees(lab, task.targets)]
+        tests = [*_bn_and_tn(lab, task.targets)]
         tests += [bank("sib", task.targets, seed) for seed in lab.preset.test_seeds[:2]]  # the large ones take minutes
         trainings = _trainings(lab, task, [AGG, MLDG])
         for name, settings in lab.preset.backbones.items():
@@ -415,12 +418,12 @@ def domain_conflict(lab: Lab) -> list[Trial]:
     seeds = lab.preset.gmp_seeds or lab.preset.train_seeds
     trials = []
     for task in main_tasks(lab):
-        trainings = _trainings(lab, task, (MLDG_INNER_0, PROJECTED, MLDG), lambda _: seeds)
+        trainings = _trainings(lab, task, (MLDG_INNER_0, PROJECTED, MLDG), lambda *_: seeds)
         trials += combined("domain_conflict", task, trainings, [bn(task.targets), tn(task.targets, 1, None)])
     return trials
 
 
-def _as_tn_sees(lab: Lab, targets: tuple[str, ...]) -> list[TestConfig]:
+def _bn_and_tn(lab: Lab, targets: tuple[str, ...]) -> list[TestConfig]:
     """Source BN, re-estimated, and TN with M = 1 and 4."""
     orders = [tn(targets, M, seed) for seed in lab.preset.test_seeds]
     return [bn(targets), TestConfig("bn-reestimated", targets), tn(targets, 1, None), *orders]

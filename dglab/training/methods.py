@@ -215,10 +215,10 @@ METHODS: dict[str, Method] = {
     "projected": projected,
     "gmp": gmp,
 }
-PASS = 4  # images of a BatchNorm batch, where the number of its domains is chosen
+PASS = 4  # images in a BatchNorm batch, where the number of its domains is chosen
 _OF_MLDG = ("order", "inner_lr", "alpha", "split")
 _OF_GMP = ("modalities", "variant", "alpha_k", "alpha_p")
-# the settings of a training that only some methods read
+# the settings that only some methods read, by method
 OPTIONS = {name: () for name in METHODS} | {
     "agg": ("domains_per_pass",),
     "split": ("split",),
@@ -227,6 +227,9 @@ OPTIONS = {name: () for name in METHODS} | {
     "projected": ("split",),
     "gmp": _OF_GMP,
 }
+
+
+ALL_OPTIONS = tuple(dict.fromkeys(name for names in OPTIONS.values() for name in names))
 
 
 def second_order(config: TrainingConfig) -> bool:
