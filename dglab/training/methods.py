@@ -217,7 +217,7 @@ METHODS: dict[str, Method] = {
 }
 PASS = 4  # images in a BatchNorm batch, where the number of its domains is chosen
 _OF_MLDG = ("order", "inner_lr", "alpha", "split")
-_OF_GMP = ("modalities", "variant", "alpha_k", "alpha_p")
+_OF_GMP = ("variant", "modalities", "alpha_k", "alpha_p")
 # the settings that only some methods read, by method
 OPTIONS = {name: () for name in METHODS} | {
     "agg": ("domains_per_pass",),
