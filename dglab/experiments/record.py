@@ -1,10 +1,13 @@
 """What results were made on: of a run as a whole, and of each network."""
 
+from __future__ import annotations
+
+import dataclasses
 import json
 import platform
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -15,6 +18,9 @@ from dglab.experiments.recorded import SHIPPED
 from dglab.training.config import TrainingConfig
 from dglab.utils.files import read_json, written_whole
 from dglab.utils.machine import usable_cpus
+
+if TYPE_CHECKING:
+    from dglab.experiments.runner import Lab
 
 NETWORK = "network.json"
 
@@ -29,6 +35,29 @@ def describe_machine(device: str) -> str:
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{usable_cpus()} CPU cores ({_processor()})"
+
+
+def describe_run(lab: Lab, minutes: float) -> dict[str, Any]:
+    """The content of ``run.json``: the machine, versions, preset and data behind the table beside it.
+
+    Args:
+        lab: where the table was made.
+        minutes: how long this call took, whether training was reused or not.
+    """
+    identity = lab.identity
+    return {
+        "machine": describe_machine(lab.device),
+        "versions": versions(),
+        "minutes": round(minutes, 2),
+        "preset": {"name": lab.preset.name, "about": lab.preset.about},
+        "data": {
+            "name": lab.data_name,
+            "identity": identity if isinstance(identity, str) else dataclasses.asdict(identity),
+        },
+        "domains": lab.names,
+        "train_seeds": lab.preset.train_seeds,
+        "test_seeds": lab.preset.test_seeds,
+    }
 
 
 def note_network(folder: Path, device: str, **seconds: float) -> None:

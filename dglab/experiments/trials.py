@@ -462,3 +462,8 @@ EXTRA_STUDIES: dict[str, Study] = {
     "imagenet": imagenet,
     **WHOLE_STUDIES,
 }  # minutes more, or hours; other presets leave them out, and reproduce runs each by its name
+
+
+def studies_of(lab: Lab) -> dict[str, Study]:
+    """The studies that the preset runs."""
+    return STUDIES | WHOLE_STUDIES if lab.preset.whole and lab.of_paper else STUDIES

@@ -6,10 +6,9 @@ import pytest
 
 from dglab.analysis.claims import judge
 from dglab.experiments.methods import MAIN_METHODS, TRAINING_METHODS
-from dglab.experiments.reproduce import studies_of
 from dglab.experiments.runner import open_lab, run
 from dglab.experiments.table import COLUMNS, labels_of
-from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, describe, main_tasks, mixed_task
+from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, describe, main_tasks, mixed_task, studies_of
 from dglab.presets import FULL
 from dglab.testtime.methods import TestConfig, bank, tn
 
