@@ -1,4 +1,4 @@
-"""What GMP needs of a model, a batch, confidences and gradients; what lacks it is refused."""
+"""Checks of what GMP is given: model, batch, confidences, gradients."""
 
 from collections.abc import Mapping, Sequence
 
@@ -43,7 +43,7 @@ def check_model(model: nn.Module, *, alone: bool = False) -> None:
             if owner.setdefault(parameter, name) != name:
                 raise InputError(
                     f"the encoders of {owner[parameter]} and {name} share parameters; expected an encoder of its own "
-                    "for each modality, for each gets a step of its own"
+                    "for each modality, because each gets a step of its own"
                 )
 
 

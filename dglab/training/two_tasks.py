@@ -106,7 +106,7 @@ def two_losses(
 
 @torch.no_grad()
 def probability_of_truth(logits: Tensor, labels: Tensor) -> Tensor:
-    """The probability that logits N x K x ... give to the true class, for an image the mean over its labelled pixels.
+    """The probability that logits N x K x ... give to the true class, averaged over the labelled pixels of an image.
 
     Returns:
         N values in [0, 1]; 0 for an image without a labelled pixel.
