@@ -1,4 +1,4 @@
-"""What a study consists of: trials, each one trained network, tested in one way."""
+"""Trials, which a study consists of: each is one trained network, tested in one way."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Trial:
     """One trained network, tested in one way, for one study.
 
     Args:
-        study: which table or figure it belongs to.
+        study: the table or figure that it belongs to.
         task: the sources of its network, and the unseen targets. A test on a source belongs to the task, too.
         training: all settings of the training.
-        test: the test-time method with its settings and the domains tested on.
+        test: the test-time method, its settings, and the domains tested on.
     """
 
     study: str
@@ -33,7 +33,7 @@ class Trial:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What the trial says of itself in the columns of the tidy table; None where a setting does not apply."""
+        """The columns of the tidy table that describe the trial; None where a setting does not apply."""
         training, test = self.training, self.test
         reads = OPTIONS[training.method]
         options = {name: getattr(training, name) if name in reads else None for name in ALL_OPTIONS}
@@ -54,7 +54,7 @@ class Trial:
 
 
 def main_tasks(lab: Lab) -> list[Task]:
-    """The tasks with one target: G+S+I+M->C of domains lettered as the paper's, of others each left out in turn."""
+    """The tasks with one target: G+S+I+M->C for the paper's five domains; otherwise each domain left out in turn."""
     letters = tuple(lab.domains)
     targets = ("C",) if lab.of_paper else letters
     return [Task(tuple(other for other in letters if other != target), (target,)) for target in targets]

@@ -1,4 +1,4 @@
-"""A plain copy of a network with a target's statistics written in: to export, or to run where nothing adapts."""
+"""A plain copy of a network with a target's statistics as its running ones, for export or use without adaptation."""
 
 import copy
 from collections.abc import Iterable
