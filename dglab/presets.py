@@ -29,7 +29,7 @@ class Preset:
     style_layers: tuple[int, ...]  # of Table 6
     in_memory: bool  # keep decoded images: for data sets that fit
     parallel: bool  # run several jobs at a time on a CPU
-    decisive_seeds: tuple[int, ...] = ()  # trainings of what the main question is decided by; empty: train_seeds
+    decisive_seeds: tuple[int, ...] = ()  # trainings of the methods of the main question; empty: train_seeds
     control_seeds: tuple[int, ...] = ()  # trainings of controls that the paper has not; empty: train_seeds
     gmp_seeds: tuple[int, ...] = ()  # trainings in the studies of GMP; empty: train_seeds
     whole: bool = False  # every row of every table, and all controls, instead of what minutes allow
@@ -102,13 +102,13 @@ TINY = Preset(
 )
 
 _OWN_RATES = dict.fromkeys(("mldg", "mldg_mean"), {"lr": 0.2, "inner_lr": 0.04})
-# a step of two gradients that are added is as long
+# the sum of two gradients, so that its step is as long as MLDG's
 _OWN_RATES["projected"] = {"lr": 0.2}
 # best of 0.01, 0.02, 0.05 and 0.1 on the sources' validation images, docs/tries_gmp.csv; its encoders have no decoder
 _OWN_RATES["gmp"] = {"lr": 0.02, "backbone": "thin"}
-# Networks of other kinds, a third of the steps, for each is many times as large: depthwise convolutions from ImageNet
-# weights, its rate the best of four on the sources of CamVid (the study imagenet); and parallel resolutions, whose rate
-# is untried. AGG and MLDG have the same.
+# Other architectures, a third of the steps because each is many times as large: depthwise convolutions from ImageNet
+# weights, whose learning rate is the best of four on the sources of CamVid (the study imagenet); and parallel
+# resolutions, whose learning rate was not tuned. AGG and MLDG share them.
 _OTHER_KINDS = {
     "efficientnet-lite0": {"weights": "imagenet", "lr": 0.05, "inner_lr": 0.01, "steps": 500},
     "hrnet-w18": {"lr": 0.1, "inner_lr": 0.02, "steps": 500},

@@ -95,7 +95,7 @@ class _Held(TorchDispatchMode):
         super().__init__()
         self.now = self.peak = 0
         self._known: dict[int, weakref.ref] = {}  # by id; storages cannot be compared
-        objects = gc.get_objects()  # a million; they are asked for their types all at once, for it takes a tenth
+        objects = gc.get_objects()  # a million; taking the types of all at once takes a tenth of the time
         kinds = {kind for kind in set(map(type, objects)) if issubclass(kind, Tensor)}
         tensors = [thing for thing in objects if type(thing) in kinds]
         self._note([*tensors, *(tensor.grad for tensor in tensors if tensor.is_leaf)], new=False)
