@@ -34,7 +34,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, check_partners, files_by_key
+from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, files_by_key, matched
 from dglab.classes import CLASS_NAMES, IGNORED, PALETTE
 from dglab.utils import images as files
 from dglab.utils.errors import InputError
@@ -95,8 +95,7 @@ def find_pairs(source: Path, mapping: str) -> list[Pair]:
     for split, part in _PARTS.items():
         images = files_by_key(source / part / "images", "*.jpg")
         labels = files_by_key(_label_folder(source / part), "*.png")
-        check_partners(images, labels, source / part)
-        pairs += [Pair(DOMAIN, split, stem, image, labels[stem]) for stem, image in images.items()]
+        pairs += [Pair(DOMAIN, split, *files) for files in matched(images, labels, source / part)]
     return pairs
 
 
