@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 
 class Deviation(NamedTuple):
-    """One thing that the code does otherwise than the text, or that the text leaves open."""
+    """One difference between the code and the text, or one thing that the text leaves open."""
 
     what: str
     paper: str
     code: str
     where: str  # in their code
     here: str
-    theirs: str = ""  # how to have it as they have; empty where it cannot be had
+    theirs: str = ""  # the option for their way; empty if there is none
 
 
 DEVIATIONS: tuple[Deviation, ...] = (

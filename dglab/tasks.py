@@ -12,12 +12,12 @@ _LETTER = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 
 
 def are_the_papers(letters: Iterable[str]) -> bool:
-    """Whether domains are lettered as the paper's five: its tasks, orders and published figures are then theirs."""
+    """Whether domains have the letters of the paper's five; the paper's tasks, order and numbers then apply to them."""
     return set(letters) == set(DOMAIN_NAMES)
 
 
 def first_letter(name: str) -> str:
-    """The letter of a domain that states none: the first ASCII letter of its folder's name, in upper case; or ""."""
+    """The default letter of a domain: the first ASCII letter of its folder's name, in upper case, or ""."""
     found = re.search(r"[A-Za-z]", name)
     return found.group().upper() if found else ""
 
