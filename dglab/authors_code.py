@@ -1,6 +1,6 @@
 """Where the authors' public code (github.com/koncle/TSMLDG) differs from the paper's text, and what we do.
 
-``dglab presets`` prints the table. Where the code can be had here, an option says how.
+``dglab presets`` prints the table. Where this kit can do the same as the code, an option is named.
 """
 
 from typing import NamedTuple

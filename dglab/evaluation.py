@@ -1,4 +1,4 @@
-"""Scores: one confusion matrix per data set, over whole images; absent classes are left out of the mean, and counted.
+"""Scores: one confusion matrix per data set, over full images; absent classes are left out of the mean, and counted.
 
 :class:`AuthorsView` scores as the authors' code does, only for comparison with the numbers that the paper prints.
 """
@@ -112,7 +112,7 @@ def evaluate(
     after_batch: Callable[[Predicted], None] | None = None,
     images: list[np.ndarray] | None = None,
 ) -> ConfusionMatrix:
-    """Score a predictor over whole images, in one confusion matrix.
+    """Score a predictor over full images, in one confusion matrix.
 
     Args:
         predictor: images M x 3 x H x W in [0, 1] -> logits (or what :func:`dglab.models.logits_of` reads). A bank also

@@ -16,7 +16,7 @@ from dglab.utils.errors import InputError
 
 @dataclass(frozen=True)
 class Preset:
-    """One scale of the whole study."""
+    """The settings of all studies at one scale."""
 
     name: str
     about: str

@@ -333,9 +333,9 @@ def common_rate(lab: Lab) -> list[Trial]:
 def source_domains(lab: Lab) -> list[Trial]:
     """Table 8: from one source domain to all of them. With one, only AGG can be trained."""
     trials = []
-    for whole in main_tasks(lab):
-        for count in range(1, len(whole.sources) + 1):
-            task = Task(whole.sources[:count], whole.targets)
+    for full in main_tasks(lab):
+        for count in range(1, len(full.sources) + 1):
+            task = Task(full.sources[:count], full.targets)
             tests = [*_bn_and_tn(lab, task.targets)]
             tests += [bank("sib", task.targets, seed) for seed in lab.preset.test_seeds]
             trials += combined("source_domains", task, _trainings(lab, task, [AGG, MLDG]), tests)
@@ -351,9 +351,9 @@ def source_domains_fixed(lab: Lab) -> list[Trial]:
         return []
     size, step = lab.preset.streets, 4 * lab.preset.training.batch_per_domain
     trials = []
-    for whole in main_tasks(lab):
-        for count in range(1, len(whole.sources) + 1):
-            task = Task(whole.sources[:count], whole.targets)
+    for full in main_tasks(lab):
+        for count in range(1, len(full.sources) + 1):
+            task = Task(full.sources[:count], full.targets)
             changes = {
                 "data": dataclasses.replace(size, train_images=max(1, size.train_images // count)),
                 "batch_per_domain": -(-step // count),

@@ -166,7 +166,7 @@ def starting_weights(backbone: str, weights: str, file: Path | None = None) -> S
         A state dict for :func:`dglab.models.build_model`; None for random weights.
 
     Raises:
-        InputError: if they cannot be had, or the file's content is another.
+        InputError: if they cannot be downloaded, or the file has another digest.
     """
     check_weights(backbone, weights)
     if weights in (RANDOM, PUBLIC):

@@ -43,31 +43,33 @@ def train(
     tensorboard: bool = False,
     on_log: Callable[[Line], None] | None = None,
 ) -> Path:
-    """Train one network and return its last checkpoint, which is the result: nothing is selected.
+    """Train one network and return its last checkpoint, which is the result: there is no model selection.
 
-    A finished run is returned as it is; an interrupted one goes on from its last state and ends with the same bits
-    as if it had never stopped (on the same CPU and number of threads).
+    A finished run is not repeated; an interrupted one resumes from its last saved state and ends with the same bits as
+    if it had not been interrupted (on the same CPU, with the same number of threads).
 
-    In a process group (``torchrun``) every process calls this, and each trains on its part of every batch. Losses and
-    gradients are those of the whole batch; process 0 writes the files, with its own running statistics, as torch's
+    In a process group (``torchrun``) every process calls this and trains on its part of every batch. Losses and
+    gradients are those of the global batch; process 0 writes the files, with its own running statistics, as torch's
     DistributedDataParallel does.
 
     Args:
         config: what to train.
         domains: by letter; all of ``config.sources`` among them.
-        folder: gets ``last.safetensors`` when finished, ``trainer_state.pt`` on the way, and ``log.jsonl``.
+        folder: gets ``log.jsonl``, ``trainer_state.pt`` while the run is unfinished, and then ``last.safetensors``.
         device: where to train.
-        workers: processes that load data; 0 loads in this one, None takes a few beside a GPU, otherwise 0. The
-            result does not depend on it.
+        workers: data-loading processes; 0 loads in this one, None takes a few for a GPU, otherwise 0. The result does
+            not depend on it.
         progress: show a bar with losses, learning rate and speed.
-        weights_file: where the weights lie that ``config.weights`` names by their digest.
-        tensorboard: write TensorBoard's curves, too, into ``tensorboard`` in the folder; needs the package.
-        on_log: called after each step with its line of the log: step, lr, ds, dg, total (None where there is none).
+        weights_file: the file of the weights whose digest ``config.weights`` has.
+        tensorboard: also write TensorBoard's curves, into ``tensorboard`` in the folder; needs the package.
+        on_log: called after each step with its log line: step, lr, ds, dg, total (None where there is no value).
+
+    Returns:
+        The path of the checkpoint.
 
     Raises:
-        InputError: for settings that do not fit, a folder with another run, that another process trains in or that
-            cannot be written to, a loss, a gradient or weights that leave all bounds, or a process that loads data and
-            dies.
+        InputError: for settings that do not fit; for a folder that has another run in it, is in use by another process
+            or cannot be written to; for a loss, a gradient or weights that diverge; if a data-loading process dies.
     """
     check_fits(config, domains)
     folder, device = Path(folder), torch.device(device)

@@ -35,7 +35,7 @@ def reading(path: Path | str) -> Iterator[None]:
 
 
 def check_file(path: Path | str, *, empty: bool = False) -> int:
-    """Refuse what is no file to read whole: a folder, a pipe (opening it would wait forever), what no memory holds.
+    """Refuse what cannot be read as a file: a folder, a pipe (opening it would block), a file larger than memory.
 
     Args:
         path: of the file.
