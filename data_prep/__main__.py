@@ -30,13 +30,13 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in _USERS:
             raise
-        print(f"error: {error}; mend this and run the same command again, it goes on", file=sys.stderr)
+        print(f"error: {error}; correct this and run the same command again to continue", file=sys.stderr)
         return 2
     except MemoryError as error:
         print(f"error: there is not enough memory ({error}); give --max-side, or use a larger machine", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
+        print("stopped; run the same command again to continue", file=sys.stderr)
         return 130  # as shells report SIGINT
 
 
@@ -104,7 +104,7 @@ def _convert(options: argparse.Namespace) -> int:
     if not refused:
         return 0
     kept = "nothing was written" if options.check else f"all are listed in {options.out}/<domain>/refused.csv"
-    print(f"error: {refused} pair(s) refused; {kept}; mend the source and run again", file=sys.stderr)
+    print(f"error: {refused} pair(s) refused; {kept}; correct the source and run again", file=sys.stderr)
     return 2
 
 

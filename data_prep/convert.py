@@ -292,7 +292,7 @@ def _check_out(out: Path, domain: Domain, settings: Settings, pairs: list[Pair])
     try:
         earlier = read_json(record)
         if not isinstance(earlier, dict):
-            raise InputError(f"{record}: holds no settings; mend it")
+            raise InputError(f"{record}: holds no settings; correct it")
     except InputError as error:
         raise InputError(f"{error}, or remove {folder}, and run again") from error
     differ = [
@@ -302,7 +302,7 @@ def _check_out(out: Path, domain: Domain, settings: Settings, pairs: list[Pair])
     ]
     if differ:
         raise InputError(
-            f"{folder}: was converted with other settings: {'; '.join(differ)}; give the same settings to go on, "
+            f"{folder}: was converted with other settings: {'; '.join(differ)}; give the same settings to continue, "
             "another --out, or remove that folder"
         )
     expected = {_place(out, pair, "images", suffix) for pair in pairs for suffix in _SUFFIXES.values()}

@@ -111,7 +111,7 @@ def _numbers(path: Path, *names: str) -> list[list[int]]:
         failed, reason = True, f"not read in {_TIMEOUT} s"
     if failed:
         raise InputError(
-            f"{path}: is no split of this data set ({reason or 'its reader crashed'}); expected the arrays "
+            f"{path}: is not a split of this data set ({reason or 'its reader crashed'}); expected the arrays "
             f"{', '.join(names[:-1])} and {names[-1]}; take it from read_mapping.zip, from {_PAGE}"
         )
     return json.loads(done.stdout)

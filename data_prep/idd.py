@@ -143,7 +143,7 @@ def _whole(number: int | float, least: int, most: int) -> int:
 
 def _text(label: object) -> str:
     if not isinstance(label, str):
-        raise TypeError(f"the label {label!r} is no text")
+        raise TypeError(f"the label {label!r} is not text")
     return label
 
 

@@ -144,7 +144,7 @@ def _check_config(path: str) -> None:
         names = tuple(label["readable"] for label in content["labels"])
     except (TypeError, KeyError) as error:
         raise InputError(
-            f"{path}: is no config.json of Mapillary Vistas ({error!r}); take it from the archive"
+            f"{path}: is not a config.json of Mapillary Vistas ({error!r}); take it from the archive"
         ) from error
     if names != NAMES:
         raise InputError(

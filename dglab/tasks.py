@@ -76,9 +76,9 @@ def parse_task(text: str, known: tuple[str, ...] | None = None) -> Task:
     sources, targets = ([letter.strip() for letter in side.split("+")] if side else [] for side in sides)
     for letter in (*sources, *targets):
         if not _LETTER.fullmatch(letter):
-            raise InputError(f"cannot read task {text!r}: {letter!r} is no domain letter; write for example G+S+I+M->C")
+            raise InputError(f"cannot read task {text!r}: {letter!r} is not a domain letter; an example is G+S+I+M->C")
         if known is not None and letter not in known:
             raise InputError(
-                f"task {text!r} names the domain {letter!r}, which is not at hand; the domains are {', '.join(known)}"
+                f"task {text!r} names the domain {letter!r}, which is not available; the domains are {', '.join(known)}"
             )
     return Task(tuple(sources), tuple(targets))

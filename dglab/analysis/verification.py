@@ -38,7 +38,7 @@ def verify(frame: pd.DataFrame, record: pd.DataFrame) -> pd.DataFrame:
     groups = known.groupby(SETTINGS, dropna=False)["value"].agg(["mean", "count", "var"]).reset_index()
     pooled = _pooled(groups)
     if not (pooled["freedom"] > 0).any():
-        raise InputError("the record holds one training of each method, which bounds nothing; install dglab anew")
+        raise InputError("the record holds one training of each method, which bounds nothing; reinstall dglab")
     table = groups.merge(pooled, on=[name for name in SETTINGS if name not in _OF_TRAINING])
     reach = stdtrit(table["freedom"].clip(lower=1), (1 + LEVEL) / 2) * np.sqrt(table["variance"])
     reach = reach * np.sqrt(1 + 1 / table["count"])

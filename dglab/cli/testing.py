@@ -117,7 +117,7 @@ def _own_streets(config: "TrainingConfig", checkpoint: Path) -> "StreetsSize":
 def _check_task(wanted: "Task", config: "TrainingConfig", domains: Mapping[str, Any], checkpoint: Path) -> None:
     for letter in wanted.targets:
         if letter not in domains:
-            raise InputError(f"the target {letter!r} is not at hand; the domains are {', '.join(domains)}")
+            raise InputError(f"the target {letter!r} is not available; the domains are {', '.join(domains)}")
     if set(config.sources) != set(wanted.sources):
         raise InputError(
             f"{checkpoint} was trained on {'+'.join(config.sources)}, the task {wanted} names other sources; "

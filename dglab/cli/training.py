@@ -162,7 +162,7 @@ def _refuse_begun(out: Path, resume: bool) -> None:
             pass
     begun = (out / STATE).exists() or ((out / LOG).is_file() and (out / LOG).stat().st_size > 0)
     if begun and not resume:
-        raise InputError(f"{out} holds an interrupted run; add --resume to go on with it, or choose another --out")
+        raise InputError(f"{out} holds an interrupted run; add --resume to continue it, or choose another --out")
 
 
 def _train(config: "TrainingConfig", domains: Mapping[str, Any], out: Path, **options: Any) -> None:
@@ -178,7 +178,7 @@ def _train(config: "TrainingConfig", domains: Mapping[str, Any], out: Path, **op
     except KeyboardInterrupt:
         if is_writer():
             saved = (out / STATE).exists()
-            how = f"goes on from the last saved state in {out}" if saved else "begins anew: no state was saved yet"
+            how = f"continues from the last saved state in {out}" if saved else "starts again: no state was saved yet"
             typer.echo(f"interrupted; --resume {how}", err=True)
         raise typer.Exit(130) from None  # the exit code of a program ended by Ctrl-C
     if is_writer():

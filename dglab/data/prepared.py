@@ -179,7 +179,7 @@ def _refuse_bad(root: Path, pairs: list, found: list["Finding"], most: int) -> N
     if turned:
         warnings.warn(
             f"{brief(turned)}: {len(turned)} image(s) with an EXIF orientation, which is ignored: rows and columns are "
-            "taken as they are stored, as the label's; turn image and label if they do not lie alike",
+            "taken as they are stored, as the label's; rotate image and label if they do not match",
             stacklevel=3,
         )
 

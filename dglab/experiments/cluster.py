@@ -91,7 +91,7 @@ def _result(job: "submitit.Job") -> None:
     error = job.exception()
     if error is not None:
         raise InputError(
-            f"the job {job.job_id} failed: {_reason(error)}; what it printed lies in {job.paths.stderr}"
+            f"the job {job.job_id} failed: {_reason(error)}; its output is in {job.paths.stderr}"
         ) from error
 
 

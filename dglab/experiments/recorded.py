@@ -51,7 +51,7 @@ def read_recorded(path: Path) -> pd.DataFrame:
     wide = with_empty_columns(wide, [*OF_TRIAL, *(c for c in wide if c not in OF_TRIAL)])
     foreign = {name for name in wide.columns if name not in (*OF_TRIAL, *_VALUES)}
     if foreign or not {"study", "task", "miou"} <= set(wide.columns):
-        raise InputError(f"{path} is not a record of this version; install dglab anew")
+        raise InputError(f"{path} is not a record of this version; reinstall dglab")
     wide = wide.reindex(columns=[*OF_TRIAL, *(name for name in wide.columns if name in _VALUES)])
     # a setting that a later version has added is empty
     frame = wide.melt(OF_TRIAL, var_name="name", ignore_index=False).dropna(subset="value")

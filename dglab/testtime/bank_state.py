@@ -55,7 +55,7 @@ def restored_from(bank: ImageBank, state: dict[str, Any]) -> Iterator[tuple[Imag
     """
     missing = STATE_KEYS - (state.keys() if isinstance(state, dict) else set())
     if missing:
-        raise InputError(f"this is no state of a bank: it lacks {', '.join(sorted(missing))}; pass a state_dict()")
+        raise InputError(f"this is not the state of a bank: it lacks {', '.join(sorted(missing))}; pass a state_dict()")
     used = len(state["domains"])
     if used > bank.capacity:
         raise InputError(f"the state holds {used} images, this bank's capacity is {bank.capacity}")

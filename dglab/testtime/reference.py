@@ -153,8 +153,8 @@ class SourceReference:
             return cls(layers, running, int(about["images"]), int(about["domains"]), float(about["home"]))
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
-                f"{shown(path)} is no source reference ({error}); make one with SourceReference.measure(...).save, or "
-                "with dglab train"
+                f"{shown(path)} is not a source reference ({error}); make one with SourceReference.measure(...).save, "
+                "or with dglab train"
             ) from error
 
 

@@ -56,7 +56,7 @@ def read_config(path: Path) -> TrainingConfig:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
-            f"{path} is no readable safetensors file ({error}); pass the last.safetensors of a finished run"
+            f"{path} is not a readable safetensors file ({error}); pass the last.safetensors of a finished run"
         ) from error
     try:
         return TrainingConfig.from_json(metadata["config"])

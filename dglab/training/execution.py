@@ -34,7 +34,7 @@ def check_execution(config: TrainingConfig, device: torch.device) -> None:
         reasons = {
             "torch's SyncBatchNorm cannot be differentiated twice, which order 2 does": second_order(config),
             f"torch's SyncBatchNorm needs CUDA, the device is {device.type}": device.type != "cuda",
-            "there is one process alone (torchrun starts several)": not grouped(),
+            "there is only one process (torchrun starts several)": not grouped(),
         }
         for reason in (reason for reason, holds in reasons.items() if holds):
             raise InputError(f"batchnorm is 'synchronized', but {reason}; use 'process'")

@@ -42,7 +42,7 @@ def check_fits(config: TrainingConfig, domains: Mapping[str, Domain]) -> None:
     check_variant(config.order, config.running_stats)
     for letter in config.sources:
         if letter not in domains:
-            raise InputError(f"unknown source domain {letter!r}; the domains at hand are {', '.join(domains)}")
+            raise InputError(f"unknown source domain {letter!r}; the available domains are {', '.join(domains)}")
     if not config.sources:
         raise InputError("no source domain is given; name at least one")
     if "split" in OPTIONS[config.method]:
@@ -64,7 +64,7 @@ def check_multimodal(config: TrainingConfig, domains: Mapping[str, Domain]) -> N
     modalities = check_modalities(config.modalities)
     if len(modalities) == 1 and config.variant != "joint":
         raise InputError(
-            f"there is one modality alone, {modalities[0]}, and nothing to balance; name two or more, or choose the "
+            f"there is only one modality, {modalities[0]}, and nothing to balance; name two or more, or choose the "
             "variant joint"
         )
     if len(config.sources) < 2:
@@ -123,7 +123,7 @@ def refuse_insane(model: nn.Module, config: TrainingConfig, folder: Path, step: 
     """Stop before weights that are not finite, or huge, are saved. All processes stop together."""
     [insane] = sum_over_processes([torch.tensor(float(not _sane(model)), device=next(model.parameters()).device)])
     if insane:
-        raise InputError(_diverged(f"the weights are beyond all bounds after step {step}", config, folder))
+        raise InputError(_diverged(f"the weights are not finite or far too large after step {step}", config, folder))
 
 
 def _sane(model: nn.Module) -> bool:
@@ -152,6 +152,6 @@ def naming_loader_failures() -> Iterator[None]:
         if "DataLoader worker" not in str(error):
             raise
         raise InputError(
-            f"a process that loads data has died ({str(error).splitlines()[0].rstrip(' .')}), likely for want of "
-            "memory; go on from the last saved state with fewer such processes: 0 loads in the training process itself"
+            f"a data-loading process has died ({str(error).splitlines()[0].rstrip(' .')}), probably for lack "
+            "of memory; resume from the last saved state with fewer such processes: 0 loads in the training process"
         ) from error

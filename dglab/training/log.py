@@ -110,7 +110,7 @@ def read_log(run: Path | str) -> "pd.DataFrame":
         values = [parse_json(line) for line in lines if line.endswith("\n")]
         return pd.DataFrame(values, columns=["step", "lr", "ds", "dg", "total"]).astype(float).astype({"step": int})
     except Exception as error:  # pandas raises nearly anything on what it cannot convert
-        raise InputError(f"{path}: is no log of a run ({error}); expected the {LOG} that dglab train writes") from error
+        raise InputError(f"{path}: is not the log of a run ({error}); expected the {LOG} of dglab train") from error
 
 
 def show(bar: tqdm, line: Line, images: int) -> None:

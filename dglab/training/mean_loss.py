@@ -215,7 +215,7 @@ def remember_randomness(device: torch.device) -> Callable[[], AbstractContextMan
     """
     if device.type not in ("cpu", "cuda"):
         raise InputError(
-            f"order 2 in parts repeats its dropout, which goes on cpu and cuda, not on {device.type}; use "
+            f"order 2 in parts repeats its dropout, which works on cpu and cuda, not on {device.type}; use "
             "micro_batches=1, or order=1"
         )
     on_gpu = device.type == "cuda"

@@ -131,8 +131,8 @@ def _tidy(folder: Path, start: int) -> None:
     kept = read_text(log, empty=True).splitlines(keepends=True)[:start] if os.path.lexists(log) else []
     if len(kept) < start:  # not because of a kill: the log is on disk before the state is
         warnings.warn(
-            f"{log} has {len(kept)} lines of the {start} steps until {folder / STATE}; the training goes on, and the "
-            "log stays without the others",
+            f"{log} has {len(kept)} lines of the {start} steps until {folder / STATE}; the training continues, and "
+            "the others stay missing",
             stacklevel=2,
         )
     with written_whole(log) as beside:
@@ -152,4 +152,4 @@ def _resumable(path: Path) -> Iterator[None]:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         if unpickling:
             reason = "it contains Python objects other than tensors and numbers, which are not loaded"
-        raise InputError(f"cannot resume from {path} ({reason}); remove it to start this run anew") from error
+        raise InputError(f"cannot resume from {path} ({reason}); remove it to start this run again") from error

@@ -76,7 +76,7 @@ def read_text(path: Path | str, *, empty: bool = False) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{shown(path)}: is no text in UTF-8 ({error}); mend it or remove it") from error
+        raise InputError(f"{shown(path)}: is not UTF-8 text ({error}); correct or remove it") from error
 
 
 def read_json(path: Path | str) -> Any:
@@ -85,7 +85,7 @@ def read_json(path: Path | str) -> Any:
     try:
         return parse_json(text)
     except ValueError as error:
-        raise InputError(f"{shown(path)}: is no JSON ({error}); mend it or remove it") from error
+        raise InputError(f"{shown(path)}: is not JSON ({error}); correct or remove it") from error
 
 
 def parse_json(text: str) -> Any:
@@ -195,7 +195,7 @@ def check_writable(path: Path, *, folder: bool) -> None:
             pass
     except OSError:
         raise InputError(
-            f"cannot write {shown(path)}: {shown(nearest)} is no folder that you may write to; choose another place"
+            f"cannot write {shown(path)}: {shown(nearest)} is not a folder that you may write to; choose another place"
         ) from None
 
 
