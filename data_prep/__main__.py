@@ -13,14 +13,14 @@ from data_prep import MODULES, report
 from data_prep.convert import convert
 from dglab.utils.errors import InputError
 
-# Of the operating system's refusals these are the user's to mend; any other is a bug and keeps its traceback.
+# errors of the operating system that the user can correct; any other is a bug and keeps its traceback
 _USERS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ELOOP,
           errno.ENAMETOOLONG)  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # without the line of code it is from
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # without the source line
     options = _parser().parse_args(arguments)  # exits with 2 on wrong use
     try:
         return _list(options) if options.name == "list" else _convert(options)
@@ -30,13 +30,13 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in _USERS:
             raise
-        print(f"error: {error}; mend this and run the same command again, it goes on", file=sys.stderr)
+        print(f"error: {error}; correct this and run the same command again to continue", file=sys.stderr)
         return 2
     except MemoryError as error:
         print(f"error: there is not enough memory ({error}); give --max-side, or use a larger machine", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
+        print("stopped; run the same command again to continue", file=sys.stderr)
         return 130  # as shells report SIGINT
 
 
@@ -97,14 +97,14 @@ def _convert(options: argparse.Namespace) -> int:
         check=options.check,
     )
     print(report.summary(reports))
-    sys.stdout.flush()  # so that the complaints below come last, also in a log file
+    sys.stdout.flush()  # so that the errors below come last, also in a log file
     for line in [*report.warnings(reports), *report.refusals(reports)]:
         print(line, file=sys.stderr)
     refused = sum(len(r.refused) for r in reports)
     if not refused:
         return 0
     kept = "nothing was written" if options.check else f"all are listed in {options.out}/<domain>/refused.csv"
-    print(f"error: {refused} pair(s) refused; {kept}; mend the source and run again", file=sys.stderr)
+    print(f"error: {refused} pair(s) refused; {kept}; correct the source and run again", file=sys.stderr)
     return 2
 
 

@@ -15,7 +15,7 @@ ids and terms: doc.bdd100k.com (download, format, license).
 
 from pathlib import Path
 
-from data_prep.dataset import SPLITS, Dataset, Domain, LabelMapping, Pair, check_partners, files_by_key
+from data_prep.dataset import SPLITS, Dataset, Domain, LabelMapping, Pair, files_by_key, matched
 from dglab.classes import IGNORED, NUM_CLASSES
 from dglab.utils.errors import InputError
 
@@ -44,8 +44,7 @@ def find_pairs(source: Path, mapping: str) -> list[Pair]:
     for split in SPLITS:
         images = files_by_key(image_folder / split, "*.jpg")
         labels = files_by_key(label_folder / split, f"*{ending}.png", lambda path: path.stem.removesuffix(ending))
-        check_partners(images, labels, image_folder / split)
-        pairs += [Pair(DOMAIN, split, stem, image, labels[stem]) for stem, image in images.items()]
+        pairs += [Pair(DOMAIN, split, *files) for files in matched(images, labels, image_folder / split)]
     return pairs
 
 

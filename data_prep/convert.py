@@ -1,16 +1,15 @@
-"""The one converter that all public data sets share: from their own layout and ids to the prepared layout.
+"""The converter that all public data sets share: from their own layout and ids to the prepared layout.
 
-What a data set declares is in :mod:`data_prep.dataset`, what is written in :mod:`dglab.data.prepared`. Between
-them everything happens here, once: mapping, resizing, writing, resuming, counting, saying what was wrong.
+What a data set declares is in :mod:`data_prep.dataset`, what is written in :mod:`dglab.data.prepared`. Everything in
+between happens here: mapping, resizing, writing, resuming, counting, reporting errors.
 
-Three rules keep a conversion honest. An id that the mapping does not name is refused, never turned into a
-class nor into "ignored". A file that is unreadable, or a label that does not fit its image, is refused by
-name while the rest goes on, and the command ends with exit code 2 until the source is mended. And what was
-found is compared with the published counts, because an archive unpacked in part looks like a smaller data
-set.
+Three rules keep a conversion correct. An id that the mapping does not name is refused, never turned into a class or
+into "ignored". An unreadable file, or a label that does not fit its image, is refused and named while the others are
+converted, and the command ends with exit code 2 until the source is corrected. The number of pairs is compared with the
+published counts, because a partly unpacked archive looks like a smaller data set.
 
-**Which bytes an image becomes** was decided by measurement, on six drawn scenes of 2048 x 1024 at the 9 bits a pixel
-of Cityscapes and GTA5, on one core (``dglab bench data`` measures what comes of it)::
+**How images are stored** was decided by measurement, on six drawn scenes of 2048 x 1024 with 9 bits per pixel, as in
+Cityscapes and GTA5, on one core (``dglab bench data`` measures the effect)::
 
     image                  bits/pixel  encode  decode  fidelity
     PNG, level 6, as found       9.06  630 ms   49 ms  exact
@@ -23,21 +22,21 @@ of Cityscapes and GTA5, on one core (``dglab bench data`` measures what comes of
     label, level 1              0.103    9 ms  3.7 ms
     label, level 3, no filter   0.132    3 ms  1.5 ms
 
-* A JPEG keeps its bytes: encoding it once more would only lose detail.
-* A large PNG of **train** becomes a JPEG of quality 95 with full colour resolution. Decoding PNGs is what training
-  waits for; the JPEG takes a fifth of the time and a third of the disk. Networks trained on CamVid's PNGs score the
-  same images as such JPEGs within 0.15 of their mIoU in percent, a tenth of what another seed changes. 4:2:0 is out:
-  it smears the colour of thin things, signs and lights. ``lossless`` keeps these PNGs.
-* **val** keeps its bytes, so that scores are those of the data set's own images; each is read but once.
-* A small PNG, of less than half a megapixel, keeps its bytes: such sets are held in memory and decoded once.
-* What ``max_side`` has resized has no bytes to keep: in train it becomes a JPEG if it is still large, else a PNG.
+* A JPEG is copied: encoding it again would only lose detail.
+* A large PNG of **train** becomes a JPEG of quality 95 with full colour resolution. Decoding PNGs is the bottleneck of
+  training; the JPEG takes a fifth of the time and a third of the disk. Networks trained on CamVid's PNGs score the same
+  images as such JPEGs within 0.15 points of mIoU, a tenth of the effect of another seed. 4:2:0 is not used: it blurs
+  the colour of thin objects, signs and lights. ``lossless`` keeps these PNGs.
+* **val** is copied, so that scores are those of the data set's own images; each is read only once.
+* A small PNG, of less than half a megapixel, is copied: such sets are kept in memory and decoded once.
+* An image that ``max_side`` has resized is encoded anew: in train as a JPEG if it is still large, otherwise as a PNG.
 
-It can be killed at any time and run again. Every file is written beside its place and renamed;
-``conversion.json`` (the settings) comes first and ``domain.json`` last, and the reader refuses a domain that
-has only the former. **A pair is kept if nothing changed**: ``pairs.jsonl`` has the digests of its four files, two in
-the source and two here, and times play no part, for tar, rsync and unzip bring old ones along. So another run replaces
-what is stale and mends what is damaged. ``domain.json`` has the digests of the files here, too, for ``dglab check``.
-One process at a time works in the folder of a domain.
+A conversion can be killed at any time and run again. Every file is written to a temporary file and renamed;
+``conversion.json`` (the settings) comes first and ``domain.json`` last, and the reader refuses a domain that has only
+the former. **A pair is kept if nothing changed**: ``pairs.jsonl`` has the digests of its four files, two in the source
+and two here. Time stamps are not used, because tar, rsync and unzip restore old ones. So another run replaces outdated
+and damaged files. ``domain.json`` also has the digests of the files here, for ``dglab check``. One process at a time
+works in the folder of a domain.
 """
 
 import csv
@@ -84,7 +83,7 @@ LARGE = 1024 * 512  # pixels; from here on, an image of train is a JPEG
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the bytes of a conversion. Recorded in ``conversion.json`` and compared before one goes on."""
+    """All settings that affect the output. Recorded in ``conversion.json`` and compared before a run is resumed."""
 
     dataset: str
     source: str
@@ -96,7 +95,7 @@ class Settings:
 
 
 class Digests(NamedTuple):
-    """Of the four files of a pair: image and label in the source, and as they were written."""
+    """The digests of the four files of a pair: image and label in the source, and as written."""
 
     source_image: str
     source_label: str
@@ -109,7 +108,7 @@ Record = dict[tuple[str, str], Digests]  # by split and stem: the pairs of a dom
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a pair: ``"converted"``, ``"kept"`` from an earlier run, or ``"refused"`` for a reason.
+    """The result for a pair: ``"converted"``, ``"kept"`` from an earlier run, or ``"refused"`` for a reason.
 
     ``pixels``: 20 counts, of trainIds 0-18 and of ignored pixels; ``size``: (W, H) as written; both None if refused.
     ``digests``: None if nothing was written. ``turned``: whether the image has an EXIF orientation, which is ignored.
@@ -171,7 +170,7 @@ def convert(
     lossless: bool = False,
     check: bool = False,
 ) -> list[DomainReport]:
-    """Convert a public data set into the prepared layout under ``out``; run again, it goes on where it stopped.
+    """Convert a public data set into the prepared layout under ``out``; run again, it resumes where it stopped.
 
     Args:
         dataset: what to convert.
@@ -240,7 +239,7 @@ def _check_lengths(pairs: list[Pair]) -> None:
 
 
 def _choose(pairs: list[Pair], limit: int | None) -> list[Pair]:
-    """At most ``limit`` pairs a split, evenly spread: the first few would be one street of one city, or one second."""
+    """At most ``limit`` pairs per split, evenly spaced: the first ones may all show one street, or one second."""
     chosen = []
     for split in SPLITS:
         of_split = natsorted((pair for pair in pairs if pair.split == split), key=lambda pair: pair.stem)
@@ -261,7 +260,7 @@ def _convert_domain(
     outcomes = []
     for outcome in _in_threads(lambda pair: _convert_pair(job, pair), pairs):
         outcomes.append(outcome)
-        if outcome.state == "converted" and job.write:  # at once, so that a kill costs no pair that is done
+        if outcome.state == "converted" and job.write:  # at once, so that a kill loses no converted pair
             with writing(folder / _RECORD), open(folder / _RECORD, "a", encoding="utf-8") as record:
                 record.write(_record_line(outcome))
         tick()
@@ -274,26 +273,26 @@ def _convert_domain(
 def _in_threads(function: Callable[[Pair], Outcome], pairs: list[Pair]) -> Iterator[Outcome]:
     """Results in order, on all cores; each thread holds one pair in memory.
 
-    Threads rather than processes: Pillow decodes, scales and encodes outside Python's lock.
+    Threads rather than processes: Pillow releases the GIL while it decodes, resizes and encodes.
     """
     pool = ThreadPoolExecutor(usable_cpus())
     try:
         yield from pool.map(function, pairs)
     finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the pairs in work, not for all of them
+        pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the running pairs, not for all of them
 
 
 def _check_out(out: Path, domain: Domain, settings: Settings, pairs: list[Pair]) -> None:
-    """What is in the domain's folder must come from the same settings and the same source files."""
+    """Refuse a domain's folder whose content comes from other settings or other source files."""
     folder, record = out / domain.folder, out / domain.folder / "conversion.json"
-    if not os.path.lexists(record):  # it is the first file to be written; killed before it, the folder is empty
+    if not os.path.lexists(record):  # the first file to be written: if killed before that, the folder is empty
         if listed(folder):
             raise InputError(f"{folder}: exists, but was not written by data_prep; give another --out or move it")
         return
     try:
         earlier = read_json(record)
         if not isinstance(earlier, dict):
-            raise InputError(f"{record}: holds no settings; mend it")
+            raise InputError(f"{record}: holds no settings; correct it")
     except InputError as error:
         raise InputError(f"{error}, or remove {folder}, and run again") from error
     differ = [
@@ -303,7 +302,7 @@ def _check_out(out: Path, domain: Domain, settings: Settings, pairs: list[Pair])
     ]
     if differ:
         raise InputError(
-            f"{folder}: was converted with other settings: {'; '.join(differ)}; give the same settings to go on, "
+            f"{folder}: was converted with other settings: {'; '.join(differ)}; give the same settings to continue, "
             "another --out, or remove that folder"
         )
     expected = {_place(out, pair, "images", suffix) for pair in pairs for suffix in _SUFFIXES.values()}
@@ -320,7 +319,7 @@ def _written(folder: Path) -> list[Path]:
 
 
 def _begin(folder: Path, settings: Settings) -> Record:
-    """Make the folders, and clear away what a killed run has left; the pairs that are done."""
+    """Make the folders, and remove what a killed run has left; returns the pairs that are done."""
     if not (folder / "conversion.json").exists():
         _write(folder / "conversion.json", _json(asdict(settings)))
     done = _read_record(folder / _RECORD)
@@ -331,13 +330,13 @@ def _begin(folder: Path, settings: Settings) -> Record:
     _unlink(folder / "domain.json")  # until the end, this domain is unfinished (again)
     for path in folder.glob(f"**/.*.{_PARTIAL}"):
         _unlink(path)
-    # without the line that a kill may have cut short, to which the next one would be added
+    # without a last line that a kill has truncated, because the next one would be appended to it
     _write(folder / _RECORD, b"".join(_line(split, stem, done[split, stem]).encode() for split, stem in done))
     return done
 
 
 def _read_record(path: Path) -> Record:
-    """Lines that are none are left out: their pairs are converted again."""
+    """The record of an earlier run; invalid lines are left out, and their pairs are converted again."""
     done: Record = {}
     if not os.path.lexists(path):
         return done
@@ -407,18 +406,18 @@ def _convert_pair(job: _Job, pair: Pair) -> Outcome:
     if job.write and (kept := _kept(job, pair)):
         return kept
     try:
-        source = [digest(read_bytes(path)) for path in (pair.image, pair.label)]  # before they are decoded: what
-        image, label = _read_pair(job, pair)  # changes in between has another digest in the next run
+        source = [digest(read_bytes(path)) for path in (pair.image, pair.label)]  # before they are decoded: if they
+        image, label = _read_pair(job, pair)  # change in between, the next run notices
         turned, skipped = _remarks(job, pair)
     except InputError as error:
         if job.write:
-            _remove(job.out, pair)  # what an earlier run made of an earlier file is not valid any more
+            _remove(job.out, pair)  # the output of an earlier run is no longer valid
         return Outcome(pair, "refused", reason=str(error))
     here = label.shape[::-1]
     size = _target_size(here, job.settings.max_side)
     if size != here:
-        # LANCZOS widens when reducing: no aliasing. NEAREST, since a mean of ids is the id of something else. Both
-        # sample at pixel centres: nothing shifts.
+        # LANCZOS is antialiased when reducing; NEAREST because a mean of ids is another id. Both sample at pixel
+        # centres, so that image and label stay aligned.
         image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
         label = np.asarray(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
     digests = Digests(*source, *_write_pair(job, pair, image, label, resized=size != here)) if job.write else None
@@ -465,7 +464,7 @@ def _kept(job: _Job, pair: Pair) -> Outcome | None:
         ids = read_label(label)
         turned, skipped = _remarks(job, pair)
     except InputError:
-        return None  # the source is at hand, so it is converted again, or refused
+        return None  # it is converted again from the source, or refused
     return Outcome(pair, "kept", _count_pixels(ids), ids.shape[::-1], "", done, turned, skipped)
 
 
@@ -474,7 +473,7 @@ def _place(out: Path, pair: Pair, kind: str, suffix: str) -> Path:
 
 
 def _written_image(out: Path, pair: Pair) -> Path | None:
-    """The prepared image, if there is one; not if somebody has put another one of its stem beside it."""
+    """The prepared image, if there is exactly one of this stem."""
     places = [_place(out, pair, "images", suffix) for suffix in _SUFFIXES.values()]
     there = [place for place in places if os.path.lexists(place)]
     return there[0] if len(there) == 1 else None
@@ -502,8 +501,8 @@ def _write_pair(job: _Job, pair: Pair, image: np.ndarray, label: np.ndarray, *, 
 
 
 def _encoded(job: _Job, pair: Pair, image: np.ndarray, *, resized: bool) -> tuple[str, bytes]:
-    """An image's suffix and bytes; the module's text says why."""
-    source = image_header(pair.image).format  # by content: names lie
+    """An image's suffix and bytes; see the module's docstring for why."""
+    source = image_header(pair.image).format  # by content: suffixes may be wrong
     lossy = pair.split == "train" and image.shape[0] * image.shape[1] >= LARGE and not job.settings.lossless
     if lossy and (resized or source == "PNG"):
         return ".jpg", encode_jpeg(image)
@@ -515,7 +514,7 @@ def _encoded(job: _Job, pair: Pair, image: np.ndarray, *, resized: bool) -> tupl
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write beside, then rename: a file that has its name is complete."""
+    """Write to a temporary file, then rename: a file under its final name is complete."""
     partial = beside(path, _PARTIAL)
     with writing(path):
         partial.write_bytes(content)

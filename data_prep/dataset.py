@@ -1,4 +1,4 @@
-"""What a data set's module declares: description, domains, label mappings, and how its files are found."""
+"""The declaration of a data set: description, domains, label mappings, and how its files are found."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -101,7 +101,7 @@ def _ranges(numbers: Collection[int]) -> str:
 
 
 def _present(ids: np.ndarray) -> list[int]:
-    """The values that occur, ascending; for bytes by counting, a seventh of the time that np.unique's sorting takes."""
+    """The values that occur, ascending; bytes are counted, which takes a seventh of the time of np.unique."""
     if ids.dtype != np.uint8:
         return np.unique(ids).tolist()
     return [value for value, count in enumerate(Image.fromarray(ids).histogram()) if count]
@@ -142,7 +142,7 @@ class Dataset:
 
 
 def files_by_key(folder: Path, pattern: str, key: Callable[[Path], str] = lambda path: path.stem) -> dict[str, Path]:
-    """The files of a source folder, in natural order, by what image and label have in common in their names.
+    """The files of a source folder, in natural order, by the part of the name that image and label share.
 
     Args:
         folder: must exist and hold at least one match.
@@ -156,7 +156,7 @@ def files_by_key(folder: Path, pattern: str, key: Callable[[Path], str] = lambda
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; is --source the right folder, unpacked completely?")
     *inside, names = pattern.split("/")
-    folders = subfolders(folder) if inside else [folder]  # Path.glob would pass over those that it may not read
+    folders = subfolders(folder) if inside else [folder]  # Path.glob would silently skip unreadable ones
     paths = natsorted((path for each in folders for path in listed(each) if fnmatchcase(path.name, names)), key=str)
     if not paths:
         raise InputError(f"{folder}: holds no {pattern}; is --source the right folder, unpacked completely?")
@@ -167,11 +167,15 @@ def files_by_key(folder: Path, pattern: str, key: Callable[[Path], str] = lambda
     return by_key
 
 
-def check_partners(images: Collection[str], labels: Collection[str], folder: Path) -> None:
-    """Check that images and labels are the same set of keys.
+def matched(images: Mapping[str, Path], labels: Mapping[str, Path], folder: Path) -> list[tuple[str, Path, Path]]:
+    """Images and labels by their keys: (key, image, label), in the order of the images.
+
+    Args:
+        images, labels: by key, see :func:`files_by_key`.
+        folder: for the message.
 
     Raises:
-        InputError: naming the keys that stand alone.
+        InputError: naming the keys without a partner.
     """
     for here, there, kind, other in ((images, labels, "image", "label"), (labels, images, "label", "image")):
         alone = [key for key in here if key not in there]
@@ -180,3 +184,4 @@ def check_partners(images: Collection[str], labels: Collection[str], folder: Pat
                 f"{folder}: {len(alone)} {kind}(s) without {other}: {brief(alone)}; add what is "
                 "missing: is the data set unpacked completely?"
             )
+    return [(key, image, labels[key]) for key, image in images.items()]

@@ -1,4 +1,4 @@
-"""Anybody's own images and labels: a folder ``night`` of images and labels becomes a domain "night", letter N.
+"""The user's own images and labels: a folder ``night`` of images and labels becomes a domain "night", letter N.
 
 ::
 
@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.cityscapes import LABEL_ID_TO_TRAIN_ID
-from data_prep.dataset import SPLITS, Dataset, Domain, LabelMapping, Pair, check_partners, files_by_key
+from data_prep.dataset import SPLITS, Dataset, Domain, LabelMapping, Pair, files_by_key, matched
 from dglab.classes import IGNORED, NUM_CLASSES, PALETTE
 from dglab.tasks import first_letter
 from dglab.utils.errors import InputError
@@ -93,8 +93,7 @@ def _files(folder: Path) -> list[tuple[str, Path, Path]]:
         _of_suffix(files_by_key(folder / kind, "*"), suffixes)
         for kind, suffixes in (("images", _IMAGES), ("labels", _LABELS))
     )
-    check_partners(images, labels, folder)
-    return [(stem, image, labels[stem]) for stem, image in images.items()]
+    return matched(images, labels, folder)
 
 
 def _of_suffix(files: dict[str, Path], suffixes: tuple[str, ...]) -> dict[str, Path]:

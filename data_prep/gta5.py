@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.cityscapes import LABEL_ID_TO_TRAIN_ID
-from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, check_partners, files_by_key
+from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, files_by_key, matched
 from dglab.classes import IGNORED
 from dglab.utils.errors import InputError
 from dglab.utils.extras import extras_named
@@ -58,7 +58,7 @@ def find_pairs(source: Path, mapping: str) -> list[Pair]:
     """
     images = files_by_key(source / "images", _FRAMES)
     labels = files_by_key(source / "labels", _FRAMES)
-    check_partners(images, labels, source)
+    found = matched(images, labels, source)
     split_of = read_split(source)
     strangers = [stem for stem in images if int(stem) not in split_of]
     if strangers:
@@ -67,8 +67,8 @@ def find_pairs(source: Path, mapping: str) -> list[Pair]:
             "names of the archives (00001.png to 24966.png), and the split.mat that belongs to them"
         )
     return [
-        Pair(DOMAIN, split_of[int(stem)], stem, image, labels[stem])
-        for stem, image in images.items()
+        Pair(DOMAIN, split_of[int(stem)], stem, image, label)
+        for stem, image, label in found
         if split_of[int(stem)] != "test"
     ]
 
@@ -94,7 +94,7 @@ def read_split(source: Path) -> dict[int, str]:
 
 
 def _numbers(path: Path, *names: str) -> list[list[int]]:
-    """Arrays of a MATLAB file, by a process of their own: some damaged files end the one that reads them.
+    """Arrays of a MATLAB file, read in a separate process, because some damaged files crash the reader.
 
     Raises:
         InputError: if there are no such arrays.
@@ -111,7 +111,7 @@ def _numbers(path: Path, *names: str) -> list[list[int]]:
         failed, reason = True, f"not read in {_TIMEOUT} s"
     if failed:
         raise InputError(
-            f"{path}: is no split of this data set ({reason or 'its reader crashed'}); expected the arrays "
+            f"{path}: is not a split of this data set ({reason or 'its reader crashed'}); expected the arrays "
             f"{', '.join(names[:-1])} and {names[-1]}; take it from read_mapping.zip, from {_PAGE}"
         )
     return json.loads(done.stdout)

@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from data_prep.dataset import SPLITS, Dataset, Domain, LabelMapping, Pair, check_partners, files_by_key
+from data_prep.dataset import SPLITS, Dataset, Domain, LabelMapping, Pair, files_by_key, matched
 from dglab.classes import CLASS_NAMES, IGNORED
 from dglab.utils.errors import InputError
 from dglab.utils.files import parse_json, read_text, shown
@@ -57,7 +57,7 @@ _TERRAIN = {_IDS["non-drivable fallback"]: CLASS_NAMES.index("terrain")}
 
 
 def find_pairs(source: Path, mapping: str) -> list[Pair]:
-    """The labelled pairs; ``0/005506_leftImg8bit.png`` becomes ``0_005506``, for frames of two drives share names.
+    """The labelled pairs; ``0/005506_leftImg8bit.png`` becomes ``0_005506``, because drives share frame names.
 
     Args:
         source: the folder that holds ``leftImg8bit`` and ``gtFine``.
@@ -70,8 +70,7 @@ def find_pairs(source: Path, mapping: str) -> list[Pair]:
     for split in SPLITS:
         images = files_by_key(source / "leftImg8bit" / split, "*/*_leftImg8bit.*", _frame)
         labels = files_by_key(source / "gtFine" / split, "*/*_gtFine_polygons.json", _frame)
-        check_partners(images, labels, source)
-        found += [(split, frame, image, labels[frame]) for frame, image in images.items()]
+        found += [(split, *files) for files in matched(images, labels, source)]
     domain = _domain(image for _, _, image, _ in found)
     return [Pair(domain, *row) for row in found]
 
@@ -144,7 +143,7 @@ def _whole(number: int | float, least: int, most: int) -> int:
 
 def _text(label: object) -> str:
     if not isinstance(label, str):
-        raise TypeError(f"the label {label!r} is no text")
+        raise TypeError(f"the label {label!r} is not text")
     return label
 
 

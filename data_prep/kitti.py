@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 
 from data_prep.cityscapes import LABEL_ID_TO_TRAIN_ID
-from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, check_partners, files_by_key
+from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, files_by_key, matched
 from dglab.classes import IGNORED
 from dglab.utils.errors import InputError
 from dglab.utils.seeds import derive_seed
@@ -58,9 +58,10 @@ def find_pairs(source: Path, mapping: str) -> list[Pair]:
     of_images, of_labels = next((pair for pair in _FOLDERS if (root / pair[0]).is_dir()), _FOLDERS[0])
     images = files_by_key(root / of_images, "*.[jp][pn]g")
     labels = files_by_key(root / of_labels, "*.png")
-    check_partners(images, labels, root)
-    return [Pair(DOMAIN, "val" if _number(path) in VAL else "train", stem, path, labels[stem])
-            for stem, path in images.items()]  # fmt: skip
+    return [
+        Pair(DOMAIN, "val" if _number(image) in VAL else "train", stem, image, label)
+        for stem, image, label in matched(images, labels, root)
+    ]
 
 
 def _number(image: Path) -> int:

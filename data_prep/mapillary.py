@@ -34,7 +34,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, check_partners, files_by_key
+from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, files_by_key, matched
 from dglab.classes import CLASS_NAMES, IGNORED, PALETTE
 from dglab.utils import images as files
 from dglab.utils.errors import InputError
@@ -95,8 +95,7 @@ def find_pairs(source: Path, mapping: str) -> list[Pair]:
     for split, part in _PARTS.items():
         images = files_by_key(source / part / "images", "*.jpg")
         labels = files_by_key(_label_folder(source / part), "*.png")
-        check_partners(images, labels, source / part)
-        pairs += [Pair(DOMAIN, split, stem, image, labels[stem]) for stem, image in images.items()]
+        pairs += [Pair(DOMAIN, split, *files) for files in matched(images, labels, source / part)]
     return pairs
 
 
@@ -145,7 +144,7 @@ def _check_config(path: str) -> None:
         names = tuple(label["readable"] for label in content["labels"])
     except (TypeError, KeyError) as error:
         raise InputError(
-            f"{path}: is no config.json of Mapillary Vistas ({error!r}); take it from the archive"
+            f"{path}: is not a config.json of Mapillary Vistas ({error!r}); take it from the archive"
         ) from error
     if names != NAMES:
         raise InputError(

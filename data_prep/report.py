@@ -70,7 +70,7 @@ def warnings(reports: list[DomainReport]) -> list[str]:
         if turned:
             lines.append(
                 f"warning: {report.domain.name}: {len(turned)} image(s) with an EXIF orientation, which is ignored, as "
-                f"the label knows nothing of it: {brief(turned)}; turn image and label if they do not lie alike"
+                f"the label knows nothing of it: {brief(turned)}; rotate image and label if they do not match"
             )
     return lines
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, check_partners, files_by_key
+from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, files_by_key, matched
 from dglab.classes import IGNORED
 from dglab.utils.errors import InputError
 from dglab.utils.files import read_bytes
@@ -75,7 +75,7 @@ def find_pairs(source: Path, mapping: str) -> list[Pair]:
     root = source / "RAND_CITYSCAPES" if (source / "RAND_CITYSCAPES").is_dir() else source
     images = files_by_key(root / "RGB", _FRAMES)
     labels = files_by_key(root / "GT" / "LABELS", _FRAMES)
-    check_partners(images, labels, root)
+    found = matched(images, labels, root)
     strangers = [stem for stem in images if int(stem) >= NUM_IMAGES]
     if strangers:
         raise InputError(
@@ -83,10 +83,7 @@ def find_pairs(source: Path, mapping: str) -> list[Pair]:
             "another part of SYNTHIA?"
         )
     val = val_numbers()
-    return [
-        Pair(DOMAIN, "val" if int(stem) in val else "train", stem, image, labels[stem])
-        for stem, image in images.items()
-    ]
+    return [Pair(DOMAIN, "val" if int(stem) in val else "train", stem, image, label) for stem, image, label in found]
 
 
 def val_numbers() -> frozenset[int]:

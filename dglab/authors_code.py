@@ -1,20 +1,20 @@
 """Where the authors' public code (github.com/koncle/TSMLDG) differs from the paper's text, and what we do.
 
-``dglab presets`` prints the table. Where the code can be had here, an option says how.
+``dglab presets`` prints the table. Where this kit can do the same as the code, an option is named.
 """
 
 from typing import NamedTuple
 
 
 class Deviation(NamedTuple):
-    """One thing that the code does otherwise than the text, or that the text leaves open."""
+    """One difference between the code and the text, or one thing that the text leaves open."""
 
     what: str
     paper: str
     code: str
     where: str  # in their code
     here: str
-    theirs: str = ""  # how to have it as they have; empty where it cannot be had
+    theirs: str = ""  # the option for their way; empty if there is none
 
 
 DEVIATIONS: tuple[Deviation, ...] = (

@@ -6,7 +6,7 @@ Source: cityscapesScripts, ``cityscapesscripts/helpers/labels.py`` (the rows who
 import numpy as np
 
 NUM_CLASSES = 19
-IGNORED = 255  # the label of pixels that neither train nor score
+IGNORED = 255  # the label of pixels that are ignored in training and scoring
 
 CLASS_NAMES: tuple[str, ...] = (
     "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation",

@@ -1,4 +1,4 @@
-"""What this machine has, what is missing, and the remedy."""
+"""Checks of this machine: what is installed, what is missing, and how to install it."""
 
 import importlib
 import importlib.metadata
@@ -32,7 +32,7 @@ def examine() -> tuple[list[str], list[str]]:
         try:
             importlib.import_module(name)
             lines.append(f"{distribution} {importlib.metadata.version(distribution)}")
-        except Exception as error:  # a broken pair of torch and torchvision raises nearly anything
+        except Exception as error:  # mismatched torch and torchvision raise many kinds of errors
             problems.append(
                 f"{distribution} cannot be imported ({error}): pip install --require-hashes -r requirements.lock"
             )

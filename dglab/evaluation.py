@@ -1,6 +1,6 @@
-"""Scores: one confusion matrix per data set, whole images, absent classes left out and counted.
+"""Scores: one confusion matrix per data set, over full images; absent classes are left out of the mean, and counted.
 
-Beside them, for comparison with the paper's printed numbers alone, what the authors' code scores: :class:`AuthorsView`.
+:class:`AuthorsView` scores as the authors' code does, only for comparison with the numbers that the paper prints.
 """
 
 from collections.abc import Callable, Sequence
@@ -80,7 +80,7 @@ class ConfusionMatrix:
         return float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")
 
     def of_categories(self) -> "ConfusionMatrix":
-        """The matrix of the seven categories of Cityscapes: car for truck is right among vehicles.
+        """The matrix of the seven categories of Cityscapes, in which a car taken for a truck is correct.
 
         Source: Cityscapes' ``evalPixelLevelSemanticLabeling.py``, the scores of categories.
         """
@@ -95,7 +95,7 @@ class ConfusionMatrix:
 
 
 class Predicted(NamedTuple):
-    """A test batch and what came out of it: what :func:`evaluate` hands out after each one."""
+    """A test batch and its prediction, which :func:`evaluate` passes to ``after_batch``."""
 
     batch: Batch
     logits: Tensor  # M x 19 x H x W
@@ -112,19 +112,23 @@ def evaluate(
     after_batch: Callable[[Predicted], None] | None = None,
     images: list[np.ndarray] | None = None,
 ) -> ConfusionMatrix:
-    """Score a predictor over whole images, in one confusion matrix.
+    """Score a predictor over full images, in one confusion matrix.
 
     Args:
-        predictor: images M x 3 x H x W in [0, 1] -> logits (or what :func:`dglab.models.logits_of` reads). A bank is
-            told the domain of each image, too, which its control ``oracle`` alone looks at.
+        predictor: images M x 3 x H x W in [0, 1] -> logits (or what :func:`dglab.models.logits_of` reads). A bank also
+            gets the domain of each image, which only its control ``oracle`` uses.
         dataset: of (image uint8 3 x H x W, label uint8 H x W).
         batch_size: M, how many images the predictor sees at a time.
         test_seed: of the order of arrival; None takes the data set's own order.
         device: where the images go.
-        resize: bring images of unlike sizes in a batch to the first one's, and their logits back: every label is scored
-            at its own size, pixel by pixel.
-        after_batch: called with each batch once it is predicted, to look at it and at the predictor's state.
-        images: gets the counts of each image, K x K, in the order of the data set; see :func:`image_interval`.
+        resize: resize the images of a batch to the size of the first one, and their logits back: every label is scored
+            at its own size.
+        after_batch: called with each batch after its prediction.
+        images: a list that receives the counts of each image, K x K, in the order of the data set; see
+            :func:`image_interval`.
+
+    Returns:
+        The confusion matrix of all images.
 
     Raises:
         InputError: for an empty data set, one without a labelled pixel, a label or logits of another size than the
@@ -157,7 +161,7 @@ def evaluate(
 
 
 class Interval(NamedTuple):
-    """Of a value, from low to high."""
+    """An interval of a value, from low to high."""
 
     low: float
     high: float
@@ -171,25 +175,26 @@ def image_interval(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """How far the mIoU of one network, as it is, would move with other images of the same domain.
+    """How much the mIoU of one trained network would vary with other images of the same domain.
 
-    The percentile bootstrap over images: the mIoU of as many images drawn with replacement, many times over. It says
-    nothing of another training. Predictions stay as they are, also those of images that were normalized together.
+    The percentile bootstrap over images: the mIoU of as many images, drawn with replacement, many times. It does not
+    cover the variation between trainings. Predictions are not repeated, even for images normalized together.
 
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
 
     Args:
         images: counts of each image, K x K, see :func:`evaluate`.
-        against: those of another test on the same images; the interval is then that of the first mIoU minus this one's.
-        level: of the interval.
-        resamples: draws.
+        against: the counts of another test on the same images; the interval is then that of the difference of mIoU,
+            the first minus this one.
+        level: of the interval, 0 to 1.
+        resamples: number of draws.
         seed: of the draws.
 
     Returns:
         Shares, from 0 to 1 (or -1 to 1).
 
     Raises:
-        InputError: for no image, or other images.
+        InputError: for no image, or another number of images in ``against``.
     """
     if not len(images) or (against is not None and len(against) != len(images)):
         other = "" if against is None else f" and {len(against)}"
@@ -205,7 +210,7 @@ def image_interval(
 
 
 def _resampled_miou(images: Sequence[np.ndarray], draws: np.ndarray) -> np.ndarray:
-    """The mIoU of each draw: how often each image is in it, resamples x images."""
+    """The mIoU of each draw; ``draws``, resamples x images, says how often each image is in it."""
     counts = np.stack(images).astype(float)
     hits, labels, predictions = (draws @ part for part in (
         counts.diagonal(axis1=1, axis2=2), counts.sum(2), counts.sum(1)
@@ -228,24 +233,24 @@ def _predict(predictor: Callable[..., Any], batch: Batch) -> Tensor:
     return logits
 
 
-View = Callable[[Dataset], Dataset]  # how a domain's validation images are looked at: a data set of the same kind
+View = Callable[[Dataset], Dataset]  # a domain's validation set -> the images and labels of it that are scored
 
 
 def whole_images(dataset: Dataset) -> Dataset:
-    """Every image, whole: our scores."""
+    """Every image, uncropped: our scores."""
     return dataset
 
 
 class AuthorsView(Dataset):
-    """A validation set as the authors' public code scores it: resized, its sides cut off, and not all of it.
+    """A validation set as the authors' public code scores it: resized, center-cropped, and only a part of it.
 
-    Each image is brought to a short side that depends on its data set, and a square of that side is cut from the
-    middle: of a 2048 x 1024 image of Cityscapes half the pixels are never scored, those at its left and right. Of GTA5,
-    SYNTHIA and Mapillary the first 500 images count. Resizing changes the labels, too. Otherwise their mIoU is ours:
-    one confusion matrix over the set, absent classes left out.
+    The short side of each image is resized to a length that depends on its data set, and a square of this side is cut
+    from the center: half the pixels of a 2048 x 1024 image of Cityscapes, those at its left and right, are never
+    scored. Of GTA5, SYNTHIA and Mapillary only the first 500 images are scored. Labels are resized, too. Otherwise
+    their mIoU is ours: one confusion matrix over the set, without absent classes.
 
     Source: ``dataset/natural_datasets.py`` (``get_transform``, ``crop_size`` and ``__len__`` of each data set),
-    ``dataset/transforms.py`` (``FixScale``, ``CenterCrop``) of github.com/koncle/TSMLDG. What is not in the view: their
+    ``dataset/transforms.py`` (``FixScale``, ``CenterCrop``) of github.com/koncle/TSMLDG. Not part of the view: their
     checkpoint is the one that is best on the target, and their network upsamples its logits with ``align_corners``.
 
     Args:
@@ -275,7 +280,7 @@ class AuthorsView(Dataset):
         return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(label)
 
     def _square(self, pixels: np.ndarray, resampling: Image.Resampling) -> np.ndarray:
-        """Resized and cut out with Pillow, which their code uses: torch's nearest neighbour is sometimes another."""
+        """Resize and crop with Pillow, as their code does: torch's nearest neighbour sometimes differs."""
         picture = Image.fromarray(pixels)
         width, height = (max(self.side, int(side * (self.side / min(picture.size)))) for side in picture.size)
         left, top = (width - self.side) // 2, (height - self.side) // 2

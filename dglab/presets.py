@@ -16,7 +16,7 @@ from dglab.utils.errors import InputError
 
 @dataclass(frozen=True)
 class Preset:
-    """One scale of the whole study."""
+    """The settings of all studies at one scale."""
 
     name: str
     about: str
@@ -27,12 +27,12 @@ class Preset:
     batch_sizes: tuple[int, ...]  # M of Figure 5
     queue_sizes: tuple[int, ...]  # Q of Table 7
     style_layers: tuple[int, ...]  # of Table 6
-    in_memory: bool  # keep decoded images: for data sets that fit
+    in_memory: bool  # cache decoded images, if the data set fits into memory
     parallel: bool  # run several jobs at a time on a CPU
-    decisive_seeds: tuple[int, ...] = ()  # trainings of what the main question is decided by; empty: train_seeds
-    control_seeds: tuple[int, ...] = ()  # trainings of controls that the paper has not; empty: train_seeds
+    decisive_seeds: tuple[int, ...] = ()  # trainings of the methods of the main question; empty: train_seeds
+    control_seeds: tuple[int, ...] = ()  # trainings of the other controls; empty: train_seeds
     gmp_seeds: tuple[int, ...] = ()  # trainings in the studies of GMP; empty: train_seeds
-    whole: bool = False  # every row of every table, and all controls, instead of what minutes allow
+    whole: bool = False  # every row of every table and all controls, which takes hours
     rates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # lr, steps, ... of methods with their own
     backbones: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of Table 10 beside its own: settings
     why: Mapping[str, str] = field(default_factory=dict, compare=False)  # setting -> why it is not the paper's
@@ -42,12 +42,12 @@ class Preset:
         return dataclasses.replace(self.training, method=method, **self.rates.get(method, {}))
 
     def with_seeds(self, most: int) -> "Preset":
-        """The same with so many trainings of each method at the most."""
+        """The same preset with at most so many trainings of each method."""
         names = ("train_seeds", "decisive_seeds", "control_seeds", "gmp_seeds")
         return dataclasses.replace(self, **{name: getattr(self, name)[:most] for name in names})
 
     def reason(self, name: str, value: Any) -> str:
-        """Where a setting's value comes from: this preset's own reason, or its place in the paper; empty for neither.
+        """The source of a setting's value: this preset's reason, or the place in the paper; empty if there is neither.
 
         Args:
             name: of a field of the preset, of its training or of its streets.
@@ -57,8 +57,8 @@ class Preset:
         return self.why.get(name) or (PLACES.get(name, "") if value == of_paper else "")
 
 
-# The paper's settings and where they stand. "code": github.com/koncle/TSMLDG. An option that the paper and the code
-# leave open, or answer differently, says so.
+# The sources of the paper's settings. "code": github.com/koncle/TSMLDG. Where the paper and the code leave a setting
+# open, or differ, it says so.
 PLACES = {
     "backbone": "section 4.1: output stride 8, FCN head; code, resnet.py: the same with a stem of three convolutions",
     "weights": "section 4.1: ImageNet; of torchvision's the first version, the one there was",
@@ -102,13 +102,13 @@ TINY = Preset(
 )
 
 _OWN_RATES = dict.fromkeys(("mldg", "mldg_mean"), {"lr": 0.2, "inner_lr": 0.04})
-# a step of two gradients that are added is as long
+# the sum of two gradients, so that its step is as long as MLDG's
 _OWN_RATES["projected"] = {"lr": 0.2}
 # best of 0.01, 0.02, 0.05 and 0.1 on the sources' validation images, docs/tries_gmp.csv; its encoders have no decoder
 _OWN_RATES["gmp"] = {"lr": 0.02, "backbone": "thin"}
-# Networks of other kinds, a third of the steps, for each is many times as large: depthwise convolutions from ImageNet
-# weights, its rate the best of four on the sources of CamVid (the study imagenet); and parallel resolutions, whose rate
-# is untried. AGG and MLDG have the same.
+# Other architectures, a third of the steps because each is many times as large: depthwise convolutions from ImageNet
+# weights, whose learning rate is the best of four on the sources of CamVid (the study imagenet); and parallel
+# resolutions, whose learning rate was not tuned. AGG and MLDG share them.
 _OTHER_KINDS = {
     "efficientnet-lite0": {"weights": "imagenet", "lr": 0.05, "inner_lr": 0.01, "steps": 500},
     "hrnet-w18": {"lr": 0.1, "inner_lr": 0.02, "steps": 500},

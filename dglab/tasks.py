@@ -12,12 +12,12 @@ _LETTER = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 
 
 def are_the_papers(letters: Iterable[str]) -> bool:
-    """Whether domains are lettered as the paper's five: its tasks, orders and published figures are then theirs."""
+    """Whether domains have the letters of the paper's five; the paper's tasks, order and numbers then apply to them."""
     return set(letters) == set(DOMAIN_NAMES)
 
 
 def first_letter(name: str) -> str:
-    """The letter of a domain that states none: the first ASCII letter of its folder's name, in upper case; or ""."""
+    """The default letter of a domain: the first ASCII letter of its folder's name, in upper case, or ""."""
     found = re.search(r"[A-Za-z]", name)
     return found.group().upper() if found else ""
 
@@ -76,9 +76,9 @@ def parse_task(text: str, known: tuple[str, ...] | None = None) -> Task:
     sources, targets = ([letter.strip() for letter in side.split("+")] if side else [] for side in sides)
     for letter in (*sources, *targets):
         if not _LETTER.fullmatch(letter):
-            raise InputError(f"cannot read task {text!r}: {letter!r} is no domain letter; write for example G+S+I+M->C")
+            raise InputError(f"cannot read task {text!r}: {letter!r} is not a domain letter; an example is G+S+I+M->C")
         if known is not None and letter not in known:
             raise InputError(
-                f"task {text!r} names the domain {letter!r}, which is not at hand; the domains are {', '.join(known)}"
+                f"task {text!r} names the domain {letter!r}, which is not available; the domains are {', '.join(known)}"
             )
     return Task(tuple(sources), tuple(targets))

@@ -43,13 +43,13 @@ def test_a_task_can_key_a_table():
         ("->C", "at least one source domain, got none"),
         ("G+S->", "at least one target domain, got none"),
         ("G+S->  ", "at least one target domain, got none"),
-        ("G++S->C", "'' is no domain letter"),
-        ("+G->C", "'' is no domain letter"),
-        ("G+S->C+", "'' is no domain letter"),
-        ("G,S->C", "'G,S' is no domain letter"),
-        ("G S->C", "'G S' is no domain letter"),
-        ("2N->C", "'2N' is no domain letter"),
-        ("G+Ü->C", "'Ü' is no domain letter"),
+        ("G++S->C", "'' is not a domain letter"),
+        ("+G->C", "'' is not a domain letter"),
+        ("G+S->C+", "'' is not a domain letter"),
+        ("G,S->C", "'G,S' is not a domain letter"),
+        ("G S->C", "'G S' is not a domain letter"),
+        ("2N->C", "'2N' is not a domain letter"),
+        ("G+Ü->C", "'Ü' is not a domain letter"),
         ("G+G->C", "a source domain is named twice"),
         ("G->C+C", "a target domain is named twice"),
         ("G+C->C", "C is both source and target"),
@@ -66,7 +66,7 @@ def test_unknown_domains_are_named_beside_the_known():
     known = tuple(DOMAIN_NAMES)
     assert parse_task("G+S->C", known) == Task(("G", "S"), ("C",))
     for text in ("G+X->C", "G+S->X"):
-        with pytest.raises(InputError, match="'X'.*not at hand.*G, S, I, M, C"):
+        with pytest.raises(InputError, match="'X'.*not available.*G, S, I, M, C"):
             parse_task(text, known)
     with pytest.raises(InputError, match="'g'"):  # letters are case sensitive: no guessing
         parse_task("g->C", known)

@@ -12,10 +12,9 @@ import pandas as pd
 
 from dglab.experiments.record import write_networks
 from dglab.experiments.recorded import SHIPPED, WHOLE_METRICS, write_recorded
-from dglab.experiments.reproduce import studies_of
 from dglab.experiments.runner import Lab, open_lab, recorded
 from dglab.experiments.table import tidy
-from dglab.experiments.trials import Study
+from dglab.experiments.trials import Study, studies_of
 
 
 def main(results: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""From the tidy table to answers: means and intervals, the paper's claims, signals that need no label."""
+"""Analysis of the tidy table: means and intervals, the paper's claims, signals that need no label."""
 
 from dglab.utils.extras import extras_named
 

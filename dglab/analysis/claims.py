@@ -1,4 +1,4 @@
-"""The paper's claims, each beside what came out: differences with intervals, and a verdict.
+"""The paper's claims, each with our result: differences with intervals, and a verdict.
 
 The primary tests, their margins and what we expected stand in docs/predictions.md, written before the runs.
 """
@@ -17,11 +17,11 @@ from dglab.tasks import DOMAIN_NAMES
 LEVEL = 0.95
 ACCURACY_MARGIN = 5.0  # points of selection accuracy
 RATIO_MARGIN = -np.log(0.8)  # of deviations: a ratio from 0.8 to 1.25
-NETWORKS = 3  # of different kind, for claim 11
+NETWORKS = 3  # architectures, for claim 11
 FOUR = "+".join(list(DOMAIN_NAMES)[:4])
 MAIN, THREE, ONE = f"{FOUR}->C", "G+S+I->C", "G->C"  # tasks of the paper
 
-Values = Sequence[tuple[float, pd.Series]]  # weights, and one value a training
+Values = Sequence[tuple[float, pd.Series]]  # (weight, one value per training)
 
 
 class Part(NamedTuple):
@@ -29,21 +29,21 @@ class Part(NamedTuple):
 
     name: str
     difference: Difference | None
-    primary: bool = True  # False: stands beside, and decides nothing
+    primary: bool = True  # False: shown, but not part of the verdict
 
     def __str__(self) -> str:
         return f"{self.name}: {'not run' if self.difference is None else self.difference}"
 
 
 class Verdict(NamedTuple):
-    """A claim beside what came out."""
+    """A claim, its parts, and the verdict on it."""
 
     claim: Claim
     parts: list[Part]
 
     @property
     def tested(self) -> str:
-        """``holds``, ``contradicted``, ``no difference``, ``open``, or ``not run``; of the primary parts that have run.
+        """``holds``, ``contradicted``, ``no difference``, ``open``, or ``not run``, by the primary parts that have run.
 
         One that is contradicted contradicts the claim.
         """
@@ -58,22 +58,22 @@ class Verdict(NamedTuple):
 
     @property
     def outcome(self) -> str:
-        """What was tested, for reading; where parts have not run it says so."""
+        """The verdict for reading; it says so where parts have not run."""
         return self.tested if self.complete or self.tested == "not run" else f"{self.tested}, as far as tested"
 
 
 def judge(frame: pd.DataFrame) -> list[Verdict]:
-    """Every claim of the paper beside the tidy table; what the table does not hold is ``not run``."""
+    """A verdict on every claim of the paper from the tidy table; ``not run`` where the table lacks its rows."""
     return [Verdict(claim, _TESTS[claim.number](frame) if claim.number in _TESTS else []) for claim in CLAIMS]
 
 
 def _level(parts: int) -> float:
-    """Of each of several intervals that are to hold together (Bonferroni)."""
+    """The level of each of several intervals that hold jointly (Bonferroni)."""
     return 1 - (1 - LEVEL) / parts
 
 
 class _Rows:
-    """The rows of one study, and what the claims compare of them."""
+    """The rows of one study, and the comparisons that the claims make of them."""
 
     def __init__(self, frame: pd.DataFrame, study: str, *, parts: int = 1, **fields: object) -> None:
         rows = frame[frame["study"] == study]
@@ -82,16 +82,16 @@ class _Rows:
         self.rows, self.level = rows, _level(parts)
 
     def of(self, *shown: Shown, metric: str = "miou", aggregate: str = "mean", **fields: object) -> pd.Series:
-        """One value a training."""
+        """One value per training."""
         return per_training(self.rows, *shown, metric=metric, aggregate=aggregate, **fields)
 
     def pairs(self, better: pd.Series, worse: pd.Series, margin: float = MARGIN) -> Difference | None:
-        """Of tests of the same networks."""
+        """The difference of two tests of the same networks."""
         common = (better - worse).notna().any()
         return paired_difference(better, worse, level=self.level, margin=margin) if common else None
 
     def trainings(self, groups: Values) -> Difference | None:
-        """Of networks trained in different ways."""
+        """The contrast of networks trained in different ways."""
         there = all(len(values) for _, values in groups)
         return contrast(groups, level=self.level) if there else None
 
@@ -227,7 +227,7 @@ def _tn(size: int) -> Normalization:
 
 
 def _against_best(rows: _Rows, column: str, value: object, metric: str, margin: float) -> Difference | None:
-    """One setting against the best of the others, which is the one of the highest mean."""
+    """One setting against the best of the others, the one with the highest mean."""
     others = [other for other in rows.rows[column].dropna().unique() if other != value]
     means = {other: rows.of(metric=metric, **{column: other}) for other in others}
     if not means:

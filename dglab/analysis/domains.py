@@ -1,4 +1,4 @@
-"""Looking at domains: samples, class shares, colours, and how far their styles are apart.
+"""Comparing domains: samples, class shares, colours, and distances of their styles.
 
 Everything here describes; nothing trains. A *sample* is a few (image, label) pairs spread over a data set, so that
 a video does not answer with forty neighbours of one frame.
@@ -33,7 +33,7 @@ def sample(dataset: Dataset, count: int) -> list[tuple[Tensor, Tensor]]:
 
 
 def overview(domains: Mapping[str, Domain]) -> pd.DataFrame:
-    """One row a domain: its name, the number of its images, the size of its first one."""
+    """One row per domain: its name, the number of its images, the size of its first one."""
     rows = {}
     for letter, domain in domains.items():
         height, width = domain.train[0][1].shape

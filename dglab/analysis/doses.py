@@ -1,4 +1,4 @@
-"""Dose and response: what target statistics gain over source BN, against the gap between target and sources."""
+"""Dose and response: the gain of target statistics over source BN against the gap between target and sources."""
 
 import numpy as np
 import pandas as pd
@@ -46,7 +46,7 @@ def dose_response(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def dose_table(frame: pd.DataFrame) -> list[dict[str, str]]:
-    """The same for reading: a row for each training method and test, a column a dose."""
+    """The same for reading: one row for each training method and test, one column per dose."""
     response = dose_response(frame)
     return [
         {"trained with": trained, "gain of": test, **{f"{one.dose:g}": f"{one.gain:+.2f}" for one in part.itertuples()}}
@@ -55,7 +55,7 @@ def dose_table(frame: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def dose_predictions(frame: pd.DataFrame) -> list[Prediction]:
-    """The predictions 6 to 9 of docs/predictions.md beside what came out.
+    """The predictions 6 to 9 of docs/predictions.md and their outcomes.
 
     Args:
         frame: a tidy table with the study ``style_dose``; what it lacks is left out.
@@ -85,13 +85,13 @@ def _values(rows: pd.DataFrame, method: TrainingMethod, test: Normalization, dos
 def _gap(
     rows: pd.DataFrame, method: TrainingMethod, better: Normalization, worse: Normalization, dose: float
 ) -> Difference | None:
-    """Between two tests of the same networks."""
+    """The difference of two tests of the same networks at one dose; None where one has not run."""
     first, second = (_values(rows, method, test, dose) for test in (better, worse))
     return paired_difference(first, second) if (first - second).notna().any() else None
 
 
 def _growth(rows: pd.DataFrame, method: TrainingMethod) -> Difference | None:
-    """Of TN's gain, from the lowest dose to the highest."""
+    """The growth of TN's gain from the lowest dose to the highest; None with fewer than two doses."""
     doses = rows["dose"].dropna().unique()
     if len(doses) < 2:
         return None

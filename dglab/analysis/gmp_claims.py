@@ -1,4 +1,4 @@
-"""The four claims of GMP's paper, each beside what came out: differences with intervals, and a verdict.
+"""The four claims of GMP's paper, each with our result: differences with intervals, and a verdict.
 
 By the rules of docs/predictions.md: a primary part for each thing that a claim says, a model of means over trainings,
 intervals that hold together. Every part is a difference between networks that were trained in different ways.
@@ -59,7 +59,7 @@ def _claim_3(rows: pd.DataFrame) -> list[Part]:
 
 
 def _claim_4(rows: pd.DataFrame) -> list[Part]:
-    """By how much the sources lie above the target, of each network, which is one unit: its scores are no two."""
+    """The gap between sources and target for each network, as one value: its two scores are not independent."""
     on_target = rows["domain_evaluated"] == rows["target"]
     ogm_ge, joint = (
         per_training(rows[~on_target], method, FUSED) - per_training(rows[on_target], method, FUSED)
@@ -69,7 +69,7 @@ def _claim_4(rows: pd.DataFrame) -> list[Part]:
 
 
 def _parts(*gaps: tuple[str, pd.Series, pd.Series]) -> list[Part]:
-    """Parts that are to hold together (Bonferroni)."""
+    """Parts whose intervals hold jointly (Bonferroni)."""
     level = 1 - (1 - LEVEL) / len(gaps)
     return [
         Part(name, contrast([(1, better), (-1, worse)], level=level) if len(better) and len(worse) else None)

@@ -1,4 +1,4 @@
-"""Gradients over a training: the race of modalities, and how often domains pull apart."""
+"""Gradients during a training: the race of modalities, and how often the gradients of domains conflict."""
 
 from collections.abc import Callable, Mapping
 

@@ -1,4 +1,4 @@
-"""From the tidy table to means and deviations, the two kinds of deviation kept apart."""
+"""Means, deviations and intervals from the tidy table; the two kinds of deviation are kept apart."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -32,7 +32,7 @@ def summarize(frame: pd.DataFrame, by: Sequence[str], metric: str = "miou") -> p
     ).reset_index()
 
 
-MARGIN = 0.5  # points of mIoU: less is no difference that anybody should act on (docs/predictions.md)
+MARGIN = 0.5  # points of mIoU: smaller differences do not matter in practice (docs/predictions.md)
 
 
 class Difference(NamedTuple):
@@ -95,7 +95,7 @@ def contrast(groups: Sequence[tuple[float, pd.Series]], *, level: float = 0.95, 
         level: of the interval.
         margin: see :class:`Difference`.
     """
-    from statsmodels.regression.linear_model import OLS  # here, for it takes seconds to import
+    from statsmodels.regression.linear_model import OLS  # imported here because it takes seconds
 
     weights, values = zip(*groups, strict=True)
     values = [group.dropna().to_numpy(float) for group in values]
@@ -112,7 +112,7 @@ def contrast(groups: Sequence[tuple[float, pd.Series]], *, level: float = 0.95, 
 
 
 def seed_correlation(frame: pd.DataFrame, metric: str = "miou") -> float:
-    """How alike the results of one seed are across training methods: the intraclass correlation, 0 for not at all.
+    """How similar the results of one seed are across training methods: the intraclass correlation, 0 for not at all.
 
     Were it high, pairs of trainings by seed would tell methods apart more sharply than means do.
 
@@ -148,7 +148,7 @@ def per_training(
 
 
 def cached_against_joint(frame: pd.DataFrame) -> pd.DataFrame:
-    """What one pass by kept moments costs in accuracy: a row for each task and training method.
+    """Cached against joint statistics: their accuracy, one row for each task and training method.
 
     Returns:
         ``task``, ``trained with``; ``joint`` and ``cached``, mean mIoU; ``difference``, cached - joint with its

@@ -1,4 +1,4 @@
-"""First against second order: how far the cheap gradient of MLDG points away from the exact one."""
+"""First against second order: the angle between MLDG's approximate gradient and its exact one."""
 
 from collections.abc import Sequence
 

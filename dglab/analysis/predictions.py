@@ -1,4 +1,4 @@
-"""Why does TN suit MLDG? The predictions of docs/predictions.md beside what came out.
+"""Why does TN suit MLDG? The predictions of docs/predictions.md and their outcomes.
 
 The hypothesis, *train as you test*: what TN needs is a training whose BatchNorm batches hold one domain, and the inner
 step adds nothing to that.
@@ -29,7 +29,7 @@ from dglab.tasks import parse_task
 
 
 class Prediction(NamedTuple):
-    """One difference, and what was expected of it before the runs."""
+    """One difference, and its prediction from before the runs."""
 
     number: int  # in docs/predictions.md
     what: str
@@ -44,7 +44,7 @@ class Prediction(NamedTuple):
         if verdict == "open":
             return "open"
         found = {"holds": "positive", "contradicted": "negative"}.get(verdict, verdict)
-        # a difference that is certain and yet inside the margin is none that was predicted away
+        # a certain difference inside the margin does not contradict a prediction of none
         inside = max(-self.difference.low, self.difference.high) < self.difference.margin
         agrees = found == self.expected or (self.expected == "no difference" and inside)
         return "as predicted" if agrees else "against it"
@@ -111,7 +111,7 @@ def _gain(rows: pd.DataFrame) -> pd.Series:
 
 
 def as_rows(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
-    """For reading: a row a prediction."""
+    """The predictions as a table, one row each."""
     return [
         {
             "prediction": one.number,

@@ -1,4 +1,4 @@
-"""When do target statistics help? Signals that need no labels, beside the gain that they ought to foretell."""
+"""When do target statistics help? Signals that need no labels, and the gain that they should predict."""
 
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Whether a run came out as those that are recorded: each training beside the interval for one more training."""
+"""Whether a run agrees with the recorded ones: each training against a prediction interval for one more training."""
 
 import numpy as np
 import pandas as pd
@@ -17,11 +17,11 @@ _OF_TRAINING = ["train_method", "inner_lr", "order", "split", "backbone", "weigh
 
 
 def verify(frame: pd.DataFrame, record: pd.DataFrame) -> pd.DataFrame:
-    """Each recorded setting beside what came out here.
+    """Each recorded setting and the result of this run.
 
     The interval is the prediction interval of one new training at a level of 99.9 %: the recorded mean, plus and minus
     what one training deviates by and the mean may be off by. The deviation is pooled over the training methods of a
-    task and test, for each has few trainings.
+    task and test, because each has few trainings.
 
     Args:
         frame: the tidy table of the run.
@@ -38,7 +38,7 @@ def verify(frame: pd.DataFrame, record: pd.DataFrame) -> pd.DataFrame:
     groups = known.groupby(SETTINGS, dropna=False)["value"].agg(["mean", "count", "var"]).reset_index()
     pooled = _pooled(groups)
     if not (pooled["freedom"] > 0).any():
-        raise InputError("the record holds one training of each method, which bounds nothing; install dglab anew")
+        raise InputError("the record holds one training of each method, which bounds nothing; reinstall dglab")
     table = groups.merge(pooled, on=[name for name in SETTINGS if name not in _OF_TRAINING])
     reach = stdtrit(table["freedom"].clip(lower=1), (1 + LEVEL) / 2) * np.sqrt(table["variance"])
     reach = reach * np.sqrt(1 + 1 / table["count"])

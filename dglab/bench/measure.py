@@ -75,7 +75,7 @@ def peak_memory(case: Case, device: str) -> int:
     On a CPU they are counted one by one: what an operator needs within itself is left out, and so is everything else
     that goes on in this process, so that the figure is the same at every call.
     """
-    gc.collect()  # what earlier cases left in cycles is not to be given back in the midst of this one
+    gc.collect()  # so that reference cycles of earlier cases are not freed during this one
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -89,13 +89,13 @@ def peak_memory(case: Case, device: str) -> int:
 
 
 class _Held(TorchDispatchMode):
-    """Counts the bytes of all tensors while it is active; what there was before counts only when it is given back."""
+    """Counts the bytes of tensors made while it is active; earlier ones are only subtracted, when they are freed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = self.peak = 0
         self._known: dict[int, weakref.ref] = {}  # by id; storages cannot be compared
-        objects = gc.get_objects()  # a million; they are asked for their types all at once, for it takes a tenth
+        objects = gc.get_objects()  # a million; taking the types of all at once takes a tenth of the time
         kinds = {kind for kind in set(map(type, objects)) if issubclass(kind, Tensor)}
         tensors = [thing for thing in objects if type(thing) in kinds]
         self._note([*tensors, *(tensor.grad for tensor in tensors if tensor.is_leaf)], new=False)

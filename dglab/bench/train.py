@@ -60,7 +60,7 @@ def multimodal_cases(model: nn.Module, batch: MultimodalBatch) -> dict[str, Case
 
 
 def _and_clear(model: nn.Module, case: Case) -> Case:
-    """A case that gives its gradient back, whose memory would else be given back in the midst of the next one."""
+    """A case that frees its gradient at its end, which would otherwise be freed during the next case."""
 
     def run() -> None:
         case()
@@ -77,7 +77,7 @@ def higher_backward(
     Source: Grefenstette et al., arXiv 1910.01727. The running statistics of BatchNorm stay as they are.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # of its own making, in Python of today
+        warnings.simplefilter("ignore", SyntaxWarning)  # the library raises it in current Python versions
         import higher
 
     constant = {} if order == 2 else {"grad_callback": lambda gradients: [g.detach() for g in gradients]}

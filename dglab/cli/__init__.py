@@ -1,8 +1,10 @@
-"""The command line. Exit codes: 0 done, 2 wrong use or bad input (one message, no traceback), 1 our fault; of verify
-also 3, something lies outside.
+"""The command line.
 
-Every command imports what it needs when it is called: ``dglab --help`` costs no second, and what one command needs
-beyond the library itself (the lessons' packages, say) the others do without.
+Exit codes: 0 done, 2 wrong use or bad input (one message, no traceback), 1 a bug; ``verify`` also has 3, a result is
+outside of its interval.
+
+Every command imports what it needs when it is called: ``dglab --help`` takes less than a second, and the packages of
+one command (the lessons', for example) are not needed by the others.
 """
 
 import os
@@ -39,7 +41,7 @@ for command in (evaluate, predict, advise, reproduce, verify, check, bench, pres
 def main() -> None:
     """Run the command line."""
     keep_freed_memory()
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # without the line of code it is from
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # without the source line
     try:
         check_arguments(sys.argv[1:])
         with extras_named(f"dglab {' '.join(sys.argv[1:2])}"):  # the command's name
@@ -47,7 +49,7 @@ def main() -> None:
     except InputError as error:
         _refuse(str(error))
     except (MemoryError, RuntimeError) as error:
-        if not _is_for_want_of_memory(error):
+        if not _is_out_of_memory(error):
             raise
         reason = (str(error) or type(error).__name__).splitlines()[0]
         _refuse(
@@ -61,7 +63,7 @@ def _refuse(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def _is_for_want_of_memory(error: BaseException) -> bool:
-    """Of Python, numpy and Pillow, of a GPU, or of torch on the CPU, which has no class for it."""
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, numpy, Pillow or torch means so; torch has no class for it on the CPU."""
     kinds = ("MemoryError", "OutOfMemoryError")
     return any(kind.__name__ in kinds for kind in type(error).__mro__) or "can't allocate memory" in str(error)

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what refuses the wrong ones."""
+"""Options that several commands share, and checks of them."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -11,11 +11,11 @@ from dglab.utils.errors import InputError
 from dglab.utils.files import check_utf8, shown
 from dglab.utils.machine import refuse_what_cannot_fit
 
-_FEWEST_CHANNELS = 8  # of a layer that carries a style
+_FEWEST_CHANNELS = 8  # that a style layer has
 
 
 def writable(*, folder: bool) -> Callable[[Path | None], Path | None]:
-    """The callback of an option that names an output: what cannot be written is refused before work starts."""
+    """The callback of an option that names an output; it refuses, before work starts, what cannot be written."""
 
     def check(path: Path | None) -> Path | None:
         from dglab.utils.files import check_writable
@@ -37,10 +37,10 @@ def height_and_width(text: str) -> tuple[int, int]:
 TaskOption = Annotated[str, typer.Option(help="sources->targets, for example 'G+S+I+M->C'")]
 DataOption = Annotated[
     Path | None, typer.Option(help="prepared root; without it, the embedded streets", resolve_path=True)
-]  # resolved, so that a folder called streets is not taken for the embedded ones
+]  # resolved, so that a folder called streets does not mean the embedded ones
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 CheckpointOption = Annotated[Path, typer.Option(help="last.safetensors of a finished run")]
-PresetOption = Annotated[str, typer.Option(help="tiny, quick, standard or paper; see dglab presets")]
+PresetOption = Annotated[str, typer.Option(help="tiny, quick, full, standard or paper; see dglab presets")]
 JsonOption = Annotated[
     Path | None, typer.Option("--json", help="write the record to this file", callback=writable(folder=False))
 ]
@@ -67,7 +67,13 @@ StatisticsOption = Annotated[
 
 
 def refuse_foreign(method: str, given: Iterable[str], allowed: Iterable[str]) -> None:
-    """An option that the method does not read is wrong use, for its user believes that it does something."""
+    """Refuse options that the method ignores: their user expects an effect.
+
+    Args:
+        method: the chosen one.
+        given: names of the options that were given.
+        allowed: names of those that the method reads.
+    """
     foreign = [name for name in given if name not in allowed]
     if foreign:
         flags = ", ".join("--" + name.replace("_", "-") for name in foreign)
@@ -75,16 +81,20 @@ def refuse_foreign(method: str, given: Iterable[str], allowed: Iterable[str]) ->
 
 
 def test_config(method: str, **options: Any) -> Any:
-    """The test's settings, with the paper's defaults where an option is not given (None)."""
+    """The settings of a test, with the paper's defaults for options that are not given (None).
+
+    Raises:
+        InputError: for an unknown method, or options that do not belong to it or cannot be.
+    """
     from dglab.testtime.methods import BANK_POLICIES, TestConfig, bank
 
     of_banks = ("neighbors", "capacity", "statistics")
     given = {name: value for name, value in options.items() if value is not None}
     allowed = {"tn": ("batch_size",), "guarded": ("batch_size", "reference"), **dict.fromkeys(BANK_POLICIES, of_banks)}
-    allowed |= {method: (*of_banks, "style_layer") for method in ("sib", "oracle")}  # the others choose by no style
-    TestConfig(method)  # an unknown method is named first
+    allowed |= {method: (*of_banks, "style_layer") for method in ("sib", "oracle")}  # the others use no style
+    TestConfig(method)  # refuses an unknown method, before its options
     refuse_foreign(method, given, (*allowed.get(method, ()), "test_seed"))
-    given.pop("reference", None)  # a file, no setting
+    given.pop("reference", None)  # a file, not a setting
     if method not in BANK_POLICIES:
         return TestConfig(method, **given)
     layer = given.pop("style_layer", "1")
@@ -92,12 +102,12 @@ def test_config(method: str, **options: Any) -> Any:
     config = dataclasses.replace(bank(method, (), None), style_layer=int(layer) if number else layer, **given)
     if "neighbors" not in given:
         config = dataclasses.replace(config, neighbors=min(config.neighbors, max(config.capacity, 1)))
-    if config.neighbors > config.capacity >= 1:  # an impossible capacity is named later
+    if config.neighbors > config.capacity >= 1:  # a capacity below 1 is refused by the bank
         raise InputError(
             f"--neighbors is {config.neighbors} and --capacity {config.capacity}: more images to choose "
             "than the bank keeps; give fewer neighbors or more capacity"
         )
-    # each image keeps at least the means and deviations of its style, and what makes searching them fast
+    # a lower bound: the style of each image and the buffers of the style search
     refuse_what_cannot_fit(
         24 * _FEWEST_CHANNELS * config.capacity, f"a bank of {config.capacity} images", "give less --capacity"
     )
@@ -105,7 +115,7 @@ def test_config(method: str, **options: Any) -> Any:
 
 
 def check_arguments(arguments: Iterable[str]) -> None:
-    """Refuse what means nothing to any option: an empty word, which as a path would be the present folder."""
+    """Refuse an empty argument, which as a path would be the current folder, and one that is not UTF-8."""
     before = ""
     for argument in arguments:
         check_utf8(argument, f"the argument {shown(argument)}; rename what it names")

@@ -28,7 +28,7 @@ def reproduce(
     ] = False,
 ) -> None:
     """Run every study and lesson; leaves notebooks, tables.csv, run.json, figures and report.html."""
-    from dglab.experiments.reproduce import reproduce as run
+    from dglab.reproduce import reproduce as run
 
     made = run(
         preset, str(data or "streets"), out, only, choose_device(device) if executor == "local" else device,

@@ -94,7 +94,7 @@ def evaluate(
 
 
 def _stacked(scores: str) -> Any:
-    """The view of several modalities as one image."""
+    """The view that stacks several modalities into one image."""
     from dglab.data.multimodal import Stacked
 
     if scores != "ours":
@@ -103,7 +103,7 @@ def _stacked(scores: str) -> Any:
 
 
 def _own_streets(config: "TrainingConfig", checkpoint: Path) -> "StreetsSize":
-    """The streets that a network was trained on, to be tested on where no other data are named."""
+    """The embedded streets that a network was trained on, the default data of its test."""
     from dglab.data.streets.size import StreetsSize
 
     if not isinstance(config.data, StreetsSize):
@@ -117,7 +117,7 @@ def _own_streets(config: "TrainingConfig", checkpoint: Path) -> "StreetsSize":
 def _check_task(wanted: "Task", config: "TrainingConfig", domains: Mapping[str, Any], checkpoint: Path) -> None:
     for letter in wanted.targets:
         if letter not in domains:
-            raise InputError(f"the target {letter!r} is not at hand; the domains are {', '.join(domains)}")
+            raise InputError(f"the target {letter!r} is not available; the domains are {', '.join(domains)}")
     if set(config.sources) != set(wanted.sources):
         raise InputError(
             f"{checkpoint} was trained on {'+'.join(config.sources)}, the task {wanted} names other sources; "
@@ -126,7 +126,7 @@ def _check_task(wanted: "Task", config: "TrainingConfig", domains: Mapping[str, 
 
 
 def _scores(result: "Result") -> dict[str, Any]:
-    """What the record says of a result: shares from 0 to 1; None for an absent class, for JSON has no nan."""
+    """The entries of the JSON record of a result: shares from 0 to 1; null for an absent class, as JSON has no nan."""
     from dglab.classes import CLASS_NAMES
 
     values = zip(CLASS_NAMES, result.matrix.iou().tolist(), strict=True)

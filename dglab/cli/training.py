@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class TrainCommand(TyperCommand):
-    """Names the training methods in its help, and loads them, and torch with them, for that alone."""
+    """Lists the training methods in its help; importing them, and torch, only when the help is shown."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from dglab.training.methods import METHODS
@@ -116,7 +116,7 @@ def train(
                "activation_checkpointing": activation_checkpointing, "channels_last": channels_last,
                "compile": compiled, "batchnorm": batchnorm, "augmentation": augmentation, **of_methods}  # fmt: skip
     changes = {name: value for name, value in options.items() if value is not None}
-    if method in OPTIONS:  # an unknown one is named below
+    if method in OPTIONS:  # an unknown method is refused below, by check_fits
         refuse_foreign(method, [name for name in of_methods if name in changes], OPTIONS[method])
     chosen = find_preset(preset)
     device = choose_device(device)
@@ -136,7 +136,7 @@ def train(
 
 
 def _measure(out: Path, domains: Mapping[str, Any], device: Any) -> None:
-    """Write what is ordinary for the run's sources beside its checkpoint; the guarded default reads it."""
+    """Write the source reference of a run beside its checkpoint, for the guarded default."""
     from dglab.testtime.of_sources import REFERENCE, source_reference
     from dglab.training.checkpoints import load_checkpoint
     from dglab.training.state import CHECKPOINT
@@ -144,12 +144,12 @@ def _measure(out: Path, domains: Mapping[str, Any], device: Any) -> None:
     model, config = load_checkpoint(out / CHECKPOINT, device)
     try:
         source_reference(model, domains, config.sources, device).save(out / REFERENCE)
-    except InputError as error:  # a source with a single image, say; the training itself is done
+    except InputError as error:  # for example a source with a single image; the training itself is complete
         typer.echo(f"no {REFERENCE}: {error}", err=True)
 
 
 def _refuse_begun(out: Path, resume: bool) -> None:
-    """A folder with a run in it is gone on with only when asked for, and a finished one never."""
+    """Refuse a folder with a finished run, and, without ``--resume``, one with an interrupted run."""
     from dglab.training.distributed import is_writer
     from dglab.training.log import LOG
     from dglab.training.state import CHECKPOINT, STATE
@@ -158,15 +158,15 @@ def _refuse_begun(out: Path, resume: bool) -> None:
     if (out / CHECKPOINT).exists():
         raise InputError(f"{out} holds a finished run; choose another --out, or remove it")
     if is_writer() and out.is_dir():
-        with locked(out):  # refuses a folder that another process trains in, which else would look interrupted
+        with locked(out):  # refuses a folder in use by another process, which would look interrupted
             pass
     begun = (out / STATE).exists() or ((out / LOG).is_file() and (out / LOG).stat().st_size > 0)
     if begun and not resume:
-        raise InputError(f"{out} holds an interrupted run; add --resume to go on with it, or choose another --out")
+        raise InputError(f"{out} holds an interrupted run; add --resume to continue it, or choose another --out")
 
 
 def _train(config: "TrainingConfig", domains: Mapping[str, Any], out: Path, **options: Any) -> None:
-    """Train; Ctrl-C is one line that says how to go on."""
+    """Train; Ctrl-C prints one line that says how to resume."""
     from importlib.util import find_spec
 
     from dglab.training.distributed import is_writer
@@ -178,8 +178,8 @@ def _train(config: "TrainingConfig", domains: Mapping[str, Any], out: Path, **op
     except KeyboardInterrupt:
         if is_writer():
             saved = (out / STATE).exists()
-            how = f"goes on from the last saved state in {out}" if saved else "begins anew: no state was saved yet"
+            how = f"continues from the last saved state in {out}" if saved else "starts again: no state was saved yet"
             typer.echo(f"interrupted; --resume {how}", err=True)
-        raise typer.Exit(130) from None  # what a shell reports of a program that Ctrl-C has ended
+        raise typer.Exit(130) from None  # the exit code of a program ended by Ctrl-C
     if is_writer():
         typer.echo(f"trained: {trained}")

@@ -1,4 +1,4 @@
-"""Domains: the embedded streets or anybody's prepared folders, and the batches and streams drawn from them."""
+"""Domains: the embedded streets or prepared folders, and the batches and streams drawn from them."""
 
 from dglab.data.domains import (
     Domain,

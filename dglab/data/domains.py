@@ -1,4 +1,4 @@
-"""Domains: the embedded streets, or anybody's prepared folders."""
+"""Domains: the embedded streets, or prepared folders."""
 
 import functools
 import hashlib
@@ -20,7 +20,7 @@ from dglab.utils.files import read_json
 
 
 class InMemory(Dataset):
-    """A data set whose items are kept once read; for sets that fit, as streets and CamVid do.
+    """A data set whose items are cached in memory; for data sets that fit, like streets and CamVid.
 
     Args:
         dataset: what to read from.
@@ -99,7 +99,7 @@ def prepared_domains(root: Path | str, *, in_memory: bool) -> dict[str, Domain]:
 def open_domains(
     data: str | StreetsSize, in_memory: bool = False, modalities: tuple[str, ...] = (), drawn: Path | None = None
 ) -> dict[str, Domain]:
-    """The domains at hand, by letter.
+    """The available domains, by letter.
 
     Args:
         data: how large the embedded streets are drawn, or the path of a prepared root.
@@ -121,7 +121,7 @@ def open_domains(
 
 
 def identity(data: str | StreetsSize) -> str | StreetsSize:
-    """What a run on these data records as its data: the size of the streets, or a prepared root's fingerprint."""
+    """The identity of data in the settings of a run: the size of the streets, or a prepared root's fingerprint."""
     return data if isinstance(data, StreetsSize) else fingerprint(data)
 
 

@@ -19,10 +19,10 @@ from dglab.data.streets.size import StreetsSize
 from dglab.data.streets.style import RGB
 from dglab.utils.errors import InputError
 
-DOSES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # of the difference between a source's style and the target's
-STYLE = "style"  # the shift that these doses are of; the column ``shift`` of the tidy table
+DOSES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # in units of the difference between a source's and the target's style
+STYLE = "style"  # the name of this shift in the column ``shift`` of the tidy table
 
-# what a value may be, for a style beyond the target's to be one; those not named are 0 or more
+# the ranges of style values, which a style beyond the target's must stay in; those not listed are 0 or more
 _SHARES = ("clouds", "sun", "wear", "vignette")
 _BOUNDS = dict.fromkeys(_SHARES, (0.0, 1.0)) | {
     "elevation": (5.0, 85.0), "exposure": (0.1, 3.0), "contrast": (0.1, 3.0), "gamma": (0.1, 3.0),
@@ -30,7 +30,7 @@ _BOUNDS = dict.fromkeys(_SHARES, (0.0, 1.0)) | {
 
 
 def between(source: Style, target: Style, dose: float) -> Style:
-    """The style at ``source + dose * (target - source)``: 0 is the source's, 1 the target's, above it lies beyond.
+    """The style at ``source + dose * (target - source)``: 0 is the source's, 1 the target's, more is beyond it.
 
     Ranges move by their ends. Where a thing draws its colour out of several, it draws a pair, one of either style, and
     takes the colour between: at 0 and at 1 the colours are drawn as often as in the style itself.
@@ -120,5 +120,5 @@ class DosedStreets(Dataset):
 
 @functools.lru_cache(maxsize=len(DOSES))
 def dosed_domain(letter: str, sources: tuple[str, ...], dose: float, size: StreetsSize) -> InMemory:
-    """As many dosed scenes as a domain has validation images, kept once drawn."""
+    """As many dosed scenes as a domain has validation images, cached in memory."""
     return InMemory(DosedStreets(letter, sources, dose, size.val_images, height=size.height, width=size.width))

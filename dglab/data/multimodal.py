@@ -1,4 +1,4 @@
-"""Streets seen by several modalities: a camera, a depth sensor, surface normals; and batches of them.
+"""Streets in several modalities: camera, depth, surface normals; and batches of them.
 
 Every modality is a uint8 picture C x H x W. In depth and normals 255 says that there is no reading, as it says in a
 label that a pixel does not count.
@@ -25,7 +25,7 @@ Images = dict[str, Tensor]  # by modality
 
 
 class Normals(tv_tensors.Mask):
-    """Coded surface normals: never interpolated, and in the mirror right is left."""
+    """Coded surface normals: never interpolated; a horizontal flip changes the sign of their x component."""
 
 
 @F.register_kernel(F.horizontal_flip, Normals)
@@ -35,8 +35,8 @@ def _mirrored(normals: Normals) -> Normals:
     return tv_tensors.wrap(flipped, like=normals)
 
 
-# modality -> how the augmentation treats it. Only an Image is blurred; a Mask takes its neighbours' values as they are,
-# for a mean of two distances is a place where nothing is, and what lies outside of it is 255.
+# modality -> how the augmentation treats it. Only an Image is blurred. A Mask is resized by nearest neighbour, because
+# the mean of two distances is a place where nothing is; padding is 255.
 KINDS: dict[str, type[tv_tensors.TVTensor]] = {"rgb": tv_tensors.Image, "depth": tv_tensors.Mask, "normals": Normals}
 
 

@@ -1,4 +1,4 @@
-"""The prepared layout on disk: anybody's own folder of this shape is a domain, no code needed.
+"""The prepared layout on disk: any folder with this layout is a domain, without code.
 
 ::
 
@@ -44,7 +44,7 @@ _LETTER = re.compile(r"[A-Za-z][A-Za-z0-9]*")  # what a task can name, see dglab
 _DIGESTS = re.compile("[0-9a-f]{16} [0-9a-f]{16}")  # of image and label
 _AGAIN = "run the same python -m data_prep command again"
 _LITTER = ("thumbs.db", "desktop.ini")
-_BAR_FROM = 500  # pairs; fewer are checked before a bar could be read
+_BAR_FROM = 500  # pairs; fewer are checked too fast for a progress bar
 _SHOWN = 5  # bad pairs in a message; dglab check names all
 _LAYOUT = "<root>/<domain>/{train,val}/{images,labels}/<stem>.{jpg,png}"
 
@@ -179,7 +179,7 @@ def _refuse_bad(root: Path, pairs: list, found: list["Finding"], most: int) -> N
     if turned:
         warnings.warn(
             f"{brief(turned)}: {len(turned)} image(s) with an EXIF orientation, which is ignored: rows and columns are "
-            "taken as they are stored, as the label's; turn image and label if they do not lie alike",
+            "taken as they are stored, as the label's; rotate image and label if they do not match",
             stacklevel=3,
         )
 
@@ -295,7 +295,7 @@ def _pairs(dataset: PreparedDataset) -> Iterable[tuple[Path, Path]]:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a look at a pair found: a problem in words, or none; and whether its image has an EXIF orientation."""
+    """The result of checking a pair: a problem in words, or none; and whether its image has an EXIF orientation."""
 
     image: Path
     problem: str | None = None
@@ -334,7 +334,7 @@ def _digest_problem(pair: tuple[Path, Path, str | None]) -> Finding:
 
 
 def _look(pair: tuple[Path, Path], further: Callable[[], None]) -> Finding:
-    """Headers first, so that wrong sizes and formats cost no decoding."""
+    """Check headers first, so that wrong sizes and formats need no decoding."""
     try:
         image, label = image_header(pair[0]), label_header(pair[1])
         if image.size != label.size:
@@ -353,7 +353,7 @@ def _size_mismatch(image: Path, image_size: tuple[int, ...], label_size: tuple[i
 
 
 def _map_files(look: Callable[[tuple], Finding], pairs: list[tuple]) -> list[Finding]:
-    """What is found of each pair, in order. Threads, because decoding runs outside Python's lock."""
+    """The results of checking pairs, in order; in threads, because decoding releases the GIL."""
     quiet = len(pairs) <= _BAR_FROM or None  # None: quiet if stderr is no terminal, as in a notebook
     with ThreadPoolExecutor() as pool:
         return list(tqdm(pool.map(look, pairs), "checking", len(pairs), unit="pair", disable=quiet))

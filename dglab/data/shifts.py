@@ -1,4 +1,4 @@
-"""Changes of colour alone, by dose: a gap of known size, where labels stay as they are."""
+"""Shifts of colour by a dose: a domain gap of known size in which labels do not change."""
 
 from collections.abc import Callable, Mapping
 
@@ -32,7 +32,7 @@ def shifted(image: Tensor, shift: str, dose: float) -> Tensor:
 
 
 class Shifted(Dataset):
-    """A data set whose images are changed in their colours alone.
+    """A data set with shifted colours.
 
     Args:
         dataset: of (image uint8 3 x H x W, anything).

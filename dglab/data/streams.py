@@ -44,12 +44,12 @@ class Joined(Dataset):
         return part[i]
 
     def domain_of(self, index: int) -> str:
-        """The letter of the domain that an image comes from."""
+        """The letter of an image's domain."""
         return self._items[index][0].letter
 
 
 def arrival_order(length: int, test_seed: int | None) -> list[int]:
-    """The order in which a test set arrives: as it lies (None), or shuffled by a seed of its own."""
+    """The order in which a test set arrives: that of the data set (None), or shuffled by a seed."""
     if test_seed is None:
         return list(range(length))
     return np.random.default_rng(derive_seed("arrival", test_seed)).permutation(length).tolist()
@@ -118,7 +118,7 @@ def image_batches(
     *,
     resize: bool = False,
 ) -> Iterator[Tensor]:
-    """A data set's images alone, N x 3 x H x W in [0, 1]: up to ``most`` successive ones of one size at a time.
+    """The images of a data set, without labels, in batches of up to ``most`` successive ones of one size.
 
     Args:
         dataset: of (image uint8 3 x H x W, anything).

@@ -1,4 +1,4 @@
-"""Experiments: what the studies consist of, what runs them, and the one tidy table of what came out."""
+"""Experiments: the studies and their trials, the runner, and the one tidy table of results."""
 
 from dglab.utils.extras import extras_named
 

@@ -1,7 +1,7 @@
-"""Independent jobs on a Slurm cluster, by submitit: each one a job, with what Slurm asks of the user in its variables.
+"""Independent jobs on a Slurm cluster, by submitit.
 
-Partition, account, time limit and the like are sbatch's own to say: ``SBATCH_PARTITION``, ``SBATCH_ACCOUNT``,
-``SBATCH_TIMELIMIT``, ... in the environment count more than what is set here.
+Partition, account, time limit and the like are set by sbatch's environment variables: ``SBATCH_PARTITION``,
+``SBATCH_ACCOUNT``, ``SBATCH_TIMELIMIT``, ... They override what is set here.
 """
 
 import shutil
@@ -24,7 +24,7 @@ MINUTES = 24 * 60  # that a job may take
 
 
 def check_cluster() -> None:
-    """Refuse, before work begins, to submit what cannot be submitted.
+    """Check, before work begins, that jobs can be submitted.
 
     Raises:
         InputError: without submitit, or where there is no Slurm.
@@ -38,19 +38,19 @@ def check_cluster() -> None:
 def on_cluster(
     function: Callable[[Job], None], jobs: Sequence[Job], folder: Path, device: str, most: int | None
 ) -> Iterator[None]:
-    """Submit the jobs; yields as each is done. Those that are not are cancelled if one fails, or at Ctrl-C.
+    """Submit jobs; yields each time that one is done. If one fails, or at Ctrl-C, the unfinished ones are cancelled.
 
-    A job whose node Slurm takes away is submitted once more, and its training goes on from the last saved state.
+    A preempted job is submitted again, and its training resumes from the last saved state.
 
     Args:
-        function: of one job; it and the jobs go to the nodes by pickle, so all see one file system.
-        jobs: in the order in which they are begun.
-        folder: for submitit's files: what each job was, and what it printed.
-        device: ``"cuda"`` asks for one GPU a job, anything else for one core.
+        function: runs one job; it and the jobs are pickled to files, so that all nodes must share a file system.
+        jobs: in the order in which they start.
+        folder: for submitit's files: the pickled jobs and their outputs.
+        device: ``"cuda"`` requests one GPU per job, anything else one core.
         most: jobs at a time; None leaves it to Slurm.
 
     Raises:
-        InputError: naming the job that failed, its error and where all it printed lies.
+        InputError: naming the job that failed, its error and the file with its output.
     """
     import submitit
 
@@ -73,7 +73,7 @@ def on_cluster(
 
 
 class Resumable:
-    """A job as it runs on a node. Slurm's warning that the node is needed makes submitit ask for its ``checkpoint``."""
+    """A job as it runs on a node. When Slurm announces preemption, submitit calls its ``checkpoint``."""
 
     def __call__(self, function: Callable[[Job], None], job: Job, *, one_thread: bool) -> None:
         if one_thread:
@@ -81,7 +81,7 @@ class Resumable:
         function(job)
 
     def checkpoint(self, *args: Any, **options: Any) -> "submitit.helpers.DelayedSubmission":
-        """The same once more; what has been trained lies in the results folder."""
+        """Submit the same job again: it resumes from what is saved in the results folder."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self, *args, **options)
@@ -91,11 +91,11 @@ def _result(job: "submitit.Job") -> None:
     error = job.exception()
     if error is not None:
         raise InputError(
-            f"the job {job.job_id} failed: {_reason(error)}; what it printed lies in {job.paths.stderr}"
+            f"the job {job.job_id} failed: {_reason(error)}; its output is in {job.paths.stderr}"
         ) from error
 
 
 def _reason(error: Exception) -> str:
-    """The last line of the trace, which submitit sets between dashes."""
+    """The last line of the traceback, which submitit prints between dashes."""
     parts = str(error).split("-" * 22)
     return parts[len(parts) // 2].strip().splitlines()[-1]

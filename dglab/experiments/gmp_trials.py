@@ -1,6 +1,6 @@
-"""The trials of the studies of GMP: streets seen by a camera and a depth sensor.
+"""The trials of the studies of GMP, on streets with camera images and depth maps.
 
-A function each, as in :mod:`dglab.experiments.trials`; of a prepared root, which holds images alone, there are none.
+One function per study, as in :mod:`dglab.experiments.trials`; a prepared root has images only, and so no such trials.
 """
 
 from __future__ import annotations

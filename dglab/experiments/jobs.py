@@ -1,4 +1,4 @@
-"""Independent jobs, several at a time: each in a process of one thread, on instructions that every x86-64 has."""
+"""Independent jobs in parallel: each in a process with one thread, on common x86-64 instructions."""
 
 import multiprocessing
 import os
@@ -13,25 +13,25 @@ import torch
 from dglab.utils.machine import keep_freed_memory, usable_cpus
 
 Job = TypeVar("Job")
-# Sums are then taken in the same order on any x86-64 processor of the last ten years, so that another one repeats a
-# study's figures. Whoever sets these variables otherwise gets what they say.
+# With these, sums are taken in the same order on any x86-64 processor of the last ten years, so that another machine
+# reproduces a study's numbers. Values that the user has set are kept.
 INSTRUCTIONS = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "COMPATIBLE"}
 
 
 def in_parallel(function: Callable[[Job], None], jobs: Sequence[Job], workers: int | None) -> Iterator[None]:
-    """Run the jobs, in this process if ``workers`` is 0; yields as each is done.
+    """Run jobs in parallel; yields each time that one is done.
 
     Args:
-        function: of one job; it and the jobs go to other processes by pickle.
-        jobs: in the order in which they are begun.
-        workers: processes; None takes one a core.
+        function: runs one job; it and the jobs are pickled for other processes.
+        jobs: in the order in which they start.
+        workers: number of processes; None takes one per core, 0 runs the jobs in this process.
     """
     workers = min(len(jobs), usable_cpus() if workers is None else workers)
-    if workers == 0:  # here; one worker is another matter, for it has one thread, as each of several has
+    if workers == 0:  # not the same as one worker, which has a single thread
         for job in jobs:
             yield function(job)
         return
-    context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads half alive
+    context = multiprocessing.get_context("spawn")  # fork is not safe with torch's threads
     with common_instructions(), ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker) as pool:
         futures = [pool.submit(function, job) for job in jobs]
         try:
@@ -43,13 +43,13 @@ def in_parallel(function: Callable[[Job], None], jobs: Sequence[Job], workers: i
 
 
 def instructions() -> str:
-    """Which instructions this process computes with, for a record: ``AVX2``, ``AVX512``, ``DEFAULT``, ..."""
+    """The CPU instructions that torch uses in this process: ``AVX2``, ``AVX512``, ``DEFAULT``, ..."""
     return torch.backends.cpu.get_cpu_capability()
 
 
 @contextmanager
 def common_instructions() -> Iterator[None]:
-    """Within the block, processes begin with :data:`INSTRUCTIONS`, where this processor has them."""
+    """Within the block, new processes start with :data:`INSTRUCTIONS`, if this processor supports them."""
     at_hand = platform.machine().lower() in ("x86_64", "amd64") and instructions() in ("AVX2", "AVX512")
     added = {name: value for name, value in INSTRUCTIONS.items() if at_hand and name not in os.environ}
     os.environ.update(added)
@@ -61,6 +61,6 @@ def common_instructions() -> Iterator[None]:
 
 
 def begin_worker() -> None:
-    """Make this process one of several: one thread, and freed memory kept."""
+    """Prepare this process as a worker: one thread, and freed memory is kept."""
     torch.set_num_threads(1)
     keep_freed_memory()

@@ -1,4 +1,4 @@
-"""The lessons, executed one by one or several at a time, and the pictures in them."""
+"""Executing the lessons, one by one or several at a time, and extracting their figures."""
 
 import base64
 import hashlib
@@ -37,7 +37,7 @@ def find_lessons() -> list[Path]:
 
 
 def execute_alone(lesson: Path, lab: Lab) -> Path:
-    """Execute one lesson, which computes what it needs; a later full run executes it again.
+    """Execute one lesson, which computes what it needs; a later complete run executes it again.
 
     Returns:
         The executed notebook.
@@ -52,7 +52,7 @@ def execute_alone(lesson: Path, lab: Lab) -> Path:
 def execute_all(lessons: list[Path], lab: Lab) -> None:
     """Execute lessons into the results folder, as many at a time as there are cores.
 
-    A lesson that has been executed with the same library and settings is left as it is.
+    A lesson that has already been executed with the same library and settings is not executed again.
 
     Raises:
         InputError: naming the lesson whose cell failed.
@@ -80,10 +80,10 @@ def execute_all(lessons: list[Path], lab: Lab) -> None:
 
 @contextmanager
 def quiet_kernels(threads: int) -> Iterator[None]:
-    """Within the block, kernels start with few threads, and without progress bars, which outputs would keep.
+    """Within the block, kernels start with few threads, and without progress bars, which would stay in the outputs.
 
-    Torch's profiler is told to keep quiet, too. The last two settings are
-    :func:`dglab.utils.machine.keep_freed_memory` for a process that is not ours to start.
+    Torch's profiler does not log either. The last two variables have the effect of
+    :func:`dglab.utils.machine.keep_freed_memory`, which cannot be called in the kernel.
     """
     wanted = {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": str(threads),
               "KINETO_LOG_LEVEL": "99", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}  # fmt: skip
@@ -100,7 +100,7 @@ def execute(lesson: Path, target: Path, lab: Lab) -> None:
     """Execute one lesson with the lab's settings.
 
     Raises:
-        InputError: if a cell fails, with the cell's error; the partly executed notebook stays for inspection.
+        InputError: if a cell fails, with its error; the partly executed notebook is kept for inspection.
     """
     parameters = {"preset": lab.preset.name, "data": lab.data, "device": lab.device, "results": str(lab.out),
                   "seed": lab.preset.train_seeds[0]}  # fmt: skip
@@ -113,7 +113,7 @@ def execute(lesson: Path, target: Path, lab: Lab) -> None:
 
 
 def fingerprint(lesson: Path, lab: Lab) -> str:
-    """Changes when the lesson, the library or the settings do."""
+    """A digest that changes with the lesson, the library or the settings."""
     digest = hashlib.sha256(lesson.read_bytes())
     package = Path(__file__).parents[1]
     for path in sorted((*package.rglob("*.py"), *package.rglob("*.csv"))):

@@ -1,7 +1,7 @@
-"""The methods that studies compare: what to call them, their settings, and the fields that select their rows.
+"""The methods that studies compare: their labels, their settings, and their rows in the tidy table.
 
-A record is what a table or figure shows as one row, curve or panel. Its ``rows`` looks at fields of the tidy table and
-never at ``method``, which is composed here for display alone.
+A record here is what a table or figure shows as one row, curve or panel. Its ``rows`` selects by the fields of the tidy
+table, never by ``method``, which is for display only.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ M = 4  # the paper's default number of neighbours
 
 @dataclass(frozen=True)
 class TrainingMethod:
-    """A way to train: one of the paper's two, or a control that could explain their difference away.
+    """A way to train: one of the paper's two, or a control that could explain their difference.
 
     Args:
         label: for display.
@@ -32,7 +32,7 @@ class TrainingMethod:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the settings of its training have beside the preset's."""
+        """The changes that it makes to the preset's training settings."""
         return {"method": self.method} if self.inner_step else {"method": self.method, "inner_lr": 0.0}
 
     def rows(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -42,7 +42,7 @@ class TrainingMethod:
 
 @dataclass(frozen=True)
 class Normalization:
-    """A way to normalize a trained network's images at test time. A field that is None may have any value.
+    """A way to normalize at test time. A field that is None matches any value.
 
     Args:
         label: for display.
@@ -66,7 +66,7 @@ class Normalization:
 
 
 class Shown(Protocol):
-    """What selects its rows: a :class:`TrainingMethod` or a :class:`Normalization`."""
+    """Anything with ``rows``, for example a :class:`TrainingMethod` or a :class:`Normalization`."""
 
     def rows(self, frame: pd.DataFrame) -> pd.DataFrame: ...
 
@@ -92,16 +92,18 @@ def select(frame: pd.DataFrame, *shown: Shown, **fields: Any) -> pd.DataFrame:
 
 
 AGG = TrainingMethod("AGG", "agg")
-AGG2 = TrainingMethod("AGG2", "agg2")  # the loss doubled: at one learning rate, a step as long as MLDG's
-SPLIT = TrainingMethod("split", "split")  # two passes over mixed halves: and its batch sizes
-MLDG_INNER_0 = TrainingMethod("MLDG inner 0", "mldg", inner_step=False)  # and its domain split, without the inner step
+# the controls from AGG2 to MLDG_INNER_0 each have one more thing in common with MLDG
+AGG2 = TrainingMethod("AGG2", "agg2")  # twice the loss: at the same learning rate, MLDG's step length
+SPLIT = TrainingMethod("split", "split")  # two passes over mixed halves: also its batch sizes
+MLDG_INNER_0 = TrainingMethod("MLDG inner 0", "mldg", inner_step=False)  # also its domain split; no inner step
 MLDG = TrainingMethod("MLDG", "mldg")
-MLDG_MEAN = TrainingMethod("MLDG mean", "mldg_mean")  # MLDG with, at one learning rate, AGG's step length
-PROJECTED = TrainingMethod("projected", "projected")  # GMP's projection between domains in the inner step's place
-BY_DOMAIN = TrainingMethod("by domain", "by_domain")  # AGG whose passes hold one domain each: no meta-learning at all
-BY_DOMAIN2 = TrainingMethod("by domain, 2x", "by_domain2")  # and the loss doubled
+MLDG_MEAN = TrainingMethod("MLDG mean", "mldg_mean")  # half of each loss: at the same learning rate, AGG's step length
+PROJECTED = TrainingMethod("projected", "projected")  # GMP's projection between domains instead of the inner step
+BY_DOMAIN = TrainingMethod("by domain", "by_domain")  # AGG with one pass per domain: no meta-learning at all
+BY_DOMAIN2 = TrainingMethod("by domain, 2x", "by_domain2")  # and twice the loss
 TRAINING_METHODS = (AGG, AGG2, SPLIT, BY_DOMAIN, BY_DOMAIN2, MLDG_INNER_0, MLDG, MLDG_MEAN)
-DECISIVE = (AGG, BY_DOMAIN, MLDG_INNER_0, MLDG)  # what the BatchNorm batch does, and what the inner step adds to it
+# The main question: what does the domain split do to BatchNorm, and what does the inner step add to it?
+MAIN_METHODS = (AGG, BY_DOMAIN, MLDG_INNER_0, MLDG)
 
 SOURCE_BN = Normalization("source BN", "bn")
 BN_REESTIMATED = Normalization("BN re-estimated", "bn-reestimated")
@@ -119,12 +121,12 @@ _SUFFIXES = {"bn": "", "bn-reestimated": "+BN re-estimated", "tn": "+TN", "adabn
 
 
 def display_name(row: Mapping[str, Any]) -> str:
-    """What a row of the tidy table is called in its column ``method``: "MLDG inner 0+TN", "AGG+TN prior 0.25".
+    """The column ``method`` of a row of the tidy table: "MLDG inner 0+TN", "AGG+TN prior 0.25".
 
-    For a reader alone: no code takes it apart or compares with it.
+    For display only: no code parses it or compares with it.
 
     Args:
-        row: its other fields.
+        row: the other fields of the row.
     """
     return (
         _training_name(row)

@@ -1,10 +1,13 @@
-"""What results were made on: of a run as a whole, and of each network."""
+"""The record of a run and of each network: machine, versions, instructions, and the time it took."""
 
+from __future__ import annotations
+
+import dataclasses
 import json
 import platform
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -16,29 +19,54 @@ from dglab.training.config import TrainingConfig
 from dglab.utils.files import read_json, written_whole
 from dglab.utils.machine import usable_cpus
 
+if TYPE_CHECKING:
+    from dglab.experiments.runner import Lab
+
 NETWORK = "network.json"
 
 
 def versions() -> dict[str, str]:
-    """Of what computes."""
+    """The versions of dglab, Python and torch."""
     return {"dglab": __version__, "python": platform.python_version(), "torch": torch.__version__}
 
 
 def describe_machine(device: str) -> str:
-    """What the numbers were made on."""
+    """The GPU, or the number and model of the CPU cores."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{usable_cpus()} CPU cores ({_processor()})"
 
 
+def describe_run(lab: Lab, minutes: float) -> dict[str, Any]:
+    """The content of ``run.json``: the machine, versions, preset and data behind the table beside it.
+
+    Args:
+        lab: where the table was made.
+        minutes: how long this call took, whether training was reused or not.
+    """
+    identity = lab.identity
+    return {
+        "machine": describe_machine(lab.device),
+        "versions": versions(),
+        "minutes": round(minutes, 2),
+        "preset": {"name": lab.preset.name, "about": lab.preset.about},
+        "data": {
+            "name": lab.data_name,
+            "identity": identity if isinstance(identity, str) else dataclasses.asdict(identity),
+        },
+        "domains": lab.names,
+        "train_seeds": lab.preset.train_seeds,
+        "test_seeds": lab.preset.test_seeds,
+    }
+
+
 def note_network(folder: Path, device: str, **seconds: float) -> None:
-    """Add to what is known of a network: where it was made, and how long each part of the work took.
+    """Record where a network was trained and tested, and how long that took.
 
     Args:
         folder: of its scores.
         device: where it was made.
-        seconds: of processor time, beside a GPU of the clock, by what took them (training, testing); added up over
-            calls.
+        seconds: by activity (training, testing): CPU time, or wall-clock time on a GPU; added up over calls.
     """
     path = folder / NETWORK
     known: dict[str, Any] = read_json(path) if path.exists() else {}
@@ -52,12 +80,12 @@ def note_network(folder: Path, device: str, **seconds: float) -> None:
 
 
 def write_networks(scores: Path, path: Path, names: Collection[str] | None = None) -> None:
-    """Where each network was made and how long it took, as a table; rows that it has already of others stay.
+    """Write where each network was made and how long it took as a table; its rows of other networks are kept.
 
     Args:
-        scores: the folder with a folder of scores for each network, as a lab leaves them.
+        scores: the folder of a lab that has a folder of scores for each network.
         path: of the table.
-        names: of the networks that it is about; None takes all.
+        names: of the networks to record; None takes all.
     """
     rows = {row["network"]: row for row in pd.read_csv(path).to_dict("records")} if path.exists() else {}
     for note in sorted(scores.glob(f"*/{NETWORK}")):
@@ -80,15 +108,15 @@ def _method(scores: Path) -> str:
 
 
 def expected_hours(networks: pd.DataFrame | None, missing: Collection[TrainingConfig], jobs: int) -> float | None:
-    """How long networks will take to train and to test, by those of the same method that are recorded.
+    """How long networks will take to train and to test, estimated from recorded networks of the same method.
 
     Args:
         networks: the record of networks, see :func:`recorded_networks`; None if there is none.
-        missing: what is to be trained and tested.
-        jobs: at a time.
+        missing: the trainings of these networks.
+        jobs: how many run at a time.
 
     Returns:
-        Hours; None where nothing is recorded to go by.
+        Hours; None without recorded networks.
     """
     if networks is None or not len(networks):
         return None
@@ -98,7 +126,7 @@ def expected_hours(networks: pd.DataFrame | None, missing: Collection[TrainingCo
 
 
 def recorded_networks(preset: str) -> pd.DataFrame | None:
-    """Where and how long each network of a recorded study was made: a row each; None if there is no record."""
+    """The recorded networks of a preset, one row each, see :func:`write_networks`; None if there is no record."""
     path = SHIPPED / preset / "networks.csv"
     return pd.read_csv(path) if path.exists() else None
 

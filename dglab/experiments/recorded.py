@@ -1,4 +1,4 @@
-"""Results that ship along: tidy tables in a compact form, a row a trial, and the networks they were made with."""
+"""Results that ship with the package: tidy tables in a compact form, one row per trial."""
 
 from pathlib import Path
 
@@ -20,11 +20,11 @@ _VALUES = ("miou", "category_miou", "absent_classes", "miou_low", "miou_high", "
 
 
 def write_recorded(frame: pd.DataFrame, path: Path) -> None:
-    """Write a tidy table with one row a trial and a column a value: a tenth of its size.
+    """Write a tidy table with one row per trial and one column per value, which takes a tenth of its size.
 
     Args:
         frame: a tidy table.
-        path: of the file. Values have four decimals, IoU of single classes two; GMP's columns are left out where they
+        path: of the file. Values have four decimals, the IoU of single classes two; GMP's columns are left out if they
             are empty.
     """
     named = frame["metric"].where(frame["class"].isna(), _CLASS + frame["class"])
@@ -40,7 +40,7 @@ def write_recorded(frame: pd.DataFrame, path: Path) -> None:
 
 
 def read_recorded(path: Path) -> pd.DataFrame:
-    """The tidy table back.
+    """Read what :func:`write_recorded` has written, as a tidy table.
 
     Raises:
         InputError: for a missing file, or one of another version.
@@ -51,11 +51,11 @@ def read_recorded(path: Path) -> pd.DataFrame:
     wide = with_empty_columns(wide, [*OF_TRIAL, *(c for c in wide if c not in OF_TRIAL)])
     foreign = {name for name in wide.columns if name not in (*OF_TRIAL, *_VALUES)}
     if foreign or not {"study", "task", "miou"} <= set(wide.columns):
-        raise InputError(f"{path} is not a record of this version; install dglab anew")
+        raise InputError(f"{path} is not a record of this version; reinstall dglab")
     wide = wide.reindex(columns=[*OF_TRIAL, *(name for name in wide.columns if name in _VALUES)])
     # a setting that a later version has added is empty
     frame = wide.melt(OF_TRIAL, var_name="name", ignore_index=False).dropna(subset="value")
-    frame = frame.sort_index(kind="stable").reset_index(drop=True)  # by trial again, its values in their order
+    frame = frame.sort_index(kind="stable").reset_index(drop=True)  # by trial, its values in the order of the columns
     of_class = frame["name"].str.startswith(_CLASS)
     frame["metric"] = frame["name"].where(~of_class, "iou")
     frame["class"] = frame["name"].str.removeprefix(_CLASS).where(of_class)
@@ -65,7 +65,7 @@ def read_recorded(path: Path) -> pd.DataFrame:
 def recorded_table(preset: str, data: str = "streets") -> pd.DataFrame | None:
     """The table that ships with the package for a preset and data; None if there is none.
 
-    Studies of several modalities may lie in a file of their own, for the others' rows lack half of its columns.
+    Studies of several modalities have a file of their own, because they need more columns.
     """
     paths = [SHIPPED / preset / f"{name}.csv" for name in (data, f"{data}_gmp")]
     tables = [read_recorded(path) for path in paths if path.exists()]

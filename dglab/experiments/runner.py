@@ -1,4 +1,4 @@
-"""The lab: trains and tests once what trials need, keeps what came out, and hands it over as one tidy table."""
+"""The lab: trains and tests what trials need, stores the results, and returns them as one tidy table."""
 
 import dataclasses
 import functools
@@ -48,18 +48,18 @@ from dglab.utils.machine import choose_device
 
 @dataclass(frozen=True)
 class Lab:
-    """Where a study takes place.
+    """The preset, data, folder and device of a study.
 
     Args:
-        preset: its scale.
+        preset: the scale of the study.
         data: ``"streets"``, or the path of a prepared root.
-        out: the results folder; trained networks lie in ``runs``, scores in ``scores``, drawn streets in ``streets``.
+        out: the results folder, with trained networks in ``runs``, scores in ``scores``, drawn streets in ``streets``.
         device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
-        use_shipped: take trained networks, and the rows of whole studies, that ship with the package where ``out`` has
-            none of its own.
-        reuse_recorded: take every single row that ships, and compute the others.
-        jobs: processes at a time; None takes one a core where the preset is for a CPU, else this process.
-        executor: ``"local"``, or ``"slurm"``: each network a job of the cluster.
+        use_shipped: use trained networks, and the rows of complete studies, that ship with the package where ``out``
+            has none of its own.
+        reuse_recorded: use all rows that ship with the package, and compute the others.
+        jobs: networks at a time; None takes one per core if the preset is for a CPU, otherwise one in this process.
+        executor: ``"local"``, or ``"slurm"``: each network is a job of the cluster.
     """
 
     preset: Preset
@@ -73,21 +73,21 @@ class Lab:
 
     @property
     def domains(self) -> dict[str, Domain]:
-        """The domains at hand, by letter; the paper's five in its order, whatever their folders are called."""
+        """The available domains by letter; the paper's five are in its order, whatever their folders are called."""
         found = self.seen_by(())
         return {letter: found[letter] for letter in DOMAIN_NAMES} if are_the_papers(found) else found
 
     @property
     def of_paper(self) -> bool:
-        """Whether the domains are lettered as the paper's five, embedded or real: its tasks are then theirs."""
+        """Whether the domains have the letters of the paper's five, embedded or real; the paper's tasks then apply."""
         return are_the_papers(self.domains)
 
     def seen_by(self, modalities: tuple[str, ...]) -> dict[str, Domain]:
-        """The domains as several modalities see them; plain images for none. Only the embedded streets have any."""
+        """The domains with these modalities, which only the embedded streets have; with none, plain images."""
         return open_domains(self._source, self.preset.in_memory, modalities, drawn=self.out / "streets")
 
     def domains_of(self, training: TrainingConfig) -> dict[str, Domain]:
-        """The domains as a run's network sees them, at the size that it was made for: most often the preset's."""
+        """The domains of a run, with its modalities and at its image size, which is usually the preset's."""
         modalities = modalities_of(training)
         if isinstance(training.data, StreetsSize) and training.data != self.identity:
             return open_domains(training.data, modalities=modalities, drawn=self.out / "streets")
@@ -95,7 +95,7 @@ class Lab:
 
     @property
     def names(self) -> dict[str, str]:
-        """What the domains' letters stand for, in the words of a figure's axis."""
+        """The labels of the domains in figures, by letter."""
         if self.data == "streets":
             return {letter: f"{letter} ({DOMAIN_NAMES[letter]}-like)" for letter in self.domains}
         return {letter: f"{letter} ({domain.name})" for letter, domain in self.domains.items()}
@@ -107,7 +107,7 @@ class Lab:
 
     @property
     def identity(self) -> str | StreetsSize:
-        """What a run on these data records as its data."""
+        """The identity of these data in the settings of a run."""
         return identity(self._source)
 
     @property
@@ -121,19 +121,19 @@ class Lab:
         return dataclasses.replace(template, sources=tuple(sources), seed=seed, **settings)
 
     def checkpoint(self, training: TrainingConfig) -> Path | None:
-        """The trained network of a run, if there is one."""
+        """The checkpoint of a run, if there is one, here or shipped."""
         places = [self.out / "runs" / training.address / CHECKPOINT]
         if self.use_shipped:
             places.append(SHIPPED / self.preset.name / f"{training.address}.safetensors")
         return next((path for path in places if path.exists()), None)
 
     def trained(self, training: TrainingConfig) -> torch.nn.Module:
-        """The trained network of a run, in evaluation mode; trained now if need be."""
+        """The trained network of a run, in evaluation mode; it is trained now if it has not been."""
         self.train_all([training])
         return load_checkpoint(self.checkpoint(training), self.device)[0]
 
     def reference(self, training: TrainingConfig) -> SourceReference:
-        """What is ordinary for a run's sources, for the guarded default; measured now if it is not at hand."""
+        """The source reference of a run, for the guarded default; it is measured now unless it is shipped."""
         shipped = SHIPPED / self.preset.name / f"{training.address}.{REFERENCE}"
         if self.use_shipped and shipped.exists() and not (self.out / "runs" / training.address / CHECKPOINT).exists():
             return SourceReference.load(shipped)
@@ -141,17 +141,17 @@ class Lab:
         return source_reference(model, self.domains_of(training), training.sources, self.device)
 
     def training_log(self, training: TrainingConfig) -> pd.DataFrame:
-        """The losses of a run, one row a step; trained now if its log is not at hand."""
+        """The losses of a run, one row per step; the run is trained now if there is no log."""
         folder = self.out / "runs" / training.address
         recorded = SHIPPED / self.preset.name / f"{training.address}.jsonl"
         if self.use_shipped and recorded.exists() and not (folder / CHECKPOINT).exists():
             return read_log(recorded)
-        if not (folder / CHECKPOINT).exists():  # a network that ships along may have no log
+        if not (folder / CHECKPOINT).exists():  # a shipped network may have no log
             self._run(_train_job, [training], "training", [training])
         return read_log(folder)
 
     def target_set(self, letters: Sequence[str], modalities: tuple[str, ...] = ()) -> Joined:
-        """The validation images of one domain, or of several as one stream; those of several modalities stacked."""
+        """The validation images of one domain, or of several as one stream; several modalities are stacked."""
         parts = [self.seen_by(modalities)[letter].val for letter in letters]
         return Joined([Stacked(part) for part in parts] if modalities else parts)
 
@@ -170,10 +170,10 @@ class Lab:
         self._run(_train_job, missing, "training", missing)
 
     def results(self, trials: Iterable[Trial]) -> dict[Trial, Result]:
-        """What came out of each trial; computed now where it has not been yet.
+        """The result of each trial; missing ones are computed now.
 
-        A network and all its tests are one job. Of each way of training the first seed comes first, then the second of
-        each, so that what a run leaves behind that is stopped is a smaller study.
+        A network and all its tests are one job. The first seed of every training method comes first, then the second
+        of each, and so on: a run that is stopped leaves a complete smaller study behind.
         """
         trials = list(dict.fromkeys(trials))
         missing = {self.score_path(trial): trial for trial in trials if not self.score_path(trial).exists()}
@@ -184,15 +184,15 @@ class Lab:
         return {trial: self._read(trial) for trial in trials}
 
     def _check(self, trainings: Iterable[TrainingConfig]) -> None:
-        """All of them, before the first one takes its minutes."""
+        """Check all trainings before the first one starts."""
         for training in trainings:
             check_fits(training, self.domains_of(training))
 
     def score_path(self, trial: Trial) -> Path:
-        """Where the score of a trial lies; studies that hold the same network and test share it."""
-        images = self.preset.streets.val_images if self.data == "streets" else None  # for other data: in the identity
+        """The file of a trial's score; studies with the same network and test share it."""
+        images = self.preset.streets.val_images if self.data == "streets" else None  # other data: part of the identity
         test = dataclasses.asdict(trial.test)
-        for name in ("branch", "without", "shift", "dose"):  # other scores lie where they did before there were any
+        for name in ("branch", "without", "shift", "dose"):  # added later: without them the paths are as before
             if test[name] is None:
                 del test[name]
         tested = json.dumps({**test, "val_images": images}, sort_keys=True)
@@ -200,7 +200,7 @@ class Lab:
         return self.scores_of(trial.training) / f"{trial.test.method}_{digest}.json"
 
     def scores_of(self, training: TrainingConfig) -> Path:
-        """Where the scores of a network lie."""
+        """The folder of a network's scores."""
         return self.out / "scores" / training.address
 
     def _read(self, trial: Trial) -> Result:
@@ -217,14 +217,20 @@ class Lab:
         what: str,
         trainings: Sequence[TrainingConfig],
     ) -> None:
-        """Run independent jobs, several at a time where the preset says so, with a bar; ``trainings`` says of which
-        networks, for what they see is drawn first."""
+        """Run independent jobs with a progress bar, in parallel if the preset says so.
+
+        Args:
+            function: runs one job.
+            tasks: the jobs.
+            what: they are, for the bar.
+            trainings: of the networks in them, whose streets are drawn first.
+        """
         if not tasks:
             return
         on_cpu = torch.device(self.device).type == "cpu"
         parallel = self.preset.parallel and on_cpu
         submitted = self.executor == "slurm"
-        if self.data == "streets" and (parallel or submitted or not on_cpu):  # once for all processes
+        if self.data == "streets" and (parallel or submitted or not on_cpu):  # drawn once for all processes
             modalities = dict.fromkeys((RGB, *(name for one in trainings for name in modalities_of(one))))
             parts = [
                 (letter, split, modality) for modality in modalities for split in SPLITS for letter in self.domains
@@ -256,12 +262,12 @@ def _train_job(lab: Lab, training: TrainingConfig) -> None:
 
 
 def _clock(device: str) -> Callable[[], float]:
-    """What a job is timed by: the processor's time, or beside a GPU, which works on its own, the clock on the wall."""
+    """The clock that times a job: CPU time, or wall-clock time on a GPU, which works asynchronously."""
     return time.process_time if torch.device(device).type == "cpu" else time.monotonic
 
 
 def _by_network(trials: Iterable[Trial]) -> list[list[Trial]]:
-    """Trials that share a network, so that it is loaded once."""
+    """Trials grouped by their network, which is then loaded once."""
     groups: dict[TrainingConfig, list[Trial]] = {}
     for trial in trials:
         groups.setdefault(trial.training, []).append(trial)
@@ -269,7 +275,7 @@ def _by_network(trials: Iterable[Trial]) -> list[list[Trial]]:
 
 
 def _network_job(lab: Lab, trials: list[Trial]) -> None:
-    """Train a network, if need be, and test it in all these ways."""
+    """Train a network, if it is not trained yet, and test it in all ways of these trials."""
     training = trials[0].training
     if lab.checkpoint(training) is None:
         _train_job(lab, training)
@@ -278,7 +284,7 @@ def _network_job(lab: Lab, trials: list[Trial]) -> None:
     model, _ = load_checkpoint(lab.checkpoint(training), lab.device)
     domains = lab.domains_of(training)
     for trial in trials:
-        with preserved_statistics(model):  # bn-reestimated changes them
+        with preserved_statistics(model):  # because bn-reestimated changes them
             result = run_test(
                 model,
                 lab.images_of(trial),
@@ -308,9 +314,9 @@ def _write_score(path: Path, trial: Trial, result: Result) -> None:
 def run(lab: Lab, trials: Sequence[Trial]) -> pd.DataFrame:
     """Run a study and return its rows of the tidy table; what is missing is trained and tested now, the rest is read.
 
-    Where it has not all been computed here and the package ships the rows of these trials, those are returned: a
-    lesson then opens in seconds. ``dglab reproduce`` makes your own; so does a lab with ``use_shipped=False``. A lab
-    that reuses what is recorded computes the trials without a row.
+    If some of it has not been computed here and the package ships the rows of these trials, those are returned: a
+    lesson then opens in seconds. ``dglab reproduce`` computes your own, as does a lab with ``use_shipped=False``. A lab
+    with ``reuse_recorded`` computes the trials that have no shipped row.
 
     Args:
         lab: where to train and test.
@@ -322,7 +328,7 @@ def run(lab: Lab, trials: Sequence[Trial]) -> pd.DataFrame:
         return _merged(lab, trials, recorded(lab, missing))
     if lab.use_shipped and missing:
         shipped = recorded(lab, trials)
-        if all(trial in shipped for trial in trials):  # a study of one making, where there is one
+        if all(trial in shipped for trial in trials):  # rather all rows from one machine than a mixture
             return pd.concat(shipped.values(), ignore_index=True)
         if all(trial in shipped for trial in missing):
             return _merged(lab, trials, {trial: shipped[trial] for trial in missing})
@@ -330,7 +336,7 @@ def run(lab: Lab, trials: Sequence[Trial]) -> pd.DataFrame:
 
 
 def available(lab: Lab, trials: Sequence[Trial]) -> pd.DataFrame:
-    """The rows of those trials that have been computed here or ship along; nothing is computed."""
+    """The rows of those trials that have been computed here or ship with the package; nothing is computed."""
     trials = list(dict.fromkeys(trials))
     here = [trial for trial in trials if lab.score_path(trial).exists()]
     shipped = recorded(lab, [trial for trial in trials if trial not in here]) if lab.use_shipped else {}
@@ -339,11 +345,11 @@ def available(lab: Lab, trials: Sequence[Trial]) -> pd.DataFrame:
 
 
 def recorded(lab: Lab, trials: Sequence[Trial]) -> dict[Trial, pd.DataFrame]:
-    """The rows that ship with the package, of those trials that have any."""
+    """The shipped rows of those trials that have any."""
     table = recorded_table(lab.preset.name) if lab.data == "streets" else None
     studies = {study: make for study, make in (STUDIES | EXTRA_STUDIES).items() if study in {t.study for t in trials}}
     own = {trial for make in studies.values() for trial in make(lab)}
-    trials = [trial for trial in trials if trial in own]  # with a setting of the reader's own nobody has recorded it
+    trials = [trial for trial in trials if trial in own]  # a trial with changed settings has no record
     if table is None or not trials:
         return {}
     wanted = labels_of(lab, trials)[LABELS].assign(number=range(len(trials)))
@@ -357,8 +363,10 @@ def _merged(lab: Lab, trials: Sequence[Trial], shipped: dict[Trial, pd.DataFrame
 
 
 def recorded_real() -> pd.DataFrame:
-    """What came out on CamVid with an earlier preset quick (``thin``, 450 steps, and EfficientNet-Lite0, 150), as
-    recorded: for lesson 06 where no real data are at hand."""
+    """Recorded results on CamVid, for lesson 06 where no real data are available.
+
+    Made with an earlier preset quick: ``thin``, 450 steps, and EfficientNet-Lite0, 150 steps.
+    """
     return recorded_table("quick", "camvid")
 
 
@@ -371,7 +379,7 @@ def open_lab(
     *,
     use_shipped: bool = True,
 ) -> Lab:
-    """The lab of a lesson or of the command line, everything about it checked before work begins.
+    """The lab of a lesson or of the command line; its settings are checked before work begins.
 
     Args:
         preset: a name, see :data:`dglab.presets.PRESETS`.
@@ -391,7 +399,7 @@ def open_lab(
         raise InputError(
             f"seed is {seed}; the preset {preset} trains the seeds {', '.join(map(str, chosen.train_seeds))}"
         )
-    # realpath, unlike Path.resolve, leaves a loop of links to the reader, who refuses it by name
+    # unlike Path.resolve, realpath accepts a loop of links, which the reader then refuses by name
     data = data if data == "streets" else os.path.realpath(data)
     lab = Lab(chosen, data, Path(), choose_device(device), use_shipped)
     if len(lab.domains) < 3:
@@ -404,11 +412,11 @@ def open_lab(
 
 
 def project_root() -> Path | None:
-    """The nearest folder on the way up that holds the lessons; None outside of a clone of the project."""
+    """The nearest parent folder with the lessons in it; None outside of a clone of the project."""
     here = Path.cwd()
     return next((f for f in (here, *here.parents) if (f / "notebooks" / "00_start_here.ipynb").exists()), None)
 
 
 def results_root() -> Path:
-    """``results`` beside the lessons, else in the working folder."""
+    """``results`` beside the lessons, or else in the working folder."""
     return (project_root() or Path.cwd()) / "results"

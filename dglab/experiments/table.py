@@ -1,4 +1,4 @@
-"""The one tidy table of what came out: one value a row, and a row is the fields of its trial."""
+"""The one tidy table of results: one value per row, with the fields of its trial."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COLUMNS = (
 )  # fmt: skip
 OF_GMP = ("variant", "alpha_k", "alpha_p", "branch", "without")  # a file may lack them where none of its rows has one
 ADDED = (*OF_GMP, "lr", "batch_per_domain")  # a file of an earlier version may lack them
-LABELS = [column for column in COLUMNS if column not in ("method", "metric", "class", "value")]  # what a trial is
+LABELS = [column for column in COLUMNS if column not in ("method", "metric", "class", "value")]  # identify a trial
 TYPES = {
     **dict.fromkeys(("batch_size", "neighbors", "capacity", "train_seed", "test_seed", "order", "domains_per_pass",
                      "train_images", "steps", "batch_per_domain"), "Int64"),
@@ -36,11 +36,11 @@ TYPES = {
     **dict.fromkeys(("style_layer", "policy", "statistics", "guard", "split", "shift", "modalities", "variant",
                      "branch", "without", "class"), "string"),
 }  # fmt: skip
-# of the columns that have gaps: a file alone would not give them back as they were
+# types of the columns with empty cells, which could not be told from a CSV file
 
 
 def tidy(lab: Lab, results: Mapping[Trial, Result]) -> pd.DataFrame:
-    """Results as rows, one value each; IoU in percent, accuracy in percent.
+    """Results as rows, one value each; IoU, selection accuracy and agreement in percent.
 
     Metrics: ``miou``; ``miou_low`` and ``miou_high``, its interval over images; ``iou`` of each class (empty where
     absent); ``category_miou``, the mean over the seven categories; ``absent_classes``, the number that the mean leaves
@@ -52,7 +52,7 @@ def tidy(lab: Lab, results: Mapping[Trial, Result]) -> pd.DataFrame:
 
 
 def labels_of(lab: Lab, trials: Sequence[Trial]) -> pd.DataFrame:
-    """What rows say of their trials: all columns but those of the values, one row a trial."""
+    """The columns that describe trials: all but those of the values, one row per trial."""
     where = {"preset": lab.preset.name, "data": lab.data_name}
     rows = [{**trial.fields, **where, "train_images": _train_images(lab, trial)} for trial in trials]
     for row in rows:
@@ -65,14 +65,14 @@ def _typed(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _train_images(lab: Lab, trial: Trial) -> int | None:
-    """Images of each source domain, where they all have the same number."""
+    """The number of images of each source domain; None where they differ."""
     domains = lab.domains_of(trial.training)
     [*counts] = {len(domains[letter].train) for letter in trial.training.sources}
     return counts[0] if len(counts) == 1 else None
 
 
 def _of(result: Result) -> list[dict[str, Any]]:
-    """The values of one trial: metric, class and value of each row."""
+    """The metric, class and value of each row of a trial."""
     matrix = result.matrix
     values = [
         ("miou", 100 * matrix.miou()),
@@ -94,14 +94,14 @@ def _of(result: Result) -> list[dict[str, Any]]:
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Write a tidy table: values to four decimals, settings in full."""
+    """Write a tidy table as CSV: values with four decimals, settings in full."""
     values = frame["value"].map("{:.4f}".format)
     with written_whole(path) as beside:
         frame.assign(value=values).to_csv(beside, index=False, columns=list(COLUMNS))
 
 
 def read_table(path: Path | str) -> pd.DataFrame:
-    """A tidy table back from its file, its columns of the same types as before.
+    """Read a tidy table from its file, with the types of its columns restored.
 
     Raises:
         InputError: for a missing file, or one with other columns.
@@ -119,11 +119,13 @@ def read_table(path: Path | str) -> pd.DataFrame:
 
 
 def with_empty_columns(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """A table that was read, with the columns that were added since, empty, where it lacks them and nothing else.
+    """Add columns that are newer than a file to the table read from it, as empty ones.
+
+    A table that lacks other columns, or has unknown ones, is returned unchanged.
 
     Args:
-        frame: as read.
-        columns: that it should have, in their order.
+        frame: the table as read.
+        columns: the columns that it should have, in order.
     """
     lacking = [column for column in columns if column not in frame]
     if not lacking or not set(lacking) <= set(ADDED) or not set(frame.columns) <= set(columns):

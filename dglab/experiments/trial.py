@@ -1,4 +1,4 @@
-"""What a study consists of: trials, each one trained network, tested in one way."""
+"""Trials, which a study consists of: each is one trained network, tested in one way."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dglab.tasks import Task
 from dglab.testtime.methods import BANK_POLICIES, TestConfig
 from dglab.training.config import TrainingConfig
-from dglab.training.methods import OPTIONS, modalities_of
+from dglab.training.methods import ALL_OPTIONS, OPTIONS, modalities_of
 
 if TYPE_CHECKING:
     from dglab.experiments.runner import Lab
@@ -20,10 +20,10 @@ class Trial:
     """One trained network, tested in one way, for one study.
 
     Args:
-        study: which table or figure it belongs to.
+        study: the table or figure that it belongs to.
         task: the sources of its network, and the unseen targets. A test on a source belongs to the task, too.
         training: all settings of the training.
-        test: the test-time method with its settings and the domains tested on.
+        test: the test-time method, its settings, and the domains tested on.
     """
 
     study: str
@@ -33,9 +33,10 @@ class Trial:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What the trial says of itself in the columns of the tidy table; None where a setting does not apply."""
+        """The columns of the tidy table that describe the trial; None where a setting does not apply."""
         training, test = self.training, self.test
         reads = OPTIONS[training.method]
+        options = {name: getattr(training, name) if name in reads else None for name in ALL_OPTIONS}
         return {
             "study": self.study, "task": str(self.task), "train_method": training.method, "test_method": test.method,
             "backbone": training.backbone, "weights": training.weights or "random", "target": self.task.target,
@@ -46,19 +47,14 @@ class Trial:
             "guard": "reference" if test.method == "guarded" else None,
             "train_seed": training.seed, "test_seed": test.test_seed, "steps": training.steps,
             "lr": training.lr, "batch_per_domain": training.batch_per_domain,
-            **{name: getattr(training, name) if name in reads else None for name in OF_SOME_METHODS},
-            "domains_per_pass": (training.domains_per_pass or None) if "domains_per_pass" in reads else None,
+            **options, "domains_per_pass": options["domains_per_pass"] or None,
             "modalities": "+".join(modalities_of(training)) or None, "branch": test.branch, "without": test.without,
             "shift": test.shift, "dose": test.dose,
         }  # fmt: skip
 
 
-# settings of a training that only some methods read
-OF_SOME_METHODS = ("order", "inner_lr", "alpha", "split", "variant", "alpha_k", "alpha_p")
-
-
 def main_tasks(lab: Lab) -> list[Task]:
-    """The tasks with one target: G+S+I+M->C of domains lettered as the paper's, of others each left out in turn."""
+    """The tasks with one target: G+S+I+M->C for the paper's five domains; otherwise each domain left out in turn."""
     letters = tuple(lab.domains)
     targets = ("C",) if lab.of_paper else letters
     return [Task(tuple(other for other in letters if other != target), (target,)) for target in targets]

@@ -23,7 +23,7 @@ from dglab.experiments.methods import (
     AGG2,
     BY_DOMAIN,
     BY_DOMAIN2,
-    DECISIVE,
+    MAIN_METHODS,
     MLDG,
     MLDG_INNER_0,
     PROJECTED,
@@ -46,28 +46,28 @@ PRETRAINED = {"backbone": "efficientnet-lite0", "lr": 0.05, "inner_lr": 0.01}
 
 
 def describe(trials: Iterable[Trial]) -> pd.DataFrame:
-    """What a study consists of, for reading: a row for each way of training and testing.
+    """What a study consists of, for reading: one row for each way of training and testing.
 
     Returns:
-        ``task``, ``train_method``, ``test_method``, those settings that differ between trials, and how many trainings
-        and orders of arrival each row stands for. Empty cells: the setting does not apply.
+        ``task``, ``train_method``, ``test_method``, the settings that differ between trials, and the numbers of
+        trainings and of orders of arrival of each row. An empty cell: the setting does not apply.
     """
     table = pd.DataFrame([trial.fields for trial in trials]).convert_dtypes()  # 4, not 4.0, beside a gap
     if table.empty:
         return table
     named = ["task", "train_method", "test_method"]
-    implied = [*named, "study", "target", "policy", "train_seed", "test_seed"]  # named already, or counted
+    implied = [*named, "study", "target", "policy", "train_seed", "test_seed"]  # follow from these, or are counted
     varying = [name for name in table.columns.drop(implied) if table[name].nunique() > 1]
     by = [*named, *varying]
     groups = table.groupby(by, dropna=False, sort=False)
     counts = groups.agg(trainings=("train_seed", "nunique"), orders=("test_seed", "nunique")).reset_index()
-    counts["orders"] = counts["orders"].where(counts["orders"] > 0)  # of M = 1, say, the order plays no part
+    counts["orders"] = counts["orders"].where(counts["orders"] > 0)  # 0: no effect, as for M = 1
     counts = counts.rename(columns={"orders": "orders of arrival"}).convert_dtypes().astype(object)
     return counts.where(counts.notna(), "")
 
 
 def other_tasks(lab: Lab) -> list[Task]:
-    """The tasks with one target that the paper prints beside its main one, and each other domain left out in turn."""
+    """The other tasks with one target that the paper prints, and each other domain left out in turn."""
     if not lab.preset.whole or not lab.of_paper:
         return []
     letters = tuple(lab.domains)
@@ -77,8 +77,10 @@ def other_tasks(lab: Lab) -> list[Task]:
 
 
 def mixed_task(lab: Lab) -> Task | None:
-    """The task with a mixed stream: G+S+I->C+M of domains lettered as the paper's, of others the first and the last
-    left out; None where fewer than two sources would remain."""
+    """The task with a mixed stream: G+S+I->C+M for the paper's five domains; otherwise the first and the last left out.
+
+    None where fewer than two sources would remain.
+    """
     letters = tuple(lab.domains)
     targets = ("C", "M") if lab.of_paper else (letters[0], letters[-1])
     sources = tuple(letter for letter in letters if letter not in targets)
@@ -89,50 +91,53 @@ def _trainings(
     lab: Lab,
     task: Task,
     methods: Iterable[TrainingMethod],
-    seeds: Callable[[TrainingMethod], tuple[int, ...]] | None = None,
+    seeds: Callable[[Lab, TrainingMethod], tuple[int, ...]] | None = None,
     **changes: Any,
 ) -> list[TrainingConfig]:
-    """Those that the task allows: of a single source nothing can be split."""
+    """A training for each method and seed that the task allows: methods that split the sources need two of them.
+
+    Args:
+        lab: whose preset gives the other settings.
+        task: its sources are trained on.
+        methods: each with its settings.
+        seeds: of each method; None takes the preset's.
+        changes: of the preset's settings.
+    """
     return [
         lab.training(task.sources, seed, **changes, **method.settings)
         for method in methods
-        for seed in (seeds(method) if seeds else lab.preset.train_seeds)
+        for seed in (seeds(lab, method) if seeds else lab.preset.train_seeds)
         if len(task.sources) >= 2 or "split" not in OPTIONS[method.method]
     ]
 
 
-def _by_weight(lab: Lab) -> Callable[[TrainingMethod], tuple[int, ...]]:
-    """More trainings of what the main question is decided by, fewer of the other controls."""
+def _seeds_of(lab: Lab, method: TrainingMethod) -> tuple[int, ...]:
+    """The seeds of a method: more for the methods of the main question, fewer for the other controls."""
     preset = lab.preset
-
-    def seeds(method: TrainingMethod) -> tuple[int, ...]:
-        if method in DECISIVE:
-            return preset.decisive_seeds or preset.train_seeds
-        return preset.control_seeds or preset.train_seeds
-
-    return seeds
+    own = preset.decisive_seeds if method in MAIN_METHODS else preset.control_seeds
+    return own or preset.train_seeds
 
 
 def ablation(lab: Lab) -> list[Trial]:
-    """Table 3: {AGG, MLDG} x {BN, TN, SIB}, with the training controls and the re-estimated statistics beside them.
+    """Table 3: {AGG, MLDG} x {BN, TN, SIB}, with the training controls and re-estimated statistics.
 
-    TN at M = 1 (which the missing deviation suggests the paper used), at 4, at 5, as many as SIB normalizes, and at 16.
-    On data of one's own AdaBN and QIB, too, with every training method; of the paper's domains Tables 5 and 11 have
-    them.
+    TN with M = 1 (which the paper seems to use, as it prints no deviation), 4, 5 (as many images as SIB normalizes
+    together), and 16. On the user's own data also AdaBN and QIB for every training method; for the paper's domains they
+    are in Tables 5 and 11.
     """
     trials = []
     for task in main_tasks(lab):
-        methods = TRAINING_METHODS if lab.preset.whole else DECISIVE
+        methods = TRAINING_METHODS if lab.preset.whole else MAIN_METHODS
         for method in methods:
-            tests = _of_ablation(lab, task, banks=method in (AGG, BY_DOMAIN, MLDG) or not lab.preset.whole)
-            trials += combined("ablation", task, _trainings(lab, task, [method], _by_weight(lab)), tests)
+            tests = _ablation_tests(lab, task, banks=method in (AGG, BY_DOMAIN, MLDG) or not lab.preset.whole)
+            trials += combined("ablation", task, _trainings(lab, task, [method], _seeds_of), tests)
     for task in other_tasks(lab):
-        trials += combined("ablation", task, _trainings(lab, task, (AGG, MLDG)), _of_ablation(lab, task))
+        trials += combined("ablation", task, _trainings(lab, task, (AGG, MLDG)), _ablation_tests(lab, task))
     return trials
 
 
-def _of_ablation(lab: Lab, task: Task, *, banks: bool = True) -> list[TestConfig]:
-    """Normalizations of Table 3; ``banks`` False leaves out those that take several passes an image."""
+def _ablation_tests(lab: Lab, task: Task, *, banks: bool = True) -> list[TestConfig]:
+    """The normalizations of Table 3; ``banks`` False leaves out SIB, which costs several passes per image."""
     tests = [bn(task.targets), TestConfig("bn-reestimated", task.targets), tn(task.targets, 1, None)]
     sizes = (M, M + 1, 16) if lab.preset.whole else (M, M + 1)
     for seed in lab.preset.test_seeds:
@@ -144,12 +149,12 @@ def _of_ablation(lab: Lab, task: Task, *, banks: bool = True) -> list[TestConfig
 
 
 def batch_size(lab: Lab) -> list[Trial]:
-    """Figure 5: TN over the test batch size M, with source BN as the flat line."""
+    """Figure 5: TN for different test batch sizes M, and source BN as a horizontal line."""
     trials = []
     for task in main_tasks(lab):
         tests = [bn(task.targets)]
         tests += [tn(task.targets, m, seed) for m in lab.preset.batch_sizes for seed in lab.preset.test_seeds]
-        methods = (AGG, BY_DOMAIN, MLDG) if lab.preset.whole else DECISIVE
+        methods = (AGG, BY_DOMAIN, MLDG) if lab.preset.whole else MAIN_METHODS
         trials += combined("batch_size", task, _trainings(lab, task, methods), tests)
     return trials
 
@@ -170,7 +175,7 @@ def selection_policy(lab: Lab) -> list[Trial]:
 
 
 def style_layer(lab: Lab) -> list[Trial]:
-    """Table 6: the layer that the style is read off, by mIoU and by the share of selections from the same domain."""
+    """Table 6: the style layer, by mIoU and by the share of selected images that are of the same domain."""
     return _bank_sweep(lab, "style_layer", "style_layer", lab.preset.style_layers)
 
 
@@ -209,17 +214,17 @@ def adabn(lab: Lab) -> list[Trial]:
 
 
 def cached_statistics(lab: Lab) -> list[Trial]:
-    """SIB by each image's kept moments (one pass) against joint statistics (M + 1), on one target and on the mix."""
+    """SIB with cached statistics (one image per pass) and joint ones (M + 1), on one target and the mixed stream."""
     trials = []
     for task in [*main_tasks(lab), *([mixed_task(lab)] if mixed_task(lab) else [])]:
-        seeds = lab.preset.test_seeds[:2]  # pairs of one network, which differ little from order to order
+        seeds = lab.preset.test_seeds[:2]  # two suffice: differences within one network vary little with the order
         tests = [bank("sib", task.targets, seed, statistics=kind) for seed in seeds for kind in ("joint", "cached")]
         trials += combined("cached_statistics", task, _trainings(lab, task, [AGG, MLDG]), tests)
     return trials
 
 
 def prior(lab: Lab) -> list[Trial]:
-    """TN with a share of source statistics, M = 1 and 4, on each unseen target; source BN is the share of 1."""
+    """TN blended with source statistics, M = 1 and 4, on each unseen target; a prior of 1 is source BN."""
     mixed = mixed_task(lab)
     tasks = main_tasks(lab) if mixed is None or not lab.of_paper else [mixed]  # each target of the mix by itself
     seed = lab.preset.test_seeds[0]
@@ -233,7 +238,7 @@ def prior(lab: Lab) -> list[Trial]:
 
 
 def order(lab: Lab) -> list[Trial]:
-    """MLDG by the first and by the second order of its gradient (lesson 03)."""
+    """MLDG with first-order and with second-order gradients (lesson 03)."""
     trials = []
     for task in main_tasks(lab):
         trainings = [config for number in (1, 2) for config in _trainings(lab, task, [MLDG], order=number)]
@@ -244,8 +249,8 @@ def order(lab: Lab) -> list[Trial]:
 def imagenet(lab: Lab) -> list[Trial]:
     """A network that starts from ImageNet weights, and the same one from random weights, on each target in turn.
 
-    A third of the preset's steps, for its network is several times as large. The learning rate is the best of 0.02,
-    0.05, 0.1 and 0.2 on the sources' validation images (AGG on two triples of CamVid's recordings, a seed apart).
+    A third of the preset's steps, because the network is several times as large. The learning rate is the best of 0.02,
+    0.05, 0.1 and 0.2 on the sources' validation images (AGG on two triples of CamVid's recordings, one seed each).
     """
     steps = max(1, lab.preset.training.steps // 3)
     trials = []
@@ -268,19 +273,19 @@ def train_as_you_test(lab: Lab) -> list[Trial]:
     methods = (AGG, AGG2, BY_DOMAIN, BY_DOMAIN2, MLDG_INNER_0, MLDG)
     trials = []
     for letter in targets:
-        tests = _as_tn_sees(lab, (letter,))
+        tests = _bn_and_tn(lab, (letter,))
         if letter == targets[0]:  # a test on a source belongs to one task
-            tests += [test for source in sources for test in _as_tn_sees(lab, (source,))]
+            tests += [test for source in sources for test in _bn_and_tn(lab, (source,))]
         task = Task(sources, (letter,))
-        trials += combined("train_as_you_test", task, _trainings(lab, task, methods, _by_weight(lab)), tests)
+        trials += combined("train_as_you_test", task, _trainings(lab, task, methods, _seeds_of), tests)
     return trials
 
 
 def domains_per_pass(lab: Lab) -> list[Trial]:
-    """What BatchNorm batches of one domain do, dose by dose: AGG with K domains in each, from one to all.
+    """The effect of the number of domains in a BatchNorm batch: AGG with K domains in each, from one to all.
 
-    Every BatchNorm batch holds four images, and every step equally many of each domain. Two sources, on every unseen
-    domain and on the sources; and all sources, on the target.
+    Every BatchNorm batch holds four images, and every step equally many of each domain. With two sources, tested on
+    every unseen domain and on the sources; and with all sources, tested on the target.
     """
     letters = tuple(lab.domains)
     tasks = [Task(letters[:2], (letter,)) for letter in letters[2:]]
@@ -292,46 +297,46 @@ def domains_per_pass(lab: Lab) -> list[Trial]:
             for count in counts
             for config in _trainings(lab, task, [AGG], domains_per_pass=count, batch_per_domain=PASS)
         ]
-        tests = _as_tn_sees(lab, task.targets)
+        tests = _bn_and_tn(lab, task.targets)
         if task == tasks[0]:  # a test on a source belongs to one task
-            tests += [test for source in task.sources for test in _as_tn_sees(lab, (source,))]
+            tests += [test for source in task.sources for test in _bn_and_tn(lab, (source,))]
         trials += combined("domains_per_pass", task, trainings, tests)
     return trials
 
 
 def meta_split(lab: Lab) -> list[Trial]:
-    """Table 4: how many domains are meta-train and how many meta-test; and cut anywhere, as the authors' code does."""
+    """Table 4: the numbers of meta-train and meta-test domains, fixed or drawn in each step (the authors' code)."""
     trials = []
     for task in main_tasks(lab):
         count = len(task.sources)
         cuts = (f"{first}:{count - first}" if 2 * first != count else "half" for first in range(count - 1, 0, -1))
         splits = [*cuts, "random"]
         trainings = [config for split in splits for config in _trainings(lab, task, [MLDG], split=split)]
-        trials += combined("meta_split", task, trainings, _as_tn_sees(lab, task.targets))
+        trials += combined("meta_split", task, trainings, _bn_and_tn(lab, task.targets))
     return trials
 
 
 def common_rate(lab: Lab) -> list[Trial]:
-    """Table 3's methods, those that have a rate of their own and those that have not, all at the rate of MLDG."""
+    """The methods of the main question, all at the learning rate of MLDG instead of each at its own."""
     preset = lab.preset
     mldg = preset.template(MLDG.method)
     seeds = preset.control_seeds or preset.train_seeds
     trials = []
     for task in main_tasks(lab):
-        for method in DECISIVE:
+        for method in MAIN_METHODS:
             changes = {"lr": mldg.lr, "inner_lr": mldg.inner_lr} | method.settings
             trainings = [lab.training(task.sources, seed, **changes) for seed in seeds]
-            trials += combined("common_rate", task, trainings, _as_tn_sees(lab, task.targets))
+            trials += combined("common_rate", task, trainings, _bn_and_tn(lab, task.targets))
     return trials
 
 
 def source_domains(lab: Lab) -> list[Trial]:
-    """Table 8: from one source domain to all of them. AGG alone can train on one."""
+    """Table 8: from one source domain to all of them. With one, only AGG can be trained."""
     trials = []
-    for whole in main_tasks(lab):
-        for count in range(1, len(whole.sources) + 1):
-            task = Task(whole.sources[:count], whole.targets)
-            tests = [*_as_tn_sees(lab, task.targets)]
+    for full in main_tasks(lab):
+        for count in range(1, len(full.sources) + 1):
+            task = Task(full.sources[:count], full.targets)
+            tests = [*_bn_and_tn(lab, task.targets)]
             tests += [bank("sib", task.targets, seed) for seed in lab.preset.test_seeds]
             trials += combined("source_domains", task, _trainings(lab, task, [AGG, MLDG]), tests)
     return trials
@@ -346,21 +351,21 @@ def source_domains_fixed(lab: Lab) -> list[Trial]:
         return []
     size, step = lab.preset.streets, 4 * lab.preset.training.batch_per_domain
     trials = []
-    for whole in main_tasks(lab):
-        for count in range(1, len(whole.sources) + 1):
-            task = Task(whole.sources[:count], whole.targets)
+    for full in main_tasks(lab):
+        for count in range(1, len(full.sources) + 1):
+            task = Task(full.sources[:count], full.targets)
             changes = {
                 "data": dataclasses.replace(size, train_images=max(1, size.train_images // count)),
                 "batch_per_domain": -(-step // count),
             }
-            tests = [*_as_tn_sees(lab, task.targets), bank("sib", task.targets, lab.preset.test_seeds[0])]
+            tests = [*_bn_and_tn(lab, task.targets), bank("sib", task.targets, lab.preset.test_seeds[0])]
             trainings = _trainings(lab, task, [AGG, MLDG], **changes)
             trials += combined("source_domains_fixed", task, trainings, tests)
     return trials
 
 
 def bound(lab: Lab) -> list[Trial]:
-    """A network trained on the target's own training images, with the same budget: what a gap is to be seen against."""
+    """An upper bound: a network trained on the target's own training images, with the same budget."""
     trials = []
     for target in {task.target: None for task in main_tasks(lab)}:
         task = Task((target,), (target,), unseen=False)
@@ -375,15 +380,15 @@ def ibn_net(lab: Lab) -> list[Trial]:
     for task in main_tasks(lab):
         trainings = _trainings(lab, task, [AGG, MLDG])
         trainings += _trainings(lab, task, [AGG], backbone=name)
-        trials += combined("ibn_net", task, trainings, _as_tn_sees(lab, task.targets))
+        trials += combined("ibn_net", task, trainings, _bn_and_tn(lab, task.targets))
     return trials
 
 
 def backbones(lab: Lab) -> list[Trial]:
-    """Table 10: MLDG with SIB beside AGG, with three networks of different kind."""
+    """Table 10: MLDG with SIB beside AGG, for three network architectures."""
     trials = []
     for task in main_tasks(lab):
-        tests = [*_as_tn_sees(lab, task.targets)]
+        tests = [*_bn_and_tn(lab, task.targets)]
         tests += [bank("sib", task.targets, seed) for seed in lab.preset.test_seeds[:2]]  # the large ones take minutes
         trainings = _trainings(lab, task, [AGG, MLDG])
         for name, settings in lab.preset.backbones.items():
@@ -410,17 +415,17 @@ def style_dose(lab: Lab) -> list[Trial]:
 
 
 def domain_conflict(lab: Lab) -> list[Trial]:
-    """Do the gradients of domains that pull apart matter? MLDG's split alone, with its inner step, and with GMP's
-    projection in its place. How often they do: :func:`dglab.analysis.gradients.domain_conflicts`."""
+    """Do conflicting gradients of domains matter? MLDG's split alone, with its inner step, and with GMP's projection in
+    place of the inner step. How often they conflict: :func:`dglab.analysis.gradients.domain_conflicts`."""
     seeds = lab.preset.gmp_seeds or lab.preset.train_seeds
     trials = []
     for task in main_tasks(lab):
-        trainings = _trainings(lab, task, (MLDG_INNER_0, PROJECTED, MLDG), lambda _: seeds)
+        trainings = _trainings(lab, task, (MLDG_INNER_0, PROJECTED, MLDG), lambda *_: seeds)
         trials += combined("domain_conflict", task, trainings, [bn(task.targets), tn(task.targets, 1, None)])
     return trials
 
 
-def _as_tn_sees(lab: Lab, targets: tuple[str, ...]) -> list[TestConfig]:
+def _bn_and_tn(lab: Lab, targets: tuple[str, ...]) -> list[TestConfig]:
     """Source BN, re-estimated, and TN with M = 1 and 4."""
     orders = [tn(targets, M, seed) for seed in lab.preset.test_seeds]
     return [bn(targets), TestConfig("bn-reestimated", targets), tn(targets, 1, None), *orders]
@@ -453,9 +458,14 @@ WHOLE_STUDIES: dict[str, Study] = {
     "gmp_strategies": gmp_strategies,
     "gmp_branches": gmp_branches,
     "domain_conflict": domain_conflict,
-}  # what a preset runs that runs every table
+}  # what a preset runs in addition if it runs every table (``whole``)
 EXTRA_STUDIES: dict[str, Study] = {
     "order": order,
     "imagenet": imagenet,
     **WHOLE_STUDIES,
-}  # minutes more, or hours; other presets leave them out, and reproduce runs each by its name
+}  # not run by the other presets, because they take minutes to hours more; ``reproduce --only`` runs each by its name
+
+
+def studies_of(lab: Lab) -> dict[str, Study]:
+    """The studies that the preset runs."""
+    return STUDIES | WHOLE_STUDIES if lab.preset.whole and lab.of_paper else STUDIES

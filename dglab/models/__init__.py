@@ -1,4 +1,4 @@
-"""Networks by name, the weights they start from, and where their BatchNorm layers are."""
+"""Networks by name, their initial weights, and their BatchNorm layers."""
 
 from dglab.models.networks import BACKBONES, IBN_NETS, SegmentationModel, build_model, logits_of
 

@@ -1,4 +1,4 @@
-"""Where a network's BatchNorm layers are, and whether a pass moves their running statistics."""
+"""Finding a network's BatchNorm layers, and whether a pass updates their running statistics."""
 
 from collections.abc import Iterator
 
@@ -24,13 +24,13 @@ def batchnorm_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def moments_dims(ndim: int) -> list[int]:
-    """All dimensions of a feature map N x C x ... but the channels': the ones that BatchNorm averages over."""
+    """The dimensions that BatchNorm averages over: all of a feature map N x C x ... except the channels."""
     return [0, *range(2, ndim)]
 
 
 @interrupt_safe_contextmanager
 def update_running_stats(module: nn.Module, *, enabled: bool) -> Iterator[None]:
-    """Within the block, BatchNorm layers normalize as ever, but update their running statistics only if ``enabled``.
+    """Within the block, BatchNorm layers normalize as usual, and update their running statistics only if ``enabled``.
 
     Otherwise they work on copies, which are dropped. To switch ``track_running_stats`` off would do as well for one
     pass, but under activation checkpointing the repeated pass would differ from the one it repeats.

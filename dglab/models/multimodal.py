@@ -37,7 +37,7 @@ def directions(images: Tensor) -> Tensor:
 
 
 class Door(NamedTuple):
-    """How a modality comes in: its channels, those that the first convolution sees, and what makes these of those."""
+    """The input of a modality: its channels, those of the first convolution, and the function from one to the other."""
 
     channels: int
     seen: int
@@ -71,7 +71,7 @@ class Encoder(nn.Module):
 
 
 class Concatenation(nn.Module):
-    """Fusion: the features of all modalities side by side, N x C x h x w each, into one fully convolutional head."""
+    """Fusion: a fully convolutional head on the concatenated features of all modalities, N x C x h x w each."""
 
     def __init__(self, channels: Sequence[int], num_classes: int) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class _Reversed(torch.autograd.Function):
 
 
 def set_progress(model: nn.Module, progress: float) -> None:
-    """Tell every gradient reversal in a model how much of the training is done, 0 to 1; others have none."""
+    """Set the progress of the training, 0 to 1, in every gradient reversal of a model; other models have none."""
     for module in model.modules():
         if isinstance(module, GradientReversal):
             module.progress = progress
@@ -136,9 +136,9 @@ class MultimodalNetwork(nn.Module):
     classifier, which says how much its encoder knows of the classes, and a domain discriminator behind a gradient
     reversal.
 
-    Ours, for the paper classifies videos: the discriminator sees an image's mean feature; a modality's own classifier
-    is a head like the fused one, and by default a probe that does not teach its encoder, so that the fused loss alone
-    does, as in the network that the paper starts from.
+    Ours, because the paper classifies videos: the discriminator sees an image's mean feature; each modality's own
+    classifier is a head like the fused one, and by default a probe that does not train its encoder, so that only the
+    fused loss does, as in the network that the paper starts from.
 
     Args:
         modalities: keys of :data:`DOORS`, in the order in which stacked images hold their channels.
@@ -203,7 +203,7 @@ class MultimodalNetwork(nn.Module):
         return upsampled(self.classifiers[modality](self.encoders[modality](pictures)), pictures.shape[-2:])
 
     def by_modality(self, images: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Images by modality, from one tensor of all their channels if need be.
+        """Images by modality; a tensor of all their channels is split into them.
 
         Raises:
             InputError: for another number of channels, a modality that the network does not have, or none at all.
@@ -234,7 +234,7 @@ def _discriminator(channels: int, num_domains: int) -> nn.Module:
 
 
 def upsampled(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """Logits N x K x h x w at the size (H, W), bilinear; no copy if it is theirs."""
+    """Logits N x K x h x w resized to (H, W), bilinear; returned as they are if they have this size."""
     if logits.shape[-2:] == tuple(size):
         return logits
     logits = logits.contiguous(memory_format=torch.channels_last)  # much faster on a CPU, as is what follows

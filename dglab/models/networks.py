@@ -24,7 +24,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class SegmentationModel(nn.Module):
-    """A backbone of four stages and a fully convolutional head, with the normalization of colours at its door.
+    """A backbone of four stages and a fully convolutional head; colours are normalized inside.
 
     Args:
         stem: image to the input of the first stage.
@@ -51,9 +51,9 @@ class SegmentationModel(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.stem((images - self.mean) / self.std)
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # N x C x h x w, most often an eighth of H and W
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # N x C x h x w, usually an eighth of H and W
         logits = self.head(x).contiguous(memory_format=torch.channels_last)  # N x 19 x h x w
-        # with the classes innermost, upsampling, loss and argmax are several times faster on a CPU
+        # with channels last, upsampling, loss and argmax are several times faster on a CPU
         return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
 
 
@@ -70,7 +70,7 @@ def thin_resnet(num_classes: int = NUM_CLASSES, width: int = 16, *, ibn: bool = 
         to_ibn_a(stages[:3])
     model = SegmentationModel(stem, stages, segmentation.fcn.FCNHead(w4, num_classes))
     for conv in (m for m in model.layer4.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)):
-        # a wider view in place of the stride that output stride 8 forgoes
+        # dilation instead of stride, for output stride 8
         conv.dilation = conv.padding = (2, 2)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -108,7 +108,7 @@ class PyramidHead(nn.Module):
 
 
 class PyramidModel(SegmentationModel):
-    """A backbone of four stages whose head sees all but the first."""
+    """A backbone of four stages whose head gets the outputs of all but the first."""
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.layer1(self.stem((images - self.mean) / self.std))
@@ -130,7 +130,7 @@ def thin_fpn(num_classes: int = NUM_CLASSES, width: int = 16, *, ibn: bool = Fal
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    nn.init.normal_(model.head.classifier[1].weight, std=0.01)  # all classes alike at the start
+    nn.init.normal_(model.head.classifier[1].weight, std=0.01)  # all classes nearly equal at the start
     return model
 
 
@@ -178,10 +178,10 @@ def dilated_resnet(
 
 
 class IBN(nn.Module):
-    """Half of the channels normalized image by image, the others over the batch.
+    """IBN: half of the channels use InstanceNorm, the others BatchNorm.
 
-    InstanceNorm takes the style of a single image away, BatchNorm keeps what tells classes apart. The names are those
-    of the published weights. Source: Pan et al., "Two at Once", ECCV 2018, the variant IBN-a.
+    InstanceNorm removes the style of a single image, BatchNorm keeps what separates the classes. The attributes are
+    named as in the published weights. Source: Pan et al., "Two at Once", ECCV 2018, the variant IBN-a.
     """
 
     def __init__(self, channels: int) -> None:
@@ -195,7 +195,7 @@ class IBN(nn.Module):
 
 
 def to_ibn_a(stages: Sequence[nn.Module]) -> None:
-    """Put an :class:`IBN` in place of the first BatchNorm of each residual block; deep stages are to keep theirs."""
+    """Replace the first BatchNorm of each residual block by an :class:`IBN`, in all of these stages."""
     for module in (m for stage in stages for m in stage.modules()):
         if isinstance(module, (resnet.BasicBlock, resnet.Bottleneck)):
             module.bn1 = IBN(module.bn1.num_features)
@@ -234,7 +234,7 @@ class ResolutionHead(nn.Sequential):
 
 
 class HRNet(SegmentationModel):
-    """High-resolution network: branches at 1/4 to 1/32 side by side. Sides of any length are padded to its 32."""
+    """High-resolution network: parallel branches at 1/4 to 1/32. Images are padded to a multiple of 32."""
 
     stages = ("layer1", "layer2.finest", "layer3.finest", "layer4.finest")
 
@@ -253,7 +253,7 @@ def hrnet(num_classes: int = NUM_CLASSES, width: int = 48, *, weights: StateDict
         weights: of ImageNet, in timm's layout; None draws them.
     """
     with extras_named("the backbone hrnet"):
-        import timm  # here, for it takes seconds to import
+        import timm  # imported here because it takes seconds
 
     backbone = timm.create_model(f"hrnet_w{width}", features_only=True, feature_location="")
     if weights is not None:
@@ -336,12 +336,12 @@ def build_model(name: str, seed: int | None = None, weights: StateDict | None = 
     if seed is None:
         return BACKBONES[name](**given)
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would reseed GPUs, too
+        torch.default_generator.manual_seed(seed)  # only the CPU: torch.manual_seed would also reseed GPUs
         return BACKBONES[name](**given)
 
 
 def logits_of(output: Any) -> Tensor:
-    """The logits in whatever a segmentation network returns.
+    """The logits in the output of a segmentation network, of any of the usual forms.
 
     A tensor is taken as it is, a mapping at ``"out"`` (torchvision) or ``"logits"``, a tuple or list at its first
     element.

@@ -1,4 +1,4 @@
-"""Weights to start from: ImageNet's, as their makers publish them, or a file of the user's own.
+"""Initial weights: published ImageNet weights, or a file of the user's own.
 
 Every source is a state dict in the layout of its maker's library; :func:`fill` puts it into a network of that layout.
 What a run records is no path: ``"imagenet"``, or the digest of the file's content, so that the same weights give the
@@ -28,7 +28,7 @@ _DIGEST = "sha256:"
 
 
 def _downloaded(url: str) -> StateDict:
-    """A state dict from the web, kept in torch's own folder, where a file put there by hand is found as well."""
+    """A downloaded state dict, cached in torch's own folder, where a file put there by hand is found as well."""
     place = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     try:
         return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
@@ -41,7 +41,7 @@ def _downloaded(url: str) -> StateDict:
 
 def _of_timm(name: str) -> StateDict:
     with extras_named(f"loading {name}"):
-        import timm  # here, for it takes seconds to import
+        import timm  # imported here because it takes seconds
 
     try:
         return timm.create_model(name, pretrained=True).state_dict()
@@ -63,8 +63,8 @@ def _of_package() -> StateDict:
 
 _IBN = "https://github.com/XingangPan/IBN-Net/releases/download/v1.0"
 
-# Backbone -> its public ImageNet weights. Of torchvision's the first version: in the paper's time there was no other,
-# and the second comes from a longer recipe that would be an advantage of its own.
+# Backbone -> its public ImageNet weights. Torchvision's first version, the only one when the paper was written: the
+# second was trained by a longer recipe, which would be an advantage of its own.
 IMAGENET: dict[str, Callable[[], StateDict]] = {
     "resnet18": functools.partial(_downloaded, ResNet18_Weights.IMAGENET1K_V1.url),
     "resnet50": functools.partial(_downloaded, ResNet50_Weights.IMAGENET1K_V1.url),
@@ -90,7 +90,7 @@ def read_weights(path: Path) -> StateDict:
         if path.suffix == ".safetensors":
             return load_safetensors(path.read_bytes())
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises nearly anything on damaged files
+    except Exception as error:  # torch raises many kinds of errors on damaged files
         raise InputError(
             f"{path} cannot be read as weights ({type(error).__name__}); "
             "expected a .safetensors file, or tensors saved by torch.save"
@@ -125,7 +125,7 @@ def identify(path: Path) -> str:
 
 
 def parse_weights(words: str) -> tuple[str, Path | None]:
-    """What ``random``, ``imagenet`` or the name of a file mean: what a run records, and the file, if it is one.
+    """Parse ``random``, ``imagenet`` or the name of a file: what a run records, and the file, if it is one.
 
     Raises:
         InputError: if there is no such file.
@@ -136,7 +136,7 @@ def parse_weights(words: str) -> tuple[str, Path | None]:
 
 
 def is_recorded(weights: str) -> bool:
-    """Whether a run can record these words as its weights: nothing, ``imagenet``, or a file's digest."""
+    """Whether a string is a valid record of weights: empty, ``imagenet``, or a file's digest."""
     return weights in (RANDOM, PUBLIC) or (weights.startswith(_DIGEST) and len(weights) == len(_DIGEST) + 16)
 
 
@@ -154,7 +154,7 @@ def check_weights(backbone: str, weights: str) -> None:
 
 
 def starting_weights(backbone: str, weights: str, file: Path | None = None) -> StateDict | None:
-    """The weights that a run starts from.
+    """The initial weights of a run.
 
     Args:
         backbone: a key of :data:`dglab.models.BACKBONES`.
@@ -166,7 +166,7 @@ def starting_weights(backbone: str, weights: str, file: Path | None = None) -> S
         A state dict for :func:`dglab.models.build_model`; None for random weights.
 
     Raises:
-        InputError: if they cannot be had, or the file's content is another.
+        InputError: if they cannot be downloaded, or the file has another digest.
     """
     check_weights(backbone, weights)
     if weights in (RANDOM, PUBLIC):

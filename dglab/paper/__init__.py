@@ -31,7 +31,7 @@ def table(name: str) -> pd.DataFrame:
 
 
 class Claim(NamedTuple):
-    """A claim of the paper in one sentence, where it is made, and what the paper's own figures say against it."""
+    """A claim of the paper in one sentence, where it is made, and which of the paper's own numbers contradict it."""
 
     number: int
     text: str

@@ -63,13 +63,13 @@ def published_table_2() -> dict[Named, pd.Series]:
 
 
 def first_task(frame: pd.DataFrame, study: str) -> pd.DataFrame:
-    """The rows of a study on its first task; a preset that runs every table has another one beside it."""
+    """The rows of a study on its first task; a preset that runs every table has a second one."""
     rows = frame[frame["study"] == study]
     return rows[rows["task"] == rows["task"].iloc[0]] if len(rows) else rows
 
 
 def ablation_rows(frame: pd.DataFrame) -> list[Row]:
-    """Table 4: each half alone, one coefficient for both tasks, and the whole; empty where nothing is known.
+    """Table 4: each half alone, one coefficient for both tasks, and GMP; empty without results.
 
     Args:
         frame: a tidy table.

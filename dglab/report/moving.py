@@ -1,7 +1,7 @@
-"""The part of the page that moves: M, Q, layer and prior on sliders over the run's own rows, without a kernel.
+"""The interactive part of the page: sliders for M, Q, layer and prior over the results of the run, without a kernel.
 
-All numbers stand in tables, which is what is printed and what is seen without JavaScript; a dozen lines of script move
-a slider over their columns.
+All numbers are in tables, which are printed, and shown without JavaScript; a dozen lines of script let a slider select
+a column.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from dglab.experiments.methods import SOURCE_BN, select, trained_in
 
 
 class Row(NamedTuple):
-    """A row of a table: what was measured, and a mean and a deviation over trainings for each value of the slider."""
+    """A row of a table: its name, and mean and deviation over trainings for each value of the slider."""
 
     name: str
     cells: list[tuple[float, float]]  # nan where there is none
@@ -40,7 +40,7 @@ class Slider(NamedTuple):
 
 
 def moving_part(frame: pd.DataFrame) -> Markup:
-    """HTML of the sliders, empty if the table has no study of theirs.
+    """The HTML of the sliders, empty if the table has none of their studies.
 
     Args:
         frame: a tidy table.
@@ -52,7 +52,7 @@ def moving_part(frame: pd.DataFrame) -> Markup:
 
 
 def batch_size(frame: pd.DataFrame) -> list[Slider]:
-    """M of TN, beside source BN of the same networks; a slider a task."""
+    """M of TN, with source BN of the same networks; one slider per task."""
     found = []
     for task, part in frame[frame["study"] == "batch_size"].groupby("task", sort=False):
         sizes = sorted(part["batch_size"].dropna().unique())
@@ -66,17 +66,17 @@ def batch_size(frame: pd.DataFrame) -> list[Slider]:
 
 
 def queue_size(frame: pd.DataFrame) -> list[Slider]:
-    """Q of SIB."""
+    """The queue size Q of SIB."""
     return _of_bank(frame, "queue_size", "capacity", "SIB on {}: queue size", "Q", float)
 
 
 def style_layer(frame: pd.DataFrame) -> list[Slider]:
-    """The layer of the style."""
+    """The style layer of SIB."""
     return _of_bank(frame, "style_layer", "style_layer", "SIB on {}: style layer", "layer", str)
 
 
 def prior(frame: pd.DataFrame) -> list[Slider]:
-    """The share of source statistics in TN; a slider a domain."""
+    """The share of source statistics in TN; one slider per domain."""
     found = []
     for domain, part in frame[frame["study"] == "prior"].groupby("domain_evaluated", sort=False):
         shares = [*sorted(part["prior"].dropna().unique()), 1.0]

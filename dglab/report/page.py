@@ -1,7 +1,7 @@
-"""The report: one self-contained page, the ablation table and the batch-size figure first, ours beside the paper's.
+"""The report: one self-contained page that begins with the ablation table and the batch-size figure.
 
-It reads what a finished run has left in its folder, and nothing else: ``tables.csv``, ``run.json``, and the pictures of
-Figure 4 in ``figures``.
+It reads only what a finished run has left in its folder: ``tables.csv``, ``run.json``, and the pictures of Figure 4 in
+``figures``.
 """
 
 import base64
@@ -40,13 +40,13 @@ from dglab.tasks import are_the_papers
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
 
-RECORDED = "full"  # the preset whose recorded study the page leads with
+RECORDED = "full"  # the preset whose recorded study is shown first
 NOT_RUN = (
     ("Table 2", "needs the Cityscapes benchmark's test server; the published figures are in dglab.paper"),
     ("Table 10", "three networks of different kind: dglab reproduce --only backbones"),
     ("Inference time", "run dglab bench testtime"),
 )
-# of the second paper: title, rows, and the study that is drawn beside them
+# the second paper's part: title, rows, and the study whose figure is shown with them
 GMP_PARTS = (
     ("Which half does what (its Table 4)", gmp_tables.ablation_rows, "gmp_ablation"),
     ("Other ways to balance (its Table 2)", gmp_tables.strategies_rows, "gmp_strategies"),
@@ -103,7 +103,7 @@ def write_report(folder: Path) -> Path:
 def _section(
     folder: Path, frame: pd.DataFrame, task: str, of_paper: bool, recorded: pd.DataFrame | None
 ) -> dict[str, Any]:
-    """What the page shows of a task with one target: its name, two tables and four pictures."""
+    """The part of the page about a task with one target: its name, two tables and four pictures."""
     rows = frame[frame["task"] == task]
     target = rows["target"].iloc[0]
     suffix = "" if of_paper else f"_{target}"  # the paper has one such task
@@ -123,21 +123,21 @@ def _section(
 
 
 def draw_task(rows: pd.DataFrame) -> dict[str, tuple[str, Figure]]:
-    """The figures of a task with one target: what each shows -> (name of its file, figure).
+    """The figures of a task with one target, by what they show: (name of the file, figure).
 
     Args:
         rows: of the tidy table, this task's.
     """
-    of = {study: rows[rows["study"] == study] for study in ("batch_size", "ablation", "source_and_target")}
+    studies = {study: rows[rows["study"] == study] for study in ("batch_size", "ablation", "source_and_target")}
     return {
-        "batch_size": ("figure5_batch_size", figures.batch_size(of["batch_size"])),
-        "controls": ("table03_controls", figures.gain_explained(of["ablation"])),
-        "sources": ("table09_source_and_target", figures.source_and_target(of["source_and_target"])),
+        "batch_size": ("figure5_batch_size", figures.batch_size(studies["batch_size"])),
+        "controls": ("table03_controls", figures.gain_explained(studies["ablation"])),
+        "sources": ("table09_source_and_target", figures.source_and_target(studies["source_and_target"])),
     }
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """What ``run.json`` says: machine, versions, minutes, preset, data, domains and seeds.
+    """The content of ``run.json``: machine, versions, minutes, preset, data, domains and seeds.
 
     Raises:
         InputError: if it is missing.
@@ -148,7 +148,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def is_streets(record: dict[str, Any]) -> bool:
-    """Whether a run was on the embedded streets, of which results are recorded."""
+    """Whether a run was on the embedded streets, for which there are recorded results."""
     return isinstance(record["data"]["identity"], dict)  # a size; that of a prepared root is its fingerprint
 
 
@@ -203,7 +203,7 @@ def _encoded(picture: bytes) -> str:
 
 
 def _recorded(record: pd.DataFrame | None) -> dict[str, Any]:
-    """What the page shows of the recorded study alone; empty if there is none."""
+    """The part of the page about the recorded study; empty if there is none."""
     if record is None:
         return {}
     tables = {
@@ -222,7 +222,7 @@ def _recorded(record: pd.DataFrame | None) -> dict[str, Any]:
 
 
 def _gmp(folder: Path, frame: pd.DataFrame) -> dict[str, Any]:
-    """What the page shows of the kit's second paper: of this run, else what is recorded; empty if neither has any."""
+    """The part of the page about the second paper (GMP): of this run, or else recorded; empty if there is neither."""
     recorded = {f"recorded with the preset {name}": recorded_table(name) for name in (RECORDED, "quick")}
     tables = {"of this run": frame, **{where: table for where, table in recorded.items() if table is not None}}
     where, table = next(((w, t) for w, t in tables.items() if gmp_tables.has_gmp(t)), (None, frame))
@@ -238,7 +238,7 @@ def _gmp(folder: Path, frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def _verdicts(frame: pd.DataFrame, recorded: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """Each claim with what came out in the record and here; the parts are the record's, if there is one."""
+    """Each claim with its outcome in the record and in this run; the parts are the record's, if there is one."""
     here = judge(frame)
     of_record = here if recorded is None else judge(recorded)
     return [
@@ -258,7 +258,7 @@ def _tag(verdict: Verdict) -> dict[str, str]:
 
 
 def _not_run(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    """What is never run, or not by this preset."""
+    """The paper's tables that are not run, by any preset or by this one, and why."""
     ran = {"Table 10"} if (frame["study"] == "backbones").any() else set()
     return [(name, why) for name, why in NOT_RUN if name not in ran]
 

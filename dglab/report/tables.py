@@ -1,4 +1,4 @@
-"""The tables of the page: ours beside the paper's, as rows of text."""
+"""The tables of the report: our results beside the paper's, as rows of text."""
 
 import dataclasses
 from typing import Any
@@ -30,18 +30,18 @@ from dglab.tasks import parse_task
 
 MISSING = "not run"
 M_NOT_STATED = "M not stated"
-# What the paper's tables call a method. They do not state the M of TN; that they print no deviation suggests 1, and the
-# authors' code takes 16, 8 and 1. Their figure stands beside M = 4, at which claims are judged, and says so.
+# The names of methods in the paper's tables. They do not state the M of TN; printing no deviation suggests M = 1, and
+# the authors' code uses 16, 8 and 1. Their number is shown beside M = 4, at which claims are judged, with a note.
 _PAPER_TRAINING = {AGG: "AGG", MLDG: "MLDG"}
 _PAPER_TEST = {SOURCE_BN: ("", "+BN"), TN_4: ("+TN",), QIB: ("+QIB",), SIB: ("+SIB",), ADABN: ("+AdaBN",)}
 
 
 def ablation_table(frame: pd.DataFrame, task: str, of_paper: bool) -> list[dict[str, Any]]:
-    """Table 3 with controls: one row a training method and normalization, ours beside the paper's.
+    """Table 3 with controls: one row per training method and normalization, ours beside the paper's.
 
     Returns:
         Rows with ``training``, ``test``, ``ours`` (mean ± deviation over trainings), ``order`` (deviation over orders
-        of arrival, what the paper's ± is), ``paper``, and ``first``, whether a training method begins there.
+        of arrival, as the paper's ±), ``paper``, and ``first``, whether it is the first row of a training method.
     """
     rows = frame[(frame["study"] == "ablation") & (frame["task"] == task)]
     shown = (SOURCE_BN, BN_REESTIMATED, TN_1, TN_4, TN_5, dataclasses.replace(SIB, label=f"{SIB.label}, M = 4"))
@@ -59,13 +59,13 @@ def ablation_table(frame: pd.DataFrame, task: str, of_paper: bool) -> list[dict[
 
 
 def beside_record(rows: list[dict[str, Any]], recorded: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of a recorded ablation, those of the reader's own beside them.
+    """The rows of a recorded ablation, with the results of the reader's own run beside them.
 
     Args:
         rows, recorded: as :func:`ablation_table` returns them.
 
     Returns:
-        Those of the record, with ``here``, and after them those that it lacks.
+        The rows of the record, with ``here``, and after them the rows that only the reader's run has.
     """
     here = {(row["training"], row["test"]): row["ours"] for row in rows}
     known = {(row["training"], row["test"]) for row in recorded}
@@ -108,7 +108,7 @@ def sources_table(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def backbones_table(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Table 10: three networks of different kind. The paper's three stand below ours, for they are others."""
+    """Table 10: three network architectures. The paper's three are listed below, because they are others."""
     rows = frame[frame["study"] == "backbones"]
     shown = {"AGG": (AGG, SOURCE_BN), "MLDG": (MLDG, SOURCE_BN), "MLDG+TN, M = 4": (MLDG, TN_4),
              "MLDG+SIB": (MLDG, SIB)}  # fmt: skip
@@ -127,7 +127,7 @@ def backbones_table(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def bound_table(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """What sources alone reach on the target, beside IBN-Net and a network trained on the target itself."""
+    """The target's mIoU of networks trained on the sources, among them IBN-Net, and of one trained on the target."""
     main = frame[(frame["study"] == "ibn_net") & (frame["test_method"] == "bn")]
     instance = main["backbone"].isin(IBN_NETS.values())
     target = frame[frame["study"] == "bound"]
@@ -156,7 +156,7 @@ def adabn_table(frame: pd.DataFrame, task: str, of_paper: bool) -> list[dict[str
 
 
 def policy_table(frame: pd.DataFrame, of_paper: bool) -> list[dict[str, Any]]:
-    """Table 5 with controls, for both training methods; ``accuracy``: how many were chosen from the same domain."""
+    """Table 5 with controls, for both training methods; ``accuracy``: percent selected from the same domain."""
     rows = frame[frame["study"] == "selection_policy"]
     task = rows["task"].iloc[0] if len(rows) else ""
     table = []
@@ -180,9 +180,9 @@ def _name(method: TrainingMethod, normalization: Normalization) -> str:
 
 
 def _ours(frame: pd.DataFrame, method: TrainingMethod, normalization: Normalization, **fields: Any) -> dict[str, str]:
-    """What a table shows of one method: ours, and its deviation over orders of arrival.
+    """The cells of one method: our result, and its deviation over orders of arrival.
 
-    Of a single network there is no deviation over trainings: its interval over images stands there, where it is known.
+    A single network has no deviation over trainings: its interval over images is shown instead, if it is known.
     """
     rows = select(frame, method, normalization, **fields)
     found = summarize(rows, ["task"])
@@ -204,7 +204,7 @@ def plus_minus(mean: float, deviation: float) -> str:
 
 
 def _published(name: str, task: str, method: TrainingMethod, normalization: Normalization) -> str:
-    """The paper's figure for a method, empty where it prints none."""
+    """The paper's number for a method, empty where it prints none."""
     table = paper.table(name)
     training, tests = _PAPER_TRAINING.get(method, ""), _PAPER_TEST.get(normalization, ())
     names = [training + test for test in tests if training]

@@ -1,4 +1,4 @@
-"""Test time: whose statistics normalize an image of a domain that training never saw."""
+"""Test time: by whose BatchNorm statistics an image of an unseen domain is normalized."""
 
 from dglab.testtime.adabn import AdaBN, preserved_statistics, reestimate_statistics
 from dglab.testtime.advice import Advice, advise

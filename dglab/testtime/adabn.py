@@ -1,4 +1,4 @@
-"""Statistics measured beforehand: AdaBN's, of the whole target set, and the source's running ones, measured afresh."""
+"""Statistics computed before testing: AdaBN's, of the whole target set, and re-estimated source statistics."""
 
 import copy
 from collections.abc import Iterable, Iterator
@@ -19,8 +19,8 @@ from dglab.utils.interrupts import DeferredInterrupts, interrupt_safe_contextman
 class PooledMoments:
     """Moments of the layers' inputs pooled over batches: total variance = mean of variances + variance of means.
 
-    While it collects, each batch is normalized by its own statistics, so that what reaches a deeper layer is
-    already adapted.
+    While it collects, each batch is normalized by its own statistics, so that the inputs of deeper layers are already
+    adapted.
     """
 
     def __init__(self) -> None:
@@ -41,11 +41,11 @@ class PooledMoments:
 class AdaBN(Predictor):
     """AdaBN: the statistics of the whole target set, computed before testing.
 
-    Source: Li et al., "Revisiting batch normalization for practical domain adaptation", 2016. It sees the target
-    set as a whole, which generalization does not: the paper compares with it.
+    Source: Li et al., "Revisiting batch normalization for practical domain adaptation", 2016. The paper's comparison:
+    it needs the target set before testing, which domain generalization does not have.
 
     Args:
-        model: any ``nn.Module`` with BatchNorm; it comes back from each call as it was.
+        model: any ``nn.Module`` with BatchNorm; a call leaves it unchanged.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -56,8 +56,8 @@ class AdaBN(Predictor):
         """Collect the statistics of the target set.
 
         Args:
-            images: one batch N x 3 x H x W (its statistics are then exactly the batch's), or an iterable of batches
-                (moments pooled over batches, each normalized by its own on the way).
+            images: one batch N x 3 x H x W (whose statistics are then used exactly), or an iterable of batches (moments
+                are pooled over batches, each of which is normalized by its own).
 
         Raises:
             InputError: if there is no image.
@@ -74,30 +74,34 @@ class AdaBN(Predictor):
         self.moments = None
 
     def __call__(self, images: Tensor) -> Any:
-        """Images N x 3 x H x W -> what the model returns for them."""
+        """Images N x 3 x H x W -> what the model returns for them.
+
+        Raises:
+            InputError: before :meth:`fit`.
+        """
         if self.moments is None:
             raise InputError("AdaBN has no statistics yet; call fit(images) with the target's images first")
         return self.predict(images, lambda name, x, source: self.moments.get(name, source))
 
 
 def reestimate_statistics(model: nn.Module, batches: Iterable[Tensor], statistics: str = "running") -> nn.Module:
-    """Measure a network's running statistics afresh, in place, with its weights as they are.
+    """Re-estimate a network's running statistics, in place; its weights do not change.
 
-    The control for training methods whose running statistics move on other images (MLDG's on the meta-train domains
-    alone, AGG's on all): measured from the same source batches, source BN is the same for all of them. Wrap the call
-    in :func:`preserved_statistics` to have the former ones back afterwards.
+    The control for training methods whose running statistics are updated by different images (MLDG's by the meta-train
+    domains only, AGG's by all): re-estimated from the same source batches, they are comparable. Inside
+    :func:`preserved_statistics` the former ones are restored afterwards.
 
     Args:
         model: any ``nn.Module`` with BatchNorm.
         batches: images N x 3 x H x W, each batch with all source domains in it.
-        statistics: ``"running"``: the plain average over batches of mean and unbiased variance, each batch
-            normalized by its own statistics, which is what training accumulates.
+        statistics: ``"running"``: the average over batches of mean and unbiased variance, each batch normalized by its
+            own statistics, as training accumulates them (but without its exponential weights).
 
     Returns:
         The model itself.
 
     Raises:
-        InputError: for no batch, or another name in ``statistics``. The statistics are then as before.
+        InputError: for no batch, or another name in ``statistics``. The statistics are then unchanged.
     """
     if statistics != "running":
         raise InputError(f"statistics is {statistics!r}; expected 'running', the average that training accumulates")
@@ -127,7 +131,7 @@ def reestimate_statistics(model: nn.Module, batches: Iterable[Tensor], statistic
 
 @interrupt_safe_contextmanager
 def preserved_statistics(model: nn.Module) -> Iterator[nn.Module]:
-    """Within the block, a network's running statistics may change; afterwards they are bit for bit as before."""
+    """Within the block, a network's running statistics may change; afterwards they are restored bit for bit."""
     with one_at_a_time(model):
         saved = {name: copy.deepcopy(layer._buffers) for name, layer in batchnorm_layers(model).items()}
     try:

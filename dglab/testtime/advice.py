@@ -1,4 +1,4 @@
-"""Advice before target statistics are used: how far a target is out of the ordinary, and what follows from it."""
+"""Advice before target statistics are used: how unusual a target is for the source, and what follows from that."""
 
 import json
 from collections.abc import Iterable
@@ -16,12 +16,12 @@ from dglab.testtime.reference import SourceReference
 from dglab.utils.errors import InputError
 
 FEWEST = 4  # images: two in each half
-LITTLE, MUCH = 0.05, 0.8  # shares of the target's statistics that are as good as none, and as all
+LITTLE, MUCH = 0.05, 0.8  # shares of the target's statistics up to which the advice is source BN, from which TN
 
 
 @dataclass(frozen=True)
 class LayerShift:
-    """One row of the reasons: a BatchNorm layer."""
+    """How far a target is from the source in one BatchNorm layer: one row of the reasons."""
 
     layer: str
     shift: float  # |mu_target - mu_source| / sigma_source, averaged over channels
@@ -37,7 +37,7 @@ class Advice:
         prior: the share of source statistics, for ``TargetNormalization(model, prior=...)``; 1 is source BN.
         distance: d of the guard, all images and layers together; None without a reference.
         words: the reasons in words.
-        reasons: a row a layer, in the order in which they run.
+        reasons: one row per layer, in the order in which they run.
         drift: d of each image by itself, in order; empty without a reference.
     """
 
@@ -73,7 +73,7 @@ class Advice:
 
 
 def _curve(values: list[float], width: int = 640, height: int = 160) -> str:
-    """Values as a line in SVG, from 0 up, with a dashed line where the ordinary ends."""
+    """Values as a line in SVG, from 0 up, with a dashed line at K, up to which distances are ordinary."""
     top = 1.1 * max(*values, K, 1e-9)
     step = width / max(len(values) - 1, 1)
     points = " ".join(f"{i * step:.1f},{height * (1 - value / top):.1f}" for i, value in enumerate(values))
@@ -88,15 +88,15 @@ def _curve(values: list[float], width: int = 640, height: int = 160) -> str:
 
 
 def advise(model: nn.Module, images: Tensor | Iterable[Tensor], reference: SourceReference | None = None) -> Advice:
-    """Compare a target with what is ordinary for the source, in passes under source BN.
+    """Compare a target with the source reference, in passes under source BN, and say which statistics to use.
 
-    Distance and share are those of :class:`~dglab.testtime.guarded.GuardedNormalization`, of all images together. The
-    advice is undecided without a reference, for fewer than four images, and where the even and the odd images would
-    lead to different advice.
+    Distance and share are those of :class:`~dglab.testtime.guarded.GuardedNormalization`, over all images. The advice
+    is undecided without a reference, for fewer than four images, and where the images with even and with odd numbers
+    would lead to different advice.
 
     Args:
-        model: any ``nn.Module`` with BatchNorm; it comes back as it was.
-        images: of the target, N x 3 x H x W, or an iterable of such batches. Some dozens, not from one moment.
+        model: any ``nn.Module`` with BatchNorm; it is left unchanged.
+        images: of the target, N x 3 x H x W, or an iterable of such batches; some dozens, from different moments.
         reference: measured on this model.
 
     Raises:

@@ -1,8 +1,9 @@
-"""The Image Bank (section 3.4): an image that arrives is normalized together with like ones from the past.
+"""The Image Bank (section 3.4): each image that arrives is normalized together with similar past images.
 
 QIB takes the most recent ones, SIB the most similar in style (Eq. 10). :class:`dglab.testtime.plain.PlainBank` is the
-same on plain lists. This one takes any model, searches fast, and keeps its state: ``memory`` holds up to Q past images,
-``policies`` choose among them, ``joint`` and ``cached`` say what is kept of an image and how one is predicted with it.
+same on plain lists. This one works with any model, searches fast, and can save its state: ``memory`` holds up to Q past
+images, ``policies`` choose among them, ``joint`` and ``cached`` define what is kept of an image and how an image is
+predicted together with its neighbours.
 """
 
 import copy
@@ -37,8 +38,8 @@ from dglab.utils.seeds import derive_seed
 class Arrival(NamedTuple):
     """An image that arrives."""
 
-    image: Tensor  # 1 x 3 x H x W, as the model takes it
-    given: Tensor  # 3 x H x W, as it was given
+    image: Tensor  # 1 x 3 x H x W, the model's input
+    given: Tensor  # 3 x H x W, as the caller passed it, before ``preprocess``
     style: Style  # C
     domain: Any
 
@@ -48,41 +49,43 @@ class ImageBank(Predictor):
 
     For each image in turn: compare its style with those in the bank, choose M of them, normalize the M + 1 images
     together (every BatchNorm layer by their joint statistics), return the current image's prediction, and only then
-    store it. The first image has an empty bank and later ones take as many as there are.
+    store the image. The first image finds an empty bank; while the bank holds fewer than M images, all are taken.
 
-    Expect harm, as of any target statistics, where the target looks like the sources, and no gain over
+    As with any target statistics, expect harm where the target looks like the sources, and no gain over
     :class:`TargetNormalization` where all images of a stream look alike: there is nothing to select.
 
     Args:
-        model: any ``nn.Module`` with BatchNorm; it comes back from each call as it was. Of a model under
-            ``torch.compile`` the module that it wraps is run. Predictors in several threads take turns on one model;
-            a bank remembers what it has seen, so that each thread needs one of its own: :meth:`stream`.
+        model: any ``nn.Module`` with BatchNorm; a call leaves it unchanged. Of a model under ``torch.compile`` the
+            original module is run. Predictors in several threads take turns on one model; a bank has a state, so that
+            each thread needs one of its own: :meth:`stream`.
         style_layer: module path, stage number, or None for the first stage; see :func:`find_style_layer`.
         neighbors: M, 1 or more.
         capacity: Q, 1 or more.
         policy: ``"style"`` (SIB), ``"queue"`` (QIB); as controls ``"random"``, and ``"oracle"``, which is given the
             domain of each image and chooses by style within it.
-        removal: which image leaves a full bank: ``"fifo"`` the oldest, ``"random"`` any.
-        statistics: ``"joint"``, the statistics of all M + 1 images in one pass of M + 1 images, as in the paper;
-            ``"cached"``, ours: each image's own moments are kept from when it was seen and pooled, one pass of one
-            image. It approximates joint, for the neighbours' features were normalized by what *their* neighbours
-            were, and it keeps no images.
-        cold_start: how an image without any neighbour is normalized: ``"self"`` alone, ``"source"`` by source BN.
+        removal: which image leaves a full bank: ``"fifo"`` the oldest, ``"random"`` one drawn at random.
+        statistics: ``"joint"``, the statistics of all M + 1 images in one forward pass of M + 1 images, as in the
+            paper; ``"cached"``, ours: the moments of each image are kept from its own pass and pooled, a forward pass
+            of one image. This approximates joint, because the features of a neighbour were normalized together with
+            *its* neighbours, and it keeps no images.
+        cold_start: how an image without any neighbour is normalized: ``"self"`` by its own statistics, ``"source"`` by
+            source BN.
         prior: share of source statistics, 0 to 1, as in :class:`TargetNormalization`.
-        min_gap: images that arrived within the last ``min_gap`` are not chosen (neighbours in a video are copies).
+        min_gap: the last ``min_gap`` images are not chosen (consecutive frames of a video are nearly copies), 0 or
+            more.
         seed: of the random policy and the random removal.
-        resize: joint only: bring neighbours of another size to the current image's.
-        guard: a source reference, measured on this model: instead of ``prior``, the share of the pooled statistics is
-            w of :class:`~dglab.testtime.guarded.GuardedNormalization`, from a look at the images as they arrive.
-        preprocess: ``images -> float images as the model wants them``, for example scaling of uint8 ones to [0, 1];
-            images, uint8 too, are then stored as they were given.
+        resize: joint only: resize neighbours of another size to the current image's.
+        guard: a source reference, measured on this model: the share of the pooled statistics is then not 1 - ``prior``
+            but w of :class:`~dglab.testtime.guarded.GuardedNormalization`, from looks at the images as they arrive.
+        preprocess: ``images -> float images as the model expects them``, for example scaling of uint8 images to
+            [0, 1]; images are then stored as they were given, before it.
 
     Attributes:
         selected: arrival numbers (from 0) of the last image's neighbours, nearest in style first.
         distances: their distances (Eq. 10).
 
     Raises:
-        InputError: for a value out of its range; the message lists what is allowed.
+        InputError: for a value out of its range (the message lists what is allowed), or a model without BatchNorm.
     """
 
     def __init__(
@@ -115,8 +118,8 @@ class ImageBank(Predictor):
         self.style_layer = find_style_layer(self.model, style_layer)
         self.neighbors, self.capacity, self.min_gap = neighbors, capacity, min_gap
         self.policy = POLICIES[policy]
-        # where a layer has no running statistics it takes the batch's, which must then be one image, not many arrivals
-        with one_at_a_time(self.model):  # another thread may override some
+        # a layer without running statistics uses the batch's in the style pass: then a batch must be one image
+        with one_at_a_time(self.model):  # another thread may be overriding the statistics
             single = any(source_of(layer) is None for layer in batchnorm_layers(self.model).values())
         self._at_a_time = 1 if single else AT_A_TIME
         self.streams: dict[str, ImageBank] = {}
@@ -131,33 +134,33 @@ class ImageBank(Predictor):
             domain: for the oracle, the domain of each image: N values, or one for all.
 
         Returns:
-            What the model returns, for these N images: in each part that has a row for each image, these rows; other
-            parts as they are for the last image.
+            What the model returns for these N images: parts with one row per image have N rows, other parts are those
+            of the last image.
 
         Raises:
             InputError: before anything is predicted or stored, for images that :meth:`check` refuses, of another
                 size than the bank's (joint, without ``resize``), or without the domains that the oracle needs; before
-                an image is stored, for an output that cannot be taken apart.
+                an image is stored, for an output that cannot be split into rows.
         """
         outputs = []
         with _writable():
-            for arrival in self._arrivals(images, domain):  # one at a time
+            for arrival in self._arrivals(images, domain):  # one image at a time
                 with self._undone_on_failure():
                     neighbors = self._choose(arrival)  # SIB: by Eq. 10
                     output, kept = self._predict(arrival, neighbors)  # Eq. 8-9, of M + 1 images
                     if len(images) > 1:
-                        self._rows.along(output, arrival.image)  # may refuse, and then nothing has arrived
-                    self._store(arrival, kept, neighbors)  # last, otherwise it would choose itself
+                        self._rows.along(output, arrival.image)  # may raise, so before the image is stored
+                    self._store(arrival, kept, neighbors)  # last: an image must not choose itself
                 outputs.append(output)
             return self._rows.joined(outputs, arrival.image)
 
     def _choose(self, arrival: Arrival) -> Neighbors:
-        """M of the images in the bank, by the policy; as many as there are, if they are fewer."""
+        """M of the images in the bank, by the policy; all of them if they are fewer."""
         candidates = self.memory.candidates(self.min_gap)
         return self.policy(self.memory, arrival.style, arrival.domain, candidates, self.neighbors)
 
     def _predict(self, arrival: Arrival, neighbors: Neighbors) -> tuple[Any, Tensor]:
-        """The image's output, normalized together with its neighbours, and what to keep of the image."""
+        """The image's output, normalized together with its neighbours, and what to keep of the image in the bank."""
         if self.guard is not None:
             self.blend.prior = self._guarded_prior(arrival.image)
         kept = [self.memory.kept[slot] for slot in neighbors.slots]
@@ -172,7 +175,7 @@ class ImageBank(Predictor):
 
     @interrupt_safe_contextmanager
     def _undone_on_failure(self) -> Iterator[None]:
-        """Context manager: if an image cannot be predicted, nothing has happened; random numbers are drawn again."""
+        """Context manager: if an image cannot be predicted, the bank's random state and its guard are restored."""
         arrivals, drawn, guard = self.arrivals, self.memory.generator.get_state(), copy.copy(self.guard)
         try:
             yield
@@ -183,8 +186,8 @@ class ImageBank(Predictor):
             raise
 
     def observe(self, images: Tensor, domain: Any = None) -> None:
-        """Let images arrive without predicting them: to fill a bank from a past stream. Arguments as for a call."""
-        if isinstance(self.statistics, CachedStatistics):  # what it keeps comes out of a prediction
+        """Store images without predicting them: to fill a bank from a past stream. Arguments as for a call."""
+        if isinstance(self.statistics, CachedStatistics):  # what it keeps is computed by the prediction
             self(images, domain)
             return
         with _writable():
@@ -194,7 +197,7 @@ class ImageBank(Predictor):
                     self.memory.store(arrival.style, arrival.domain, keep)
 
     def reset(self) -> None:
-        """Empty the bank and start counting arrivals from 0 again; its named streams are banks of their own."""
+        """Empty the bank and count arrivals from 0 again; its named streams are independent and stay as they are."""
         options = self.options
         guard = None if options["guard"] is None else Guard(self.model, options["guard"])
         blend = BatchStatistics(options["prior"])
@@ -212,13 +215,13 @@ class ImageBank(Predictor):
             self.distances: list[float] = []
 
     def _guarded_prior(self, image: Tensor) -> float:
-        """The share of source statistics for an image that arrives, which the guard looks at if it is due."""
+        """The share of source statistics for an image that arrives; the guard looks at the image if it is due."""
         if self.guard.due(image):
             self.guard.look(image)
         return 1 - self.guard.share_for(image)
 
     def _arrivals(self, images: Tensor, domain: Any) -> Iterator[Arrival]:
-        """The images one by one, each with its style; the styles of some are computed together."""
+        """The images one by one, each with its style; styles are computed in batches."""
         check_given(self, images)
         domains = domains_of(self, domain, len(images))
         for start in range(0, len(images), self._at_a_time):
@@ -231,7 +234,7 @@ class ImageBank(Predictor):
                 yield Arrival(ready[i : i + 1], given[i], Style(mean, deviation), domains[start + i])
 
     def ready(self, images: Tensor) -> Tensor:
-        """Images as the model takes them."""
+        """Images as the model expects them: after ``preprocess``, if there is one."""
         preprocess = self.options["preprocess"]
         return images if preprocess is None else preprocess(images)
 
@@ -251,36 +254,36 @@ class ImageBank(Predictor):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the images (or their moments) take, and the styles, which lie in buffers for all Q."""
+        """Bytes of the stored images (or their moments) and of the style buffers, which are allocated for all Q."""
         return sum(t.nbytes for t in self.memory.kept) + (self.memory.styles.nbytes if self.memory.styles else 0)
 
     @property
     def nbytes_when_full(self) -> int:
-        """Bytes of a bank of Q images like those that are in it."""
+        """Bytes of this bank once it holds Q images like the present ones."""
         kept = sum(t.nbytes for t in self.memory.kept)
         return self.nbytes + (kept * (self.capacity - len(self)) // len(self) if kept else 0)
 
     def stream(self, name: str) -> "ImageBank":
-        """An independent bank on the same model with the same settings; the same one for the same name.
+        """An independent bank on the same model with the same settings; one name always gives the same bank.
 
-        Each thread may have a stream of its own: they take turns on the model, and each predicts as if it were alone.
+        Threads with a stream each take turns on the model, and each predicts as if it were alone.
         """
         if name not in self.streams:
             seed = derive_seed("stream", self.options["seed"], name)
             new = ImageBank(self.model, **{**self.options, "seed": seed})
-            self.streams.setdefault(name, new)  # another thread may have been faster
+            self.streams.setdefault(name, new)  # keeps the bank of a thread that was faster
         return self.streams[name]
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a restarted service needs to go on with the same predictions: tensors, numbers, plain values."""
+        """All that a restarted process needs for the same further predictions, as tensors, numbers and plain values."""
         return state_of(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`state_dict` of a bank with the same model and settings.
+        """Restore the state that :meth:`state_dict` of a bank with the same model and settings has returned.
 
         Raises:
-            InputError: if it is no such state, holds more images than this bank's capacity, values that are not
-                finite, or what the other kind of statistics keeps. The bank and its streams are then as before.
+            InputError: if it is no such state, holds more images than this bank's capacity or values that are not
+                finite, or was saved with other ``statistics``. The bank and its streams are then unchanged.
         """
         with _writable():
             restored = list(restored_from(self, state))
@@ -294,6 +297,6 @@ class ImageBank(Predictor):
 
 @interrupt_safe_contextmanager
 def _writable() -> Iterator[None]:
-    """Within the block, no gradients; what is made can be written to later, even if the caller is in inference mode."""
+    """Within the block, no gradients; new tensors can be modified later, even if the caller is in inference mode."""
     with torch.inference_mode(False), torch.no_grad():
         yield

@@ -1,4 +1,4 @@
-"""What a bank refuses: options, images and domains that cannot be right."""
+"""Checks of what a bank is given: options, images, domains."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dglab.utils.errors import InputError
 if TYPE_CHECKING:
     from dglab.testtime.bank import ImageBank
 
-AT_A_TIME = 32  # images whose styles are computed together; a whole bank may not fit a memory
+AT_A_TIME = 32  # images whose styles are computed in one batch, to bound the memory
 REMOVALS = ("fifo", "random")
 STATISTICS = ("joint", "cached")
 COLD_STARTS = ("self", "source")
 
 
 def check_names(**options: str) -> None:
-    """Refuse an option that is none of those there are."""
+    """Refuse an unknown value of an option."""
     allowed = {"policy": tuple(POLICIES), "removal": REMOVALS, "statistics": STATISTICS, "cold_start": COLD_STARTS}
     for what, value in options.items():
         if value not in allowed[what]:
@@ -28,14 +28,14 @@ def check_names(**options: str) -> None:
 
 
 def check_numbers(**options: tuple[Any, int]) -> None:
-    """Refuse what is no integer, or less than it may be: (value, least) by name."""
+    """Refuse what is no integer or too small; each option is given as (value, smallest allowed)."""
     for what, (value, least) in options.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f"{what} is {value!r}; expected an integer of {least} or more")
 
 
 def check_given(bank: ImageBank, images: Tensor) -> None:
-    """Refuse what the bank's ``check`` refuses, and what does not go with the stored images."""
+    """Refuse what the bank's ``check`` refuses, and images that do not match the stored ones."""
     if bank.options["preprocess"] is None:
         if isinstance(images, Tensor) and images.dtype == torch.uint8:
             raise InputError(
@@ -53,7 +53,13 @@ def check_given(bank: ImageBank, images: Tensor) -> None:
 
 
 def domains_of(bank: ImageBank, domain: Any, count: int) -> list[Any]:
-    """The domain of each image, None where it was not said."""
+    """The domain of each image, None where it is not given.
+
+    Args:
+        bank: its oracle policy needs all of them.
+        domain: one for each image, or one for all.
+        count: number of images.
+    """
     domains = list(domain) if isinstance(domain, (list, tuple)) else [domain] * count
     if len(domains) != count:
         raise InputError(f"got {len(domains)} domains for {count} images; pass one for each, or one for all")

@@ -1,4 +1,4 @@
-"""The state of a bank as tensors, numbers and plain values; and back, everything checked before anything changes."""
+"""The state of a bank as tensors, numbers and plain values; all of it is checked before anything is restored."""
 
 from __future__ import annotations
 
@@ -48,10 +48,14 @@ def state_of(bank: ImageBank) -> dict[str, Any]:
 
 
 def restored_from(bank: ImageBank, state: dict[str, Any]) -> Iterator[tuple[ImageBank, Memory, list[str] | None]]:
-    """This bank and its streams, each with the memory that a state says, and the layers of its moments."""
+    """This bank and its streams, each with its restored memory and, for cached statistics, the names of its layers.
+
+    Raises:
+        InputError: for what is no state of such a bank; nothing has changed then.
+    """
     missing = STATE_KEYS - (state.keys() if isinstance(state, dict) else set())
     if missing:
-        raise InputError(f"this is no state of a bank: it lacks {', '.join(sorted(missing))}; pass a state_dict()")
+        raise InputError(f"this is not the state of a bank: it lacks {', '.join(sorted(missing))}; pass a state_dict()")
     used = len(state["domains"])
     if used > bank.capacity:
         raise InputError(f"the state holds {used} images, this bank's capacity is {bank.capacity}")

@@ -1,4 +1,4 @@
-"""Cached statistics, ours: each image's own moments are kept from when it was seen, and pooled."""
+"""Cached statistics, ours: the moments of each image are kept from its own forward pass, and pooled."""
 
 from typing import Any
 
@@ -18,35 +18,39 @@ OTHER_LAYERS = (
 
 
 class CachedStatistics:
-    """Every BatchNorm layer normalizes by moments pooled over M + 1 images, of which one alone passes. Keeps moments.
+    """Prediction by cached statistics: every BatchNorm layer normalizes by moments pooled over the image and its M
+    neighbours, of which only the image itself passes through the network.
 
-    Total variance, over the image and its M neighbours: mean of variances + variance of means. An approximation of
-    joint statistics: what reached a deeper layer of a neighbour was normalized together with *its* neighbours.
+    Keeps moments. Pooled by the law of total variance: mean of variances + variance of means. An approximation of joint
+    statistics: the input of a neighbour's deeper layers was normalized together with *its* neighbours.
 
     Args:
         model: the network.
-        alone: the statistics of an image without neighbours.
+        alone: the statistics that normalize an image without neighbours.
         together: its ``prior`` is the share of source statistics.
     """
 
     def __init__(self, model: nn.Module, alone: Statistics, together: BatchStatistics) -> None:
         self.model, self.alone, self.together = model, alone, together
-        self.calls: list[str] | None = None  # the layers, in the order in which they run: what K runs over
-        self._ran: list[str] | None = None  # the same, of the last prediction, whether it was kept or not
+        self.calls: list[str] | None = None  # the layers in the order in which they run; K counts all their channels
+        self._ran: list[str] | None = None  # the same of the last prediction, stored or not
 
     def predict(self, image: Tensor, given: Tensor, neighbors: list[Tensor]) -> tuple[Any, Tensor]:
         """The current image's output, and what to keep of it: its own moments.
 
         Args:
-            image: 1 x 3 x H x W, as the model takes it.
-            given: unused; joint statistics keep it.
-            neighbors: what was kept of them: moments 2 x K, the channels of all layers side by side.
+            image: 1 x 3 x H x W, the model's input.
+            given: unused here; joint statistics keep it.
+            neighbors: what was kept of the neighbours: moments 2 x K each, the channels of all layers concatenated.
+
+        Raises:
+            InputError: if other BatchNorm layers run than for the kept images, or the moments are not finite.
         """
         calls: list[str] = []
         own: list[Tensor] = []  # of each layer, 2 x C
-        kept = torch.stack(pooled(torch.stack(neighbors, 1))) if neighbors else None  # 2 x K, from 2 x M x K
+        kept = torch.stack(pooled(torch.stack(neighbors, 1))) if neighbors else None  # 2 x M x K -> 2 x K
         share = 1 / (len(neighbors) + 1)  # of the current image
-        place = 0  # in K
+        place = 0  # of the layer's first channel in K
 
         def statistics(name: str, x: Tensor, source: Moments | None) -> Moments | None:
             nonlocal place
@@ -70,8 +74,8 @@ class CachedStatistics:
         return output, moments
 
     def stored(self) -> None:
-        """What was predicted last is in the bank."""
+        """Called when the image that was predicted last has been stored."""
         self.calls = self._ran
 
     def check(self, images: Tensor, kept: list[Tensor]) -> None:
-        """Moments go with images of any size."""
+        """Nothing to refuse: kept moments can be pooled with those of an image of any size."""

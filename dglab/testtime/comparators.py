@@ -1,7 +1,8 @@
-"""What others do at test time with BatchNorm statistics and no gradient: a few lines each, to compare the guard with.
+"""Gradient-free test-time methods of others that change BatchNorm statistics: baselines for the guard.
 
-All are predictors: images M x 3 x H x W -> logits. ``passes`` is what a call costs in forward passes, ``needs`` what a
-method needs beside the images; ``reset()`` forgets a stream. What the papers do beside (training, losses) is left out.
+All are predictors: images M x 3 x H x W -> logits. ``passes`` is the cost of a call in forward passes, ``needs`` what a
+method needs besides the images; ``reset()`` forgets a stream. Other parts of these papers (training, losses) are left
+out.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Eq. 8 on the hot path: what :func:`dglab.testtime.moments.moments_of` says, several times as fast."""
+"""Eq. 8 on the hot path: the same as :func:`dglab.testtime.moments.moments_of`, several times as fast."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch import Tensor
 from dglab.models.batchnorm import moments_dims
 from dglab.testtime.moments import Moments, pooled
 
-CACHE = 2**20  # bytes that a core's cache is sure to hold
+CACHE = 2**20  # bytes that fit into any core's cache
 
 
 def moments_of(x: Tensor) -> Moments:
@@ -30,8 +30,8 @@ def moments_of(x: Tensor) -> Moments:
 def _moments_of_rows(x: Tensor) -> Moments:
     """Mean and biased variance over the last dimension, N x C each.
 
-    On one core ten times as fast as torch's own: each operation here is vectorized, and a megabyte at a time stays
-    in the cache.
+    On one core ten times as fast as ``torch.var_mean``: each operation is vectorized and works on at most a megabyte,
+    which stays in the cache.
 
     Args:
         x: N x C x positions, contiguous.

@@ -1,4 +1,4 @@
-"""Predict a folder of anybody's images: label PNGs and colour overlays."""
+"""Predict a folder of images: label PNGs and colour overlays."""
 
 import csv
 import os
@@ -171,5 +171,5 @@ def _write(out: Path, path: Path, label: np.ndarray) -> None:
 
 
 def save_png(picture: np.ndarray, path: Any) -> None:
-    """H x W or H x W x 3 uint8 as PNG, whatever the file is called."""
+    """Write H x W or H x W x 3 uint8 as PNG, whatever the file's suffix."""
     Image.fromarray(picture).save(path, format="PNG")

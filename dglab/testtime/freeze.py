@@ -1,4 +1,4 @@
-"""A plain copy of a network with a target's statistics written in: to export, or to run where nothing adapts."""
+"""A plain copy of a network with a target's statistics as its running ones, for export or use without adaptation."""
 
 import copy
 from collections.abc import Iterable
@@ -16,17 +16,17 @@ from dglab.utils.errors import InputError
 
 
 def freeze(model: nn.Module, images: Tensor | Iterable[Tensor], reference: SourceReference | None = None) -> nn.Module:
-    """A copy in evaluation mode that normalizes as the guard does on these images, by plain BatchNorm.
+    """A copy in evaluation mode whose running statistics are those that the guard uses on these images.
 
     Args:
-        model: any ``nn.Module`` with BatchNorm; it stays as it is.
-        images: some of the target's, N x 3 x H x W, or a list of such batches, which is gone through twice: to look at
-            them, and to normalize each by the statistics of all images so far.
-        reference: measured on this model; without one a fixed share of source statistics, 0.8, and a warning.
+        model: any ``nn.Module`` with BatchNorm; it does not change.
+        images: some of the target's, N x 3 x H x W, or a list of such batches, which is passed through twice: to look
+            at them, and to normalize each by the statistics of all images so far.
+        reference: measured on this model; without one a fixed share of source statistics is used, 0.8, with a warning.
 
     Returns:
-        The copy: no hook, no state; it exports to ONNX as any network. Of one batch it predicts what a fresh
-        ``GuardedNormalization(model, reference)`` does.
+        The copy, without hooks or other state; it exports to ONNX like any network. For a single batch it predicts what
+        a fresh ``GuardedNormalization(model, reference)`` does.
 
     Raises:
         InputError: for no image, or a reference of another network.
@@ -59,7 +59,7 @@ class _Accumulated:
     """The statistics of all images so far, blended with the source's.
 
     Attributes:
-        moments: by layer with source statistics, what it was last normalized by.
+        moments: for each layer with source statistics, those that it was last normalized by.
     """
 
     def __init__(self, prior: float) -> None:

@@ -1,4 +1,4 @@
-"""The guarded default: target statistics as far as the target is out of the ordinary, source BN otherwise."""
+"""The guarded default: source BN where the target is ordinary for the source, target statistics where it is not."""
 
 import warnings
 from collections.abc import Iterable
@@ -14,42 +14,43 @@ from dglab.testtime.predictor import Predictor
 from dglab.testtime.reference import SourceReference, log_moments
 
 # Chosen on the streets and CamVid by the worst case, see docs/guard.md.
-K = 2.0  # squared distances up to this many times the source's own are ordinary
-MEMORY = 16  # images that the evidence remembers
-LOOKS, EVERY = 8, 24  # images looked at when a stream begins; then, where the target is far, every 24th call
-PRIOR = 0.8  # share of source statistics where there is no reference: what public test-time libraries settle on
+K = 2.0  # squared distances up to so many times the source images' own are ordinary
+MEMORY = 16  # images in the running mean of the distance
+LOOKS, EVERY = 8, 24  # looks at the first 8 images of a stream; then, where the target is far, at every 24th call
+PRIOR = 0.8  # share of source statistics without a reference: the default of public test-time libraries
 
 
 class GuardedNormalization(Predictor):
-    """Normalize by the target's statistics as far as they are out of the ordinary for the source; no label, no choice.
+    """Use the target's statistics in so far as they are unusual for the source. It needs no label and no setting.
 
     A look at an image is a pass under source BN. With x the image's own moments in a layer (each channel's mean, and
     the logarithm of its variance), and center, within and between those of
     :meth:`SourceReference.measure <dglab.testtime.reference.SourceReference.measure>`,
 
         d = mean over layers, channels and both moments of (x - center)^2 / (between + within),
-        D = mean of d over the stream's last 16 images, of which the first counts as 1 before any has come,
+        D = mean of d over the stream's last 16 images; it starts with one image of d = 1,
         w = home + (1 - home) max(0, 1 - (K / D)^2),
         mu = mu_source + w (mu_target - mu_source), and the same for sigma^2, in every layer.
 
-    For images of the sources d is 1 on average; a single one may lie far out, a stream does not. ``home`` is what the
-    sources themselves want of their own images' statistics, see :func:`dglab.testtime.of_sources.home_share`.
+    For source images d is 1 on average; single images may be far from that, the mean over a stream is not. ``home`` is
+    the share of their own statistics at which the sources' images are segmented best, see
+    :func:`dglab.testtime.of_sources.home_share`.
 
-    Where w is 0 the look is the prediction, in one pass. Where it is not, the first 8 images of a stream cost two, and
-    then every 24th call is looked at: 1.04 passes. That look stands for those since the last one, for 8 at most, so
-    that D follows a stream that has become ordinary again.
+    Where w is 0, the look is the prediction: one pass. Where it is not, each of the first 8 images of a stream costs
+    two passes, and then there is a look at every 24th call: 1.04 passes per call. Such a look counts for all images
+    since the last one, at most 8, so that D can follow a stream that becomes ordinary again.
 
     Source: empirical Bayes: 1 - K / D would be the positive-part James-Stein weight (James and Stein, "Estimation with
-    quadratic loss", 1961; Efron and Morris, JASA 1973); the square rises faster behind a later threshold. For
-    BatchNorm it is ours. What else was tried: docs/guard.md.
+    quadratic loss", 1961; Efron and Morris, JASA 1973); the square has a larger threshold and rises faster behind it.
+    Its use for BatchNorm is ours. What else was tried: docs/guard.md.
 
-    It protects a target that looks like the sources. One that is out of the ordinary and yet well served by source BN
-    it makes worse, as TN does: KITTI, unseen, lost 2 to 5 points (docs/guard.md).
+    It protects a target that looks like the sources. A target that is unusual and yet well served by source BN gets
+    worse, as under TN: KITTI, unseen, lost 2 to 5 points (docs/guard.md).
 
-    Without a reference a fixed share of source statistics, 0.8, takes its place, and a warning says so.
+    Without a reference, a fixed share of source statistics is used, 0.8, with a warning.
 
     Args:
-        model: any ``nn.Module`` with BatchNorm; it comes back from each call as it was.
+        model: any ``nn.Module`` with BatchNorm; a call leaves it unchanged.
         reference: measured on this model.
 
     Attributes:
@@ -70,8 +71,8 @@ class GuardedNormalization(Predictor):
     def __call__(self, images: Tensor) -> Any:
         """Images M x 3 x H x W, normalized together -> what the model returns for them.
 
-        An image of one colour (a covered lens, a black frame) says nothing of its domain: with one in it the batch is
-        predicted by source BN, and one warning says so.
+        An image of a single colour (a covered lens, a black frame) tells nothing about its domain: a batch with one in
+        it is predicted by source BN, with one warning.
         """
         self.check(images)
         if self.guard is None:
@@ -86,7 +87,7 @@ class GuardedNormalization(Predictor):
         return self.predict(images, self.statistics)
 
     def reset(self) -> None:
-        """Forget the stream: call it where a scene cuts."""
+        """Forget the stream; to be called at a cut between scenes."""
         if self.guard is not None:
             self.guard.reset()
 
@@ -102,11 +103,18 @@ class GuardedNormalization(Predictor):
 
 
 class Guard:
-    """The evidence of a stream, and the share of the target's statistics that follows from it.
+    """The distance D of a stream, and the share w of the target's statistics that follows from it.
+
+    Args:
+        model: the network.
+        reference: measured on it.
 
     Attributes:
         distance: D.
         distances: of the last look, d of each layer.
+
+    Raises:
+        InputError: if the reference was measured on another network.
     """
 
     def __init__(self, model: nn.Module, reference: SourceReference) -> None:
@@ -117,7 +125,7 @@ class Guard:
 
     def reset(self) -> None:
         """Forget the stream."""
-        self.distance, self.seen = 1.0, 1  # before any image has come: one that is ordinary
+        self.distance, self.seen = 1.0, 1  # starts with one ordinary image
         self.calls, self.passed = 0, 0  # images since the last look
         self.distances: dict[str, float] = {}
 
@@ -129,11 +137,11 @@ class Guard:
 
     @property
     def state(self) -> dict[str, float]:
-        """D, w, and of the last look d of each layer: what a log of the drift shows."""
+        """D, w, and of the last look d of each layer: the columns of a drift log."""
         return {"distance": self.distance, "share": self.share, **self.distances}
 
     def share_for(self, images: Tensor) -> float:
-        """w for these images: 0, and one warning, where one of them is of one colour."""
+        """w for these images: 0, with one warning, where one of them has a single colour."""
         if not is_of_one_colour(images).any():
             return self.share
         if not self._warned:
@@ -145,13 +153,13 @@ class Guard:
         return 0.0
 
     def due(self, images: Tensor) -> bool:
-        """Whether to look at these images: where source BN predicts them anyway, early, and then now and then."""
+        """Whether to look at these images: always while w is 0, at the start of a stream, then at every 24th call."""
         self.calls += 1
         self.passed += len(images)
         return self.share_for(images) == 0 or self.seen <= LOOKS or self.calls % EVERY == 0
 
     def look(self, images: Tensor) -> Any:
-        """Take images into the evidence, in a pass under source BN; what the model returns for them."""
+        """Update D by these images, in a pass under source BN; returns what the model returns for them."""
         output, each = look_at(self.model, images)
         tell = ~is_of_one_colour(images)
         count = int(tell.sum())
@@ -165,7 +173,7 @@ class Guard:
         return output
 
     def see(self, batches: Iterable[Tensor]) -> None:
-        """Take batches in as one look, whatever their number: all images count alike."""
+        """Update D by several batches as a single look, in which all images have the same weight."""
         taken: list[tuple[dict[str, float], int]] = []
         for images in batches:
             before = self.seen, self.distance
@@ -181,7 +189,12 @@ class Guard:
             self.take(sum(self.distances.values()) / len(layers), total)
 
     def take(self, distance: float, count: int) -> None:
-        """Take d of some images, their mean, into D."""
+        """Update the running mean D.
+
+        Args:
+            distance: mean d of some images.
+            count: how many images it counts for.
+        """
         self.seen = min(self.seen + count, max(MEMORY, count))
         self.distance += count / self.seen * (distance - self.distance)
 
@@ -210,12 +223,12 @@ def share_of_target(distance: float) -> float:
 
 
 def is_of_one_colour(images: Tensor) -> Tensor:
-    """Of each image N x 3 x H x W, whether all its pixels are the same: N booleans."""
+    """Whether all pixels of an image are the same, for images N x 3 x H x W: N booleans."""
     return (images.amax((2, 3)) == images.amin((2, 3))).all(1)
 
 
 def warn_of_no_reference() -> None:
-    """Say that a fixed prior takes the guard's place."""
+    """Warn that a fixed prior is used instead of the guard."""
     warnings.warn(
         f"there is no source reference: {PRIOR} of the source's statistics and {1 - PRIOR:.1f} of the target's are "
         "taken, wherever the target lies; measure one from source images with SourceReference.measure",

@@ -1,4 +1,4 @@
-"""Joint statistics, the paper's: an image and its neighbours pass through the network together."""
+"""Joint statistics, as in the paper: an image and its neighbours pass through the network as one batch."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,16 +13,16 @@ from dglab.testtime.tail import NOWHERE, CutFailed, Tail, find_tail, run_cut
 from dglab.utils.errors import InputError
 from dglab.utils.sizes import resized
 
-PACKED = torch.int8  # and not uint8, which images that were given so are kept in
+PACKED = torch.int8  # not uint8: an image that was given as uint8 is kept as such
 
 
 def packed(image: Tensor) -> Tensor:
-    """A copy of an image, a byte a value where that loses nothing: files have 256 levels, and so whole 255ths.
+    """A copy of an image, with one byte per value where that is lossless, as for images read from 8-bit files.
 
     512 images of 769 x 769 then take 0.8 GiB instead of 3.4.
 
     Args:
-        image: 3 x H x W; of float32 is packed what is exactly k / 255 everywhere, the rest is copied as it is.
+        image: 3 x H x W; packed if it is float32 and all values are exactly k / 255, otherwise copied as it is.
     """
     if image.dtype == torch.float32:
         levels = (image * 255).round_().clamp_(0, 255)
@@ -32,20 +32,22 @@ def packed(image: Tensor) -> Tensor:
 
 
 def unpacked(kept: Tensor, dtype: torch.dtype) -> Tensor:
-    """The image back, bit for bit, of the type that it was given in."""
+    """The image that was packed, bit for bit, in its original type."""
     return (kept.to(dtype) + 128) / 255 if kept.dtype == PACKED != dtype else kept
 
 
 class JointStatistics:
-    """Every BatchNorm layer normalizes by the statistics of all M + 1 images (Eq. 8-9). Keeps images.
+    """Prediction by joint statistics: every BatchNorm layer normalizes by those of all M + 1 images (Eq. 8-9).
+
+    Keeps the images themselves.
 
     Args:
         model: the network.
-        rows: which parts of its output have a row for each image.
-        alone: the statistics of an image without neighbours.
-        together: the statistics of M + 1 images.
-        ready: images as they were given -> images as the model takes them.
-        resize: bring neighbours of another size to the current image's.
+        rows: finds the parts of its output that have one row per image.
+        alone: the statistics that normalize an image without neighbours.
+        together: the statistics that normalize M + 1 images.
+        ready: images as they were given -> images as the model expects them.
+        resize: resize neighbours of another size to the current image's.
     """
 
     def __init__(
@@ -60,9 +62,9 @@ class JointStatistics:
         """The current image's output, and what to keep of it.
 
         Args:
-            image: 1 x 3 x H x W, as the model takes it.
-            given: 3 x H x W, as it was given.
-            neighbors: what was kept of them, see :meth:`keep`.
+            image: 1 x 3 x H x W, the model's input.
+            given: 3 x H x W, as the caller passed it.
+            neighbors: what was kept of the neighbours, see :meth:`keep`.
         """
         size = image.shape[-2:]
         others = (resized(self.ready(unpacked(n, given.dtype)[None]), size) for n in neighbors)
@@ -70,27 +72,27 @@ class JointStatistics:
         return self.rows.first(self._run(batch), batch), self.keep(given)
 
     def _run(self, batch: Tensor) -> Any:
-        """The network's output, if it can be for the first image alone."""
+        """The network's output for a batch; for its first image alone if the network can be cut, see ``tail``."""
         statistics = self.alone if len(batch) == 1 else self.together
         tail = self.tail(batch)
         if tail.layer:
             with suppress(CutFailed):
                 return run_cut(self.model, batch, statistics, tail)
         with normalizing_with(self.model, statistics):
-            output = self.model(batch)  # a failure of its own comes again
-        if tail.layer:  # it did not run as when the cut was tried: no more cuts
+            output = self.model(batch)  # raises again if the model itself had failed
+        if tail.layer:  # the cut failed although the model runs: do not cut again
             self._tail = NOWHERE
         return output
 
     def keep(self, given: Tensor) -> Tensor:
-        """What to keep of an image: itself, in a quarter of its bytes where nothing is lost by that."""
+        """What to keep of an image: the image, in a quarter of its bytes where that is lossless."""
         return packed(given.detach())
 
     def stored(self) -> None:
-        """What was predicted last is in the bank; there is nothing to remember of it."""
+        """Called when the image that was predicted last has been stored; nothing to do here."""
 
     def tail(self, batch: Tensor) -> Tail:
-        """The layer behind which the first image can go on alone; looked for with the first neighbours that come."""
+        """The layer after which only the first image needs to be computed; searched for at the first batch."""
         if len(batch) == 1:
             return NOWHERE
         if self._tail is None:
@@ -98,7 +100,7 @@ class JointStatistics:
         return self._tail
 
     def check(self, images: Tensor, kept: list[Tensor]) -> None:
-        """Refuse images that cannot be normalized together with those that were kept."""
+        """Refuse images that cannot be normalized together with the kept ones."""
         if not kept:
             return
         stored = kept[0]

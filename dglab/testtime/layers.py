@@ -1,4 +1,4 @@
-"""The statistics of one BatchNorm layer, overridden each time that it is called, and restored."""
+"""The statistics of one BatchNorm layer: overridden at each call, and restored."""
 
 from typing import Any
 
@@ -12,10 +12,11 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 class Untouchable(Tensor):
-    """Stands where a layer's statistics are while they are overridden. Who computes with it has gone around the layer.
+    """A placeholder for a layer's statistics while they are overridden, which raises when it is computed with.
 
-    That is ``F.batch_norm`` with the layer's buffers, ``layer.forward(x)``, weights merged with statistics: what
-    overrides them at the layer's call would not reach there. Refused by name, whenever it happens.
+    Code that uses the buffers without calling the layer (``F.batch_norm`` with the layer's buffers,
+    ``layer.forward(x)``, weights merged with statistics) would bypass the override, which happens when the layer is
+    called. It gets an InputError that names the layer instead.
     """
 
     def __new__(cls, source: Tensor | None, name: str) -> "Untouchable":
@@ -36,32 +37,32 @@ class Untouchable(Tensor):
 
 
 def source_of(layer: nn.Module) -> Moments | None:
-    """A layer's running mean and variance, if it has any, also while they are overridden."""
+    """A layer's own running mean and variance, also while they are overridden; None if it has none."""
     parts = (layer.running_mean, layer.running_var)
     mean, variance = (part.source if isinstance(part, Untouchable) else part for part in parts)
     return None if mean is None else (mean, variance)
 
 
 class OverriddenLayer:
-    """One layer while its statistics are overridden, and what it has of its own.
+    """One layer while its statistics are overridden, and the buffers and parameters to restore.
 
     Args:
-        name: its path.
-        layer: it.
+        name: the layer's path in the model.
+        layer: a BatchNorm layer.
     """
 
     def __init__(self, name: str, layer: nn.Module) -> None:
         self.layer = layer
         self.source = source_of(layer)
         self._buffers, self._parameters = dict(layer._buffers), dict(layer._parameters)
-        self.widened = False  # whether its weights are float32 for the time, too: it may then return float32
+        self.widened = False  # whether its weights are float32 for now, so that its output may be float32
         self._hidden = Untouchable(None if self.source is None else self.source[0], name)
 
     def override(self, moments: Moments) -> None:
-        """Let the layer, which is about to be called, normalize by these moments.
+        """Make the layer, which is about to be called, normalize by these moments.
 
-        Half precision cannot hold the moments of what it can hold (the variance of 300 and -300 is 90,000), so that
-        such a layer computes in float32 with them, weights and all; with its own statistics as it always does.
+        Half precision may overflow on moments of values that it can hold (the variance of 300 and -300 is 90,000): a
+        half-precision layer then computes in float32, with float32 weights; with its own statistics it does not.
         """
         layer, weight = self.layer, getattr(self.layer, "weight", None)
         precision = moments[0].dtype if weight is None else weight.dtype
@@ -74,11 +75,11 @@ class OverriddenLayer:
         layer._buffers["running_mean"], layer._buffers["running_var"] = (part.to(precision) for part in moments)
 
     def hide(self) -> None:
-        """Let nobody have the layer's statistics until it is called; its weights are its own."""
+        """Hide the layer's statistics until its next call; its weights are restored."""
         self.restore()
         self.layer._buffers["running_mean"] = self.layer._buffers["running_var"] = self._hidden
 
     def restore(self) -> None:
-        """The layer as it was."""
+        """Restore the layer's own buffers and parameters."""
         self.layer._buffers.update(self._buffers)
         self.layer._parameters.update(self._parameters)

@@ -1,4 +1,4 @@
-"""The memory of a bank: up to Q past images, by default the last Q."""
+"""The memory of a bank: what it keeps of up to Q past images."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from dglab.utils.seeds import derive_seed
 
 
 class Memory:
-    """Up to Q past images, by default the last Q. Each has a slot: a place in all of the lists here.
+    """Up to Q past images, by default the last Q. Each has a slot: an index into all of the lists here.
 
     Args:
         capacity: Q.
-        removal: ``"fifo"``, the oldest leaves a full memory, or ``"random"``, any does.
-        seed: of what is drawn at random.
+        removal: which image leaves a full memory: ``"fifo"`` the oldest, ``"random"`` one drawn at random.
+        seed: of these draws and those of the random policy.
 
     Attributes:
         arrivals: how many images have arrived.
@@ -44,18 +44,30 @@ class Memory:
         return slots[self.arrived[slots].argsort()]
 
     def candidates(self, min_gap: int) -> Tensor:
-        """The slots to choose from, oldest first: all but those of the last ``min_gap`` arrivals."""
+        """The slots to choose from, oldest first: all except those of the last ``min_gap`` arrivals."""
         slots = self.oldest_first(torch.arange(len(self)))
         return slots[self.arrivals - self.arrived[slots] > min_gap]
 
     def nearest(self, style: Style, slots: Tensor, count: int) -> tuple[list[int], list[float]]:
-        """Of some slots, oldest first, up to ``count`` nearest to a style (C) and their distances (Eq. 10)."""
+        """Up to ``count`` of the given slots, nearest to a style (C) first, and their distances (Eq. 10).
+
+        Args:
+            style: mean and deviation, C each.
+            slots: to choose from, oldest first.
+            count: M.
+        """
         if self.styles is None:
             return [], []
         return self.styles.nearest(Style(*(part[None] for part in style)), slots, count)[0]
 
     def store(self, style: Style, domain: Any, kept: Tensor) -> None:
-        """Let an image arrive."""
+        """Store an image that arrives.
+
+        Args:
+            style: mean and deviation, C each.
+            domain: of the image, if it was given.
+            kept: what the bank's statistics keep of it.
+        """
         slot = self._next_slot()
         if self.styles is None:
             self.styles = StyleIndex(self.capacity, len(style.mean), style.mean.device)
@@ -68,7 +80,7 @@ class Memory:
         self.arrivals += 1
 
     def restore_styles(self, styles: Style, center: Tensor) -> None:
-        """Fill the slots in use with styles, N x C, as they were searched before: around ``center``, C."""
+        """Fill the first N slots with saved styles, N x C, and the saved ``center``, C, of the search."""
         self.styles = StyleIndex(self.capacity, styles.mean.shape[1], styles.mean.device)
         self.styles.center = center
         self.styles.put(torch.arange(len(styles.mean)), styles)

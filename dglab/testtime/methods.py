@@ -1,4 +1,4 @@
-"""The test-time methods by name, as the command line and the studies call them."""
+"""The test-time methods by name, for the command line and the studies."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ TEST_METHODS = ("bn", "bn-reestimated", "tn", "adabn", "guarded", *BANK_POLICIES
 class TestConfig:
     """How a trained network is tested: one of the paper's methods or a control, and its settings.
 
-    Settings that a method does not have stay None, so that equal tests are equal objects.
+    Settings that a method does not have are None, so that equal tests are equal objects.
     """
 
-    __test__ = False  # not a test class, whatever pytest thinks of its name
+    __test__ = False  # tells pytest that this is not a test class
 
     method: str = "bn"
     domains: tuple[str, ...] = ()  # letters of the domains tested on; several make one mixed stream
@@ -35,10 +35,10 @@ class TestConfig:
     statistics: str | None = None  # of the bank: joint or cached
     test_seed: int | None = None  # of the order of arrival; None: as the data set lies
     prior: float | None = None  # of TN: the share of source statistics; None is 0, the paper's TN
-    branch: str | None = None  # of a multimodal network: the modality whose own classifier is tested; None: the fused
+    branch: str | None = None  # of a multimodal network: the modality whose classifier is tested; None: the fused one
     without: str | None = None  # of a multimodal network: a modality whose sensor has failed
-    shift: str | None = None  # what of the target's images is changed: see dglab.data.doses
-    dose: float | None = None  # by how much
+    shift: str | None = None  # how the target's images are changed, see dglab.data.doses
+    dose: float | None = None  # and by how much
 
     def __post_init__(self) -> None:
         if self.method not in TEST_METHODS:
@@ -58,7 +58,7 @@ def bn(domains: tuple[str, ...]) -> TestConfig:
 
 
 def tn(domains: tuple[str, ...], batch_size: int, test_seed: int | None, *, prior: float | None = None) -> TestConfig:
-    """TN over test batches of M images. With M = 1 the order of arrival plays no part."""
+    """TN over test batches of M images. With M = 1 the order of arrival has no effect, and ``test_seed`` is None."""
     seed = None if batch_size == 1 else test_seed
     return TestConfig("tn", domains, batch_size=batch_size, test_seed=seed, prior=prior)
 
@@ -101,7 +101,7 @@ def build_predictor(
         source_batches: for ``bn-reestimated``, batches of all source domains.
         reference: for ``guarded``, the source reference; without one it takes a fixed prior, and warns.
         seed: of a bank's random choices.
-        resize: let a bank bring its images to the current one's size where they differ.
+        resize: let a bank resize its images to the current one's size.
 
     Raises:
         InputError: if the images that a method needs are not given.

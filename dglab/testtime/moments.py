@@ -1,4 +1,4 @@
-"""Moments of features: mean and variance per channel (Eq. 8), and how they are pooled and blended."""
+"""Moments of features: mean and variance per channel (Eq. 8); pooling and blending them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ Moments = tuple[Tensor, Tensor]  # mean and biased variance per channel, C each
 def moments_of(x: Tensor) -> Moments:
     """Mean and biased variance per channel over batch and positions (Eq. 8), in float32 at least.
 
-    :mod:`dglab.testtime.fast_moments` has the same for the hot path.
+    The plain form of :func:`dglab.testtime.fast_moments.moments_of`.
 
     Args:
         x: N x C x ... features.
@@ -26,7 +26,7 @@ def moments_of(x: Tensor) -> Moments:
 
 
 def pooled(moments: Moments) -> Moments:
-    """Moments of groups of one size taken together: total variance = mean of variances + variance of means.
+    """Moments of the union of groups of equal size: total variance = mean of variances + variance of means.
 
     Args:
         moments: means and variances of the groups, groups x C each.
@@ -36,7 +36,7 @@ def pooled(moments: Moments) -> Moments:
 
 
 def merged(a: Moments, b: Moments, share: float) -> Moments:
-    """Moments of two groups taken together, the second being ``share`` of the whole.
+    """Moments of the union of two groups, the second being ``share`` of it, 0 to 1.
 
     Source: Chan et al., "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
     """
@@ -56,7 +56,7 @@ def blend(target: Moments, source: Moments | None, prior: float) -> Moments:
 
 
 def check_finite(statistics: Mapping[str, Sequence[Any]]) -> None:
-    """Refuse statistics that are not finite before they are kept: images far out of range overflow on the way."""
+    """Refuse statistics that are not finite before they are kept: images far out of range can overflow in a layer."""
     for name, parts in statistics.items():
         if not all(torch.isfinite(torch.as_tensor(part)).all() for part in parts):
             raise InputError(

@@ -1,4 +1,4 @@
-"""Whose statistics normalize? Source BN (Eq. 7), and target-specific normalization, TN (Eq. 8-9)."""
+"""Source BN (Eq. 7) and target-specific normalization, TN (Eq. 8-9): they differ in the statistics they use."""
 
 import warnings
 from typing import Any
@@ -15,7 +15,7 @@ class SourceNormalization(Predictor):
     """Source BN (Eq. 7): the running statistics of training, as ``model.eval()`` has it.
 
     Args:
-        model: any ``nn.Module`` with BatchNorm; it comes back from each call as it was.
+        model: any ``nn.Module`` with BatchNorm; a call leaves it unchanged.
     """
 
     def __call__(self, images: Tensor) -> Any:
@@ -26,12 +26,15 @@ class SourceNormalization(Predictor):
 class TargetNormalization(Predictor):
     """TN, target-specific normalization (Eq. 8-9): the statistics of the M images of the current test batch.
 
-    Expect harm where source and target look alike, where a batch mixes unlike domains, and where one image fills
-    the batch with a single class: its statistics then tell of content rather than of appearance.
+    Expect it to do harm where the target looks like the sources, where a batch mixes different domains, and where a
+    single class fills most of the batch: the statistics then describe content rather than appearance.
 
     Args:
-        model: any ``nn.Module`` with BatchNorm; it comes back from each call as it was.
+        model: any ``nn.Module`` with BatchNorm; a call leaves it unchanged.
         prior: share of the source statistics, 0 (the paper's TN) to 1 (source BN).
+
+    Raises:
+        InputError: for a prior outside [0, 1], or a model without BatchNorm.
     """
 
     def __init__(self, model: nn.Module, prior: float = 0.0) -> None:
@@ -44,15 +47,15 @@ class TargetNormalization(Predictor):
 
 
 def source_statistics(name: str, x: Tensor, source: Moments | None) -> Moments | None:
-    """Source BN (Eq. 7), as a choice of statistics."""
+    """Source BN (Eq. 7) as a :data:`~dglab.testtime.override.Statistics` function."""
     return source
 
 
 class BatchStatistics:
-    """The statistics of the batch at hand, blended with the source's by ``prior``.
+    """The statistics of the current batch, blended with the source's by ``prior``.
 
-    A layer that would see one value per channel (a 1 x 1 map of one image) has no variance to speak of: it keeps its
-    source statistics, and one warning says so.
+    A layer that gets one value per channel (a 1 x 1 map of one image) has no variance: it uses its source statistics,
+    with one warning.
 
     Args:
         prior: share of the source statistics, 0 to 1.
@@ -78,10 +81,10 @@ class BatchStatistics:
 
 
 def shift_by_layer(model: nn.Module, images: Tensor) -> dict[str, float]:
-    """How far a batch's statistics lie from the source's, layer by layer: where in the network a domain shift shows.
+    """How far a batch's statistics are from the source's, layer by layer: where in the network a domain shift shows.
 
     Args:
-        model: any network whose BatchNorm layers have running statistics; source statistics normalize throughout.
+        model: any network whose BatchNorm layers have running statistics, by which all of them normalize here.
         images: N x 3 x H x W.
 
     Returns:

@@ -16,13 +16,13 @@ from dglab.testtime.reference import SourceReference
 REFERENCE = "reference.safetensors"  # beside a checkpoint
 LABELLED = 12  # of each source, for the share at home
 HOME_SHARES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5)
-IMAGES = 32  # of each source: their mean is then known to a sixth of the images' spread
+IMAGES = 32  # of each source: the standard error of their mean is then a sixth of the images' spread
 
 
 def source_reference(
     model: nn.Module, domains: Mapping[str, Domain], sources: Iterable[str], device: torch.device | str = "cpu"
 ) -> SourceReference:
-    """Measure what is ordinary for a run's sources, from up to 32 whole training images of each, evenly spaced.
+    """Measure the reference of a run's sources, from up to 32 whole training images of each, evenly spaced.
 
     Args:
         model: the trained network.
@@ -43,11 +43,15 @@ def source_reference(
 def home_share(
     model: nn.Module, domains: Mapping[str, Domain], sources: Iterable[str], device: torch.device | str = "cpu"
 ) -> float:
-    """The share of their own statistics at which the sources' labelled training images are segmented best.
+    """The share of their own statistics at which the sources' labelled training images are segmented best, 0 to 1.
 
-    Networks whose BatchNorm saw one domain at a time in training (MLDG's, say) may be worse under source BN than under
-    TN on their own sources; the target's moments cannot tell that, source labels can. Of the shares tried, that with
-    the largest mean gain of mIoU over the sources, among those that no source loses by; 0 is always one.
+    Networks whose BatchNorm saw one domain at a time in training (MLDG's, for example) may do worse under source BN
+    than under TN on their own sources; this cannot be seen from a target's moments, but from source labels. Of the
+    shares in :data:`HOME_SHARES`, the one with the largest gain of mIoU on average over the sources, among those by
+    which no source loses; 0 is always among them.
+
+    Args:
+        model, domains, sources, device: as in :func:`source_reference`.
     """
     gains = []
     for letter in sources:
@@ -69,6 +73,10 @@ def evenly(length: int, most: int) -> list[int]:
 
 
 def reference_beside(checkpoint: Path, given: Path | None) -> SourceReference | None:
-    """The reference that is named, or that lies beside a checkpoint; None if neither is there."""
+    """The reference in the file ``given``, or the one beside a checkpoint; None if there is neither.
+
+    Raises:
+        InputError: for a file that is missing, no reference, or damaged.
+    """
     path = given if given is not None else checkpoint.parent / REFERENCE
     return SourceReference.load(path) if given is not None or path.exists() else None

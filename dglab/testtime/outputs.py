@@ -1,7 +1,7 @@
-"""What a model returns for several images: taken apart and put together again, whatever its form.
+"""What a model returns for several images, of any structure: taken apart and put together again.
 
-Which parts have a row for each image cannot be told by their length: five class prototypes beside the outputs of five
-images have none. It is found out once, by what changes with the number of images.
+Which parts have one row per image cannot be seen from their length: five class prototypes beside the outputs of five
+images do not. It is found out once, from what changes with the number of images.
 """
 
 import argparse
@@ -23,7 +23,7 @@ FORMS = "tensors, alone or in lists, tuples, dictionaries, dataclasses or namesp
 
 
 class Rows:
-    """Which parts of a model's output have a row for each image, and along which dimension.
+    """Which parts of a model's output have one row per image, and along which dimension.
 
     Args:
         model: the network.
@@ -31,7 +31,7 @@ class Rows:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self._known: dict[tuple, dict[str, int]] = {}  # by the output's form: dimension of the images, by part
+        self._known: dict[tuple, dict[str, int]] = {}  # by structure of the output: batch dimension of each part
 
     def first(self, output: Any, images: Tensor) -> Any:
         """A model's output for N images, cut down to the first of them; N = 1 changes nothing."""
@@ -45,7 +45,7 @@ class Rows:
         return mapped(cut, output)
 
     def joined(self, outputs: Sequence[Any], image: Tensor) -> Any:
-        """Outputs for an image each, as one output for all; what has no rows is as the last one has it.
+        """Concatenate outputs for one image each; parts without rows are those of the last output.
 
         Args:
             outputs: one or more.
@@ -62,14 +62,14 @@ class Rows:
         )
 
     def along(self, output: Any, images: Tensor) -> dict[str, int]:
-        """By path of each part that has a row for each image: the dimension along which they lie.
+        """The batch dimension of each part that has one row per image, by the part's path.
 
         Args:
             output: what the model returned.
             images: what it was given, N x 3 x H x W.
 
         Raises:
-            InputError: naming a part that cannot be taken apart, or that changes in another way with their number.
+            InputError: naming a part that cannot be split, or that depends on the number of images in another way.
         """
         form = tuple((path, part.ndim) for path, part in parts_of(output).items() if isinstance(part, Tensor))
         if form not in self._known:
@@ -77,7 +77,7 @@ class Rows:
         return self._known[form]
 
     def _found_out(self, image: Tensor, form: tuple) -> dict[str, int]:
-        """By running the model on an image, and on two of it."""
+        """Found by running the model on one image, and on two copies of it."""
         with normalizing_with(self.model, lambda name, x, source: source):
             one, two = parts_of(self.model(image)), parts_of(self.model(torch.cat([image, image])))
         other = (one.keys() ^ two.keys()) | ({path for path, _ in form} - one.keys())
@@ -93,13 +93,13 @@ class Rows:
 
 
 def _evident(output: Any, count: int) -> dict[str, int]:
-    """A tensor alone holds the predictions: if one dimension is as long as there are images, it is that one."""
+    """For a single tensor: the only dimension that is as long as the number of images, if there is just one."""
     dims = [dim for dim, length in enumerate(output.shape) if length == count] if isinstance(output, Tensor) else []
     return {"": dims[0]} if len(dims) == 1 else {}
 
 
 def _dimension(path: str, one: Any, two: Any) -> int | None:
-    """Along which dimension a part has a row for each image, by what it is for one and for two; None for none."""
+    """The batch dimension of a part, judged by its value for one and for two images; None if it has none."""
     if _size(one) == _size(two):
         return None
     if isinstance(one, Tensor) and isinstance(two, Tensor) and one.ndim == two.ndim:
@@ -114,7 +114,7 @@ def _dimension(path: str, one: Any, two: Any) -> int | None:
 
 
 def _size(part: Any) -> Any:
-    """What of a part may change with the number of images: its shape, its length, or a whole number itself."""
+    """What of a part may depend on the number of images: its shape, its length, or the value of an integer."""
     if hasattr(part, "shape"):
         return tuple(part.shape)
     if isinstance(part, int) and not isinstance(part, bool):
@@ -127,17 +127,17 @@ def _named(path: str) -> str:
 
 
 def parts_of(output: Any) -> dict[str, Any]:
-    """The parts of an output that have no parts themselves, by path: ``"aux.0"`` is the first in a list ``aux``."""
+    """The leaves of an output by path: ``"aux.0"`` is the first element of a list ``aux``."""
     parts: dict[str, Any] = {}
     mapped(lambda path, part: parts.setdefault(path, part), output)
     return parts
 
 
 def mapped(function: Callable[[str, Any], Any], value: Any, path: str = "") -> Any:
-    """An output of the same form, in which each part is what a function makes of its path and of it.
+    """An output of the same structure, in which each leaf is ``function(path, leaf)``.
 
     Raises:
-        InputError: for what holds tensors and cannot be taken apart or put together.
+        InputError: for a container that holds tensors and cannot be taken apart or put together.
     """
 
     def below(key: Any, part: Any) -> Any:
@@ -164,7 +164,7 @@ def mapped(function: Callable[[str, Any], Any], value: Any, path: str = "") -> A
 
 
 def _with_items(old: MutableMapping, items: dict[Any, Any], path: str) -> Any:
-    """A mapping of the same class, whatever else it has, with other values."""
+    """A copy of a mapping, of the same class and with its other attributes, with new values."""
     own = getattr(old, "__dict__", {})
     if own is not old:  # some are their own attributes
         _refuse_hidden(old, {name: part for name, part in own.items() if old.get(name) is not part}, path)
@@ -180,7 +180,7 @@ def _with_items(old: MutableMapping, items: dict[Any, Any], path: str) -> Any:
 
 
 def _with_elements(old: Sequence, parts: list[Any], path: str) -> Any:
-    """A list or tuple of the same class, with other elements."""
+    """A list or tuple of the same class, with new elements."""
     _refuse_hidden(old, getattr(old, "__dict__", {}), path)
     try:
         return type(old)._make(parts) if hasattr(old, "_make") else type(old)(parts)
@@ -189,7 +189,7 @@ def _with_elements(old: Sequence, parts: list[Any], path: str) -> Any:
 
 
 def _with_attributes(old: Any, attributes: dict[str, Any], path: str) -> Any:
-    """An object of the same class, with other attributes: a frozen one, too."""
+    """A copy of an object, of the same class, with new attributes; works for frozen ones, too."""
     others = {name: part for name, part in getattr(old, "__dict__", {}).items() if name not in attributes}
     _refuse_hidden(old, others, path)
     new = copy.copy(old)
@@ -199,7 +199,7 @@ def _with_attributes(old: Any, attributes: dict[str, Any], path: str) -> Any:
 
 
 def _refuse_hidden(value: Any, attributes: Mapping[str, Any], path: str) -> None:
-    """Tensors beside those that the class is known to hold."""
+    """Refuse tensors in other attributes than the class is known to have."""
     if any(_holds_tensors(part) for part in attributes.values()):
         raise _refused(value, path)
 
@@ -213,7 +213,7 @@ def _refused(value: Any, path: str) -> InputError:
 
 
 def _holds_tensors(value: Any, depth: int = 3) -> bool:
-    """Whether there is a tensor in an object or, some levels down, in what it has."""
+    """Whether an object is a tensor or holds one, down to ``depth`` levels."""
     if isinstance(value, Tensor) or depth == 0:
         return isinstance(value, Tensor)
     inside = list(getattr(value, "__dict__", {}).values())

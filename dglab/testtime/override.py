@@ -1,7 +1,7 @@
-"""A network's BatchNorm statistics, overridden for a while.
+"""Overriding the BatchNorm statistics of a network.
 
-A BatchNorm layer computes y = gamma * (x - mu) / sqrt(sigma^2 + eps) + beta. The test-time methods differ in where mu
-and sigma^2 come from, and in nothing else: each is a function that says so, and :func:`normalizing_with` applies it.
+A BatchNorm layer computes y = gamma * (x - mu) / sqrt(sigma^2 + eps) + beta. The test-time methods differ only in where
+mu and sigma^2 come from: each is a function that returns them, and :func:`normalizing_with` applies it.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,26 +18,30 @@ from dglab.testtime.sharing import one_at_a_time, uncompiled
 from dglab.utils.interrupts import interrupt_safe_contextmanager
 
 Statistics = Callable[[str, Tensor, Moments | None], Moments | None]
-# (layer's path, its input N x C x ..., its source statistics if it has any) -> statistics to use;
-# None, as a layer without running statistics has them: those of its input
+# (layer's path, its input N x C x ..., its source statistics or None) -> the statistics to use;
+# None means those of the input, as for a layer without running statistics
 
 
 @interrupt_safe_contextmanager
 def normalizing_with(model: nn.Module, statistics: Statistics) -> Iterator[None]:
     """Within the block, every BatchNorm layer of ``model`` normalizes by what ``statistics`` returns for its input.
 
-    The model is in evaluation mode inside (dropout off) and computes no gradients. Afterwards, also after an
-    exception or Ctrl-C, modes, buffers and hooks are as before: the layers' buffers are replaced for the time, never
-    written. One thread at a time overrides the statistics of a model; others wait. What else runs the model meanwhile
-    (another thread that trains it) would see them, and is not supported.
+    Inside, the model is in evaluation mode (dropout off) and computes no gradients. Afterwards, also after an
+    exception or Ctrl-C, modes, buffers and hooks are as before: buffers are replaced for the duration, never written
+    to. One thread at a time overrides the statistics of a model; others wait. Running the model in another way at the
+    same time (training it in another thread) would use the overridden statistics, and is not supported.
 
-    Modes are set by their flag alone: a ``train()`` of a module's own, which may merge weights or drop what it needs
-    no more, could not be undone. Where it does more than set modes, call ``model.eval()`` before.
+    Modes are set by their flag: a module's own ``train()`` may do what cannot be undone, for example merge weights. If
+    it does more than set modes, call ``model.eval()`` first.
+
+    Args:
+        model: any ``nn.Module`` with BatchNorm.
+        statistics: called for each BatchNorm layer each time it runs.
 
     Raises:
         InputError: inside, where statistics are used other than by calling their layer.
     """
-    # a compiled part keeps the hooks it was compiled with: the override would not reach it
+    # compiled code keeps the hooks that it was compiled with and would not run these
     with one_at_a_time(model), uncompiled(), torch.no_grad():
         training = [module for module in model.modules() if module.training]
         overridden = {name: OverriddenLayer(name, layer) for name, layer in batchnorm_layers(model).items()}
@@ -59,7 +63,7 @@ def normalizing_with(model: nn.Module, statistics: Statistics) -> Iterator[None]
 
 
 def _hooked(name: str, own: OverriddenLayer, statistics: Statistics) -> list[Any]:
-    """Override at each call of a layer, and hide its statistics again after it."""
+    """The hooks that override a layer's statistics before each call and hide them again after it."""
 
     def before_forward(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         x = input_of(args, kwargs)
@@ -76,5 +80,5 @@ def _hooked(name: str, own: OverriddenLayer, statistics: Statistics) -> list[Any
 
 
 def input_of(args: tuple, kwargs: dict[str, Any]) -> Tensor:
-    """What a layer is called on, given by position or by name."""
+    """The input of a layer, given by position or by name."""
     return args[0] if args else next(iter(kwargs.values()))

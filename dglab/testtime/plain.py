@@ -1,4 +1,4 @@
-"""TN and the Image Bank in plain form: the paper's text in code, what the lessons build and the tests compare with."""
+"""TN and the Image Bank in plain form: the paper's text in code. The lessons build it, the tests compare with it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,12 +36,12 @@ class PlainBank:
 
     Args:
         model: a network with BatchNorm that returns logits, in evaluation mode.
-        style_layer: the module whose output carries the style; the paper's is ``layer1``.
-        neighbors: M.
-        capacity: Q.
+        style_layer: path of the module whose output gives the style; the paper's is ``layer1``.
+        neighbors: M, how many images of the bank are normalized together with the current one.
+        capacity: Q, how many images the bank holds.
 
     Attributes:
-        selected: the last image's neighbours by number of arrival (from 0), nearest first.
+        selected: arrival numbers (from 0) of the last image's neighbours, nearest first.
     """
 
     def __init__(self, model: nn.Module, style_layer: str, neighbors: int = 4, capacity: int = 128) -> None:
@@ -59,14 +59,14 @@ class PlainBank:
         nearest = by_distance[: self.neighbors]
         batch = torch.cat([image, *(past for _, past, _ in nearest)])  # (M + 1) x 3 x H x W
         with target_normalization(self.model):
-            logits = self.model(batch)[:1]  # Eq. 8-9; only its own prediction is used
+            logits = self.model(batch)[:1]  # Eq. 8-9; only the current image's prediction is used
         self.selected = [number for number, _, _ in nearest]
-        self.bank = [*self.bank, (self.arrivals, image, style)][-self.capacity :]  # stored last; first in, first out
+        self.bank = [*self.bank, (self.arrivals, image, style)][-self.capacity :]  # first in, first out
         self.arrivals += 1
         return logits
 
     def style_of(self, image: Tensor) -> Style:
-        """Mean and deviation per channel, C each, of the style layer's output in a pass with source statistics."""
+        """Mean and standard deviation per channel, C each, of the style layer's output under source statistics."""
         features: list[Tensor] = []
         hook = self.style_layer.register_forward_hook(lambda layer, inputs, output: features.append(output[0]))
         self.model(image)

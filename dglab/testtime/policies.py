@@ -1,4 +1,4 @@
-"""Whom is an image normalized with? The policies by which a bank chooses."""
+"""The policies by which a bank chooses the images that the current one is normalized with."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from dglab.testtime.style import Style
 
 
 class Neighbors(NamedTuple):
-    """The chosen slots of the bank and their distances (Eq. 10), nearest first; of equal ones the older first."""
+    """The chosen slots of the bank and their distances (Eq. 10), nearest first; of equal distances the older first."""
 
     slots: list[int]
     distances: list[float]
@@ -32,13 +32,13 @@ def most_recent(memory: Memory, style: Style, domain: Any, candidates: Tensor, c
 
 
 def at_random(memory: Memory, style: Style, domain: Any, candidates: Tensor, count: int) -> Neighbors:
-    """A control: as many images as SIB takes, but any."""
+    """A control: as many images as for SIB, drawn at random."""
     drawn = candidates[torch.randperm(len(candidates), generator=memory.generator)[:count]]
     return Neighbors(*memory.nearest(style, memory.oldest_first(drawn), count))
 
 
 def same_domain(memory: Memory, style: Style, domain: Any, candidates: Tensor, count: int) -> Neighbors:
-    """A control that knows what it should not: the nearest in style among the images of the current one's domain."""
+    """A control that is told each image's domain: the nearest in style among images of the current one's domain."""
     same = [slot for slot in candidates.tolist() if memory.domains[slot] == domain]
     return Neighbors(*memory.nearest(style, candidates.new_tensor(same), count))
 

@@ -1,4 +1,4 @@
-"""What all predictors share: a model with BatchNorm, and a look at what comes in."""
+"""The base class of all predictors: a model with BatchNorm, and checks of its images."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,9 +15,15 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Predictor:
-    """What all predictors share: a model with BatchNorm, and a look at what comes in.
+    """The base class of all predictors: a model with BatchNorm, and checks of its images.
 
-    Several may share a model, also in several threads: one at a time overrides its statistics, the others wait.
+    Several predictors may share a model, also in several threads: one at a time overrides its statistics, others wait.
+
+    Args:
+        model: any ``nn.Module`` with BatchNorm, not scripted.
+
+    Raises:
+        InputError: for a model without BatchNorm, or a scripted one.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -28,7 +34,7 @@ class Predictor:
                     f"{name or type(model).__name__} is a scripted module, whose layers' statistics cannot be "
                     "overridden; pass the nn.Module that it was made from"
                 )
-        self.model = getattr(model, "_orig_mod", model)  # what torch.compile wraps: its paths are the user's own
+        self.model = getattr(model, "_orig_mod", model)  # the module that torch.compile wraps, with the user's paths
         if not batchnorm_layers(self.model):
             norms = sorted({type(m).__name__ for m in model.modules() if "Norm" in type(m).__name__})
             raise InputError(
@@ -37,7 +43,11 @@ class Predictor:
             )
 
     def check(self, images: Tensor) -> None:
-        """Refuse what would poison statistics: not N x C x H x W floats, no image, NaN, infinity, another device."""
+        """Refuse images that would corrupt statistics.
+
+        Raises:
+            InputError: for anything but N x C x H x W floats, no image, NaN or infinity, or another device.
+        """
         if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
             got = (
                 f"{images.dtype} of shape {tuple(images.shape)}"
@@ -67,7 +77,7 @@ class Predictor:
             return self.model(images)
 
     def run(self, batches: Iterable[Tensor], statistics: Statistics) -> int:
-        """Pass batches through the model, normalized by ``statistics``, which collects on the way; their number."""
+        """Pass batches through the model, normalized by ``statistics``, which may collect; returns their number."""
         count = 0
         for images in batches:
             self.predict(images, statistics)
@@ -76,7 +86,7 @@ class Predictor:
 
     @contextmanager
     def naming_misfits(self, images: Tensor) -> Iterator[None]:
-        """Within the block, a failure of the network over the number of channels or the type of the images says so."""
+        """Within the block, an error that the images' type or number of channels causes in the network says so."""
         try:
             yield
         except RuntimeError as error:
@@ -96,7 +106,11 @@ class Predictor:
 
 
 def check_prior(prior: float) -> float:
-    """``prior`` itself if it lies in [0, 1]."""
+    """``prior`` itself if it is in [0, 1].
+
+    Raises:
+        InputError: if it is not.
+    """
     if not 0 <= prior <= 1:
         raise InputError(f"prior is {prior}; expected 0 (the target's statistics) to 1 (the source's)")
     return prior

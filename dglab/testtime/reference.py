@@ -1,4 +1,4 @@
-"""What is ordinary for the source: the moments of single source images in every BatchNorm layer, and their spread."""
+"""The source reference: the moments of single source images in every BatchNorm layer, and their spread."""
 
 import json
 from collections.abc import Hashable, Iterable
@@ -19,13 +19,13 @@ from dglab.utils.errors import InputError
 from dglab.utils.files import check_file, shown, written_whole
 
 FORMAT = "dglab source reference 1"
-EPS = 1e-5  # added to variances before the logarithm: that of a dead channel is finite
-FLOOR = 1e-6  # least squared spread, in units of a channel's own variance: source images that agree agree no better
-SAME = 0.02  # relative difference of running statistics that half precision makes; other networks differ by more
+EPS = 1e-5  # added to variances before the logarithm, so that it is finite for a dead channel
+FLOOR = 1e-6  # lower bound of the squared spread, in units of a channel's own variance
+SAME = 0.02  # relative difference of running statistics that half precision can make; other networks differ by more
 
 
 class Ordinary(NamedTuple):
-    """Of one layer, 2 x C each: the row 0 of means, the row 1 of logarithms of variances."""
+    """The reference of one layer, 2 x C each: row 0 is about means, row 1 about logarithms of variances."""
 
     center: Tensor  # mean over the source images
     within: Tensor  # variance between the images of one domain
@@ -39,10 +39,10 @@ class SourceReference:
     Attributes:
         layers: BatchNorm layer's path -> :class:`Ordinary`, in float32.
         running: the layers' running statistics when it was measured, averaged over channels (mean, variance), by which
-            a network is known again.
+            the network is recognized.
         images, domains: how many it was measured from.
         home: the share of their own statistics, 0 to 1, at which labelled source images are segmented best; 0, source
-            BN, where nobody has tried. See :func:`dglab.testtime.of_sources.home_share`.
+            BN, if that was not measured. See :func:`dglab.testtime.of_sources.home_share`.
     """
 
     layers: dict[str, Ordinary]
@@ -59,7 +59,7 @@ class SourceReference:
     def measure(
         cls, model: nn.Module, images: Tensor | Iterable[Tensor], domains: Iterable[Hashable] | None = None
     ) -> "SourceReference":
-        """Measure it once, from source images, in passes under source BN. No label is needed.
+        """Measure a reference from source images, once, in passes under source BN. No label is needed.
 
         Each image i has moments x_i (of each layer and channel: its mean, and the logarithm of its variance). With
         n images of D domains,
@@ -68,12 +68,12 @@ class SourceReference:
             within = sum_i (x_i - mean of its domain)^2 / (n - D),
             between = variance of the D domain means (divided by D - 1) - within / (n / D), or 0 if that is negative.
 
-        The correction takes out of the domain means what single images leave in them (analysis of variance with
-        random effects). With one domain, or none known, images cannot be told from domains: all their spread counts
-        as between.
+        The correction removes the variance that the images leave in their domain's mean (analysis of variance with
+        random effects). With one domain, or none known, the two spreads cannot be separated: all of it counts as
+        between.
 
         Args:
-            model: any network whose BatchNorm layers have running statistics; it comes back as it was.
+            model: any network whose BatchNorm layers have running statistics; it is left unchanged.
             images: N x 3 x H x W, or an iterable of such batches: whole images as the network will see them, some
                 dozens of each domain.
             domains: the domain of each image, N values in order; None where it is not known.
@@ -97,7 +97,11 @@ class SourceReference:
         return moments.reference(checker.model)
 
     def check(self, model: nn.Module) -> None:
-        """Refuse a network that this was not measured on: by its layers, their channels, their running statistics."""
+        """Refuse a network that this was not measured on, judged by its layers, channels and running statistics.
+
+        Raises:
+            InputError: naming the first layer that differs.
+        """
         layers = {n: m for n, m in batchnorm_layers(model).items() if m.running_mean is not None}
         wrong = sorted(layers.keys() ^ self.layers.keys()) or [
             n for n, m in layers.items() if len(m.running_mean) != self.layers[n].center.shape[1]
@@ -117,7 +121,7 @@ class SourceReference:
                 )
 
     def save(self, path: Path | str) -> None:
-        """Write it as safetensors, at most 1 MiB for a ResNet-50."""
+        """Write the reference as safetensors, at most 1 MiB for a ResNet-50."""
         tensors = {name: torch.stack(tuple(layer)) for name, layer in self.layers.items()}  # 3 x 2 x C
         about = {"format": FORMAT, "images": str(self.images), "domains": str(self.domains), "home": str(self.home)}
         with written_whole(Path(path)) as beside:
@@ -125,7 +129,7 @@ class SourceReference:
 
     @classmethod
     def load(cls, path: Path | str) -> "SourceReference":
-        """Read it back.
+        """Read a reference.
 
         Raises:
             InputError: for a file that is missing, no reference, or damaged.
@@ -149,8 +153,8 @@ class SourceReference:
             return cls(layers, running, int(about["images"]), int(about["domains"]), float(about["home"]))
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
-                f"{shown(path)} is no source reference ({error}); make one with SourceReference.measure(...).save, or "
-                "with dglab train"
+                f"{shown(path)} is not a source reference ({error}); make one with SourceReference.measure(...).save, "
+                "or with dglab train"
             ) from error
 
 
@@ -158,7 +162,7 @@ _NONE = object()  # no domain is left
 
 
 class _MomentsByDomain:
-    """Collects mean and squared deviations of the images' moments, by layer and domain, in double precision."""
+    """Collects the mean and the squared deviations of the images' moments, by layer and domain, in float64."""
 
     def __init__(self) -> None:
         self.labels: list[Hashable] = []  # of the images of the present batch

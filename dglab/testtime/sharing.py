@@ -11,14 +11,14 @@ from torch import nn
 from dglab.models.batchnorm import batchnorm_layers
 from dglab.utils.interrupts import deliver
 
-PATIENCE = 0.5  # seconds after which a wait looks whether Ctrl-C was pressed
+PATIENCE = 0.5  # seconds between checks for Ctrl-C while waiting
 
 
 class _Locks:
     """A re-entrant lock for each model, as long as the model lives.
 
-    Kept with the first of its BatchNorm layers, so that a model and what wraps it have one; beside the layer rather
-    than in it, for a lock can neither be copied nor saved.
+    Keyed by the model's first BatchNorm layer, so that a model and a wrapper of it share one; not an attribute of the
+    layer, because a lock can be neither copied nor saved.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ _locks = _Locks()
 
 @contextmanager
 def one_at_a_time(model: nn.Module) -> Iterator[None]:
-    """Within the block, no other thread overrides the statistics of this model; it waits until this one is done."""
+    """Within the block, no other thread overrides the statistics of this model; others wait until this one is done."""
     lock = _locks.of(model)
     while not lock.acquire(timeout=PATIENCE):
         deliver()
@@ -46,7 +46,7 @@ def one_at_a_time(model: nn.Module) -> Iterator[None]:
 
 
 class _Eager:
-    """torch.compile's stance, which is one for the whole process: the last thread to leave puts it back."""
+    """Sets torch.compile's stance, which is global to the process; the last thread to leave restores it."""
 
     def __init__(self) -> None:
         self._own, self._inside, self._stance = threading.Lock(), 0, None
@@ -67,4 +67,4 @@ class _Eager:
                     self._stance.__exit__(None, None, None)
 
 
-uncompiled = _Eager()  # inside uncompiled(), compiled code runs as it was written
+uncompiled = _Eager()  # inside uncompiled(), compiled modules run eagerly

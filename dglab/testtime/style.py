@@ -1,4 +1,4 @@
-"""The style of an image, and how far two styles are apart (Eq. 10)."""
+"""The style of an image, and the distance of two styles (Eq. 10)."""
 
 from typing import NamedTuple
 
@@ -19,17 +19,17 @@ class Style(NamedTuple):
 
 def style_distance(a: Style, b: Style) -> Tensor:
     """Eq. 10: symmetric KL divergence between per-channel Gaussians; averaged, not summed, over channels (our choice:
-    the order of distances is the same, and layers of unlike widths can be compared).
+    the order of distances is the same, and layers with different numbers of channels can be compared).
 
     D = KL(a||b) + KL(b||a), KL(a||b) = log(sigma_b / sigma_a) + (sigma_a^2 + (mu_a - mu_b)^2) / (2 sigma_b^2) - 1/2.
     The logarithms cancel in the sum, which leaves
 
         D = ((sigma_a / sigma_b - sigma_b / sigma_a)^2 + (mu_a - mu_b)^2 (1 / sigma_a^2 + 1 / sigma_b^2)) / 2,
 
-    written with differences of what is given, so that close styles keep their digits.
+    computed from sigma_a - sigma_b and mu_a - mu_b, which does not lose digits where two styles are close.
 
     Args:
-        a, b: styles of C channels; leading dimensions broadcast.
+        a, b: styles of C channels, deviations above 0; leading dimensions broadcast.
 
     Returns:
         Distances, 0 for equal styles, in the broadcast leading shape.
@@ -43,7 +43,7 @@ def style_distance(a: Style, b: Style) -> Tensor:
 def styles_of(model: nn.Module, images: Tensor, layer: str) -> Style:
     """Mean and standard deviation over positions of a module's output, in a pass with source statistics.
 
-    Normalized by its own statistics an image keeps little of its style, hence the source's.
+    The source's, because normalizing an image by its own statistics removes most of its style.
 
     Args:
         model: any network with BatchNorm.

@@ -1,4 +1,4 @@
-"""Styles in a ring buffer, searched exactly: Eq. 10 for all of them as matrix products, the nearest rescored."""
+"""Exact nearest-neighbour search among styles: bounds on Eq. 10 by matrix products, the candidates rescored."""
 
 import torch
 from torch import Tensor
@@ -7,16 +7,16 @@ from dglab.testtime.style import Style, style_distance
 
 
 class StyleIndex:
-    """The styles of up to Q images, in slots 0 to Q - 1, and which of them are nearest to a given one.
+    """The styles of up to Q images, in slots 0 to Q - 1, and a search for those nearest to a given one.
 
     Written out, C times Eq. 10 is positive - cross - C, where over the channels c, with v = sigma^2,
 
         positive = sum (v_a + mu_a^2) / (2 v_b) + mu_b^2 / (2 v_b) + (the same with a and b exchanged)
         cross    = sum mu_a (mu_b / v_b) + (mu_a / v_a) mu_b
 
-    Both are matrix products of something known of the query and something kept of each entry. Subtracting them
-    loses digits where styles are close. The loss is bounded, and every entry that might be among the nearest
-    within that bound is scored again by :func:`style_distance`, so that the answer is the one of a direct search.
+    Both are matrix products of a vector of the query and a stored vector of each entry. Subtracting them loses digits
+    where styles are close. This error is bounded, and every entry that could be among the nearest within the bound is
+    scored again by :func:`style_distance`, so that the result is that of a direct search.
 
     Args:
         capacity: Q.
@@ -26,7 +26,7 @@ class StyleIndex:
 
     def __init__(self, capacity: int, channels: int, device: torch.device | str = "cpu") -> None:
         self.styles = Style(*(torch.zeros(capacity, channels, device=device) for _ in range(2)))  # Q x C each
-        self.center: Tensor | None = None  # Eq. 10 does not change when all means shift: small ones lose less
+        self.center: Tensor | None = None  # subtracted from all means: Eq. 10 stays the same, with less rounding
         self._positive = torch.zeros(capacity, 2 * channels, device=device)
         self._cross = torch.zeros(capacity, 2 * channels, device=device)
         self._own = torch.zeros(capacity, device=device)
@@ -37,7 +37,7 @@ class StyleIndex:
         return sum(t.nbytes for t in (*self.styles, self._positive, self._cross, self._own))
 
     def put(self, slots: Tensor, styles: Style) -> None:
-        """Write styles, N x C, into slots, N; what was there is gone."""
+        """Write styles, N x C, into slots, N, over what was there."""
         if self.center is None:
             self.center = styles.mean[0].clone()
         for ring, new in zip(self.styles, styles, strict=True):
@@ -53,24 +53,24 @@ class StyleIndex:
         return mean, variance, (mean.square() / (2 * variance)).sum(1)
 
     def bounds(self, queries: Style) -> tuple[Tensor, Tensor]:
-        """Between which values the distances from queries (N x C) to all slots lie: lower and upper, N x Q."""
+        """Lower and upper bounds, N x Q each, on the distances from queries (N x C) to all slots."""
         mean, variance, own = self._parts(queries)
         with torch.autocast(mean.device.type, enabled=False):  # in half precision the bounds would not hold
             positive = torch.cat([variance + mean.square(), 1 / variance], dim=1) @ self._positive.T
             positive += own[:, None] + self._own  # N x Q
             cross = torch.cat([mean, mean / variance], dim=1) @ self._cross.T
         channels = mean.shape[1]
-        # |cross| <= positive, and a sum of n products is off by at most n + 2 roundings of its size, however ordered
+        # |cross| <= positive, and a sum of n products is off by at most n + 2 roundings, in any order
         roundings = 2 * (2 * channels + 8) * _unit_roundoff()
         distance, error = (positive - cross) / channels - 1, roundings * positive / channels
         return (distance - error).nan_to_num_(nan=-torch.inf), (distance + error).nan_to_num_(nan=torch.inf)
 
     def nearest(self, queries: Style, among: Tensor, count: int) -> list[tuple[list[int], list[float]]]:
-        """The nearest entries, as a direct search finds them.
+        """The nearest entries, exactly those that a direct search finds.
 
         Args:
             queries: styles N x C.
-            among: the slots to choose from, oldest first; equal distances go to the older.
+            among: the slots to choose from, oldest first; of equal distances the older comes first.
             count: how many, at most.
 
         Returns:
@@ -80,7 +80,7 @@ class StyleIndex:
         if count == 0:
             return [([], []) for _ in queries.mean]
         lower, upper = (bound[:, among] for bound in self.bounds(queries))  # N x slots
-        # the count-th smallest; kthvalue has no deterministic form on some versions' GPUs
+        # the count-th smallest; kthvalue is not deterministic on GPUs in some versions of torch
         limit = upper.topk(count, dim=1, largest=False).values[:, -1:]
         found = []
         for i, possible in enumerate((lower <= limit).cpu()):
@@ -91,14 +91,14 @@ class StyleIndex:
         return found
 
     def distances(self, query: Style, slots: Tensor) -> Tensor:
-        """Eq. 10 from one style (C) to those in ``slots``, computed directly; on the CPU, for they are few."""
+        """Eq. 10 from one style (C) to those in ``slots``, computed directly; returned on the CPU: they are few."""
         return style_distance(query, Style(*(ring[slots] for ring in self.styles))).cpu()
 
 
 def _unit_roundoff() -> float:
-    """Of a float32 matrix product: torch may be told to compute it from bfloat16 or TF32 parts."""
+    """The unit roundoff of a float32 matrix product, which torch may compute from bfloat16 or TF32 parts."""
     try:
         highest = torch.get_float32_matmul_precision() == "highest"
-    except RuntimeError:  # set by another of torch's interfaces, backend by backend: take the coarsest
+    except RuntimeError:  # set for each backend by torch's newer interface: assume the coarsest
         highest = False
     return 2.0**-24 if highest else 2.0**-8

@@ -1,4 +1,4 @@
-"""Where the style is read: which layer of a network, and what comes out of it."""
+"""The layer whose output gives the style: finding it, and computing its output."""
 
 from collections.abc import Iterator, Mapping
 
@@ -11,7 +11,7 @@ from dglab.utils.interrupts import interrupt_safe_contextmanager
 
 
 def find_style_layer(model: nn.Module, style_layer: str | int | None) -> str:
-    """The module path whose output carries the style.
+    """The path of the module whose output gives the style.
 
     Args:
         model: a network; ``model.stages`` may list the module paths of its stages, else modules called ``layer1``,
@@ -41,14 +41,14 @@ def find_style_layer(model: nn.Module, style_layer: str | int | None) -> str:
 
 
 def _declared(model: nn.Module, modules: Mapping[str, nn.Module]) -> list[str]:
-    """The module paths that ``model.stages`` lists; none if it is something else, as it is in some libraries."""
+    """The module paths that ``model.stages`` lists; empty if the attribute is something else, as in some libraries."""
     stages = getattr(model, "stages", None)
     declares = isinstance(stages, (list, tuple)) and all(isinstance(s, str) and s in modules for s in stages)
     return list(stages) if declares else []
 
 
 def _parts(model: nn.Module) -> list[str]:
-    """The paths of the largest modules that hold at most half of the BatchNorm layers each: what may be a stage."""
+    """The paths of the largest modules with at most half of the BatchNorm layers each: candidates for stages."""
     layers = list(batchnorm_layers(model))
 
     def within(path: str) -> int:
@@ -81,7 +81,7 @@ def features_of(model: nn.Module, images: Tensor, layer: str) -> Tensor:
 
 
 class _StageReached(Exception):
-    """Carries the features out of the forward pass: what comes after the style layer need not be computed."""
+    """Ends the forward pass after the style layer and carries its output: the layers behind it need not run."""
 
     def __init__(self, features: Tensor) -> None:
         self.features = features
@@ -89,7 +89,7 @@ class _StageReached(Exception):
 
 @interrupt_safe_contextmanager
 def _stopping_after(layer: nn.Module) -> Iterator[None]:
-    """Within the block, a forward pass ends with what this layer returns."""
+    """Within the block, a forward pass ends after this layer, with :class:`_StageReached`."""
 
     def stop(module: nn.Module, inputs: tuple, output: Tensor) -> None:
         raise _StageReached(output)

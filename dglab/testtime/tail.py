@@ -1,4 +1,4 @@
-"""Cutting the tail: behind the last BatchNorm layer, the current image goes on without its neighbours."""
+"""Cutting the tail: after the last BatchNorm layer, only the current image is computed, without its neighbours."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ TAIL_TOLERANCE = 1e-5  # of the largest output, a tenth of what the bank promise
 
 
 class Tail(NamedTuple):
-    """Where a network may be cut: its last BatchNorm layer (an empty name: nowhere), and the layers of that pass."""
+    """Where a network can be cut: its last BatchNorm layer ("": nowhere), and all BatchNorm layers in their order."""
 
     layer: str
     path: list[str]
@@ -27,10 +27,10 @@ NOWHERE = Tail("", [])
 
 @interrupt_safe_contextmanager
 def first_only_after(model: nn.Module, layer: str) -> Iterator[None]:
-    """Within the block, only the first image goes on from a BatchNorm layer, normalized by the whole batch's moments.
+    """Within the block, a BatchNorm layer passes on only the first image, normalized by the moments of the full batch.
 
-    After the last BatchNorm layer the images of a batch no longer act on each other, so head and upsampling need not
-    be computed for the neighbours. To be entered after ``normalizing_with``, whose hook then sees the whole batch.
+    After the last BatchNorm layer the images of a batch no longer interact, so that head and upsampling need not be
+    computed for the neighbours. To be entered after ``normalizing_with``, whose hook then gets the full batch.
     """
 
     def before_forward(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
@@ -44,7 +44,7 @@ def first_only_after(model: nn.Module, layer: str) -> Iterator[None]:
 
 
 def noting(statistics: Statistics, path: list[str]) -> Statistics:
-    """The same statistics; the layers that ask for them are noted, in the order in which they run."""
+    """The same statistics; the layers that ask for them are appended to ``path``, in the order in which they run."""
 
     def note(name: str, x: Tensor, source: Any) -> Any:
         path.append(name)
@@ -54,14 +54,14 @@ def noting(statistics: Statistics, path: list[str]) -> Statistics:
 
 
 class CutFailed(Exception):
-    """The network has run otherwise than when the cut was tried, or it has failed."""
+    """Other layers have run than when the cut was tried, or the network has failed."""
 
 
 def run_cut(model: nn.Module, images: Tensor, statistics: Statistics, tail: Tail) -> Any:
-    """The output with the batch cut at the tail.
+    """The output of the network with the batch cut at the tail.
 
     Raises:
-        CutFailed: if it cannot be told to be the first image's output.
+        CutFailed: if the output may not be that of the first image.
     """
     path: list[str] = []
     try:
@@ -69,7 +69,7 @@ def run_cut(model: nn.Module, images: Tensor, statistics: Statistics, tail: Tail
             output = model(images)
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:  # shapes do not fit: another way through the network, or a failure of its own
+    except RuntimeError as error:  # shapes do not fit: another path through the network, or an error of its own
         raise CutFailed from error
     if path != tail.path:
         raise CutFailed
@@ -77,11 +77,11 @@ def run_cut(model: nn.Module, images: Tensor, statistics: Statistics, tail: Tail
 
 
 def find_tail(model: nn.Module, images: Tensor, statistics: Statistics, rows: Rows) -> Tail:
-    """The last BatchNorm layer that runs, if cutting the batch there leaves the first image's output as it is.
+    """The last BatchNorm layer that runs, if cutting the batch there does not change the first image's output.
 
-    Tried once on real images: where it fails or changes the output, as it may where later layers mix in earlier
-    features, nothing is cut. Nor is anything where the network reads values: it may decide by them how to go on, for
-    the first image otherwise than for all.
+    Tried once on real images: where it fails or changes the output, as when later layers use earlier features, nothing
+    is cut. Nor is it where the network reads values (``if x.mean() > 0``): its control flow may depend on them, and
+    differ between the first image and the batch.
     """
     path: list[str] = []
     with normalizing_with(model, noting(statistics, path)), DeferredInterrupts(), _Reads() as reads, _Exports(reads):
@@ -110,7 +110,7 @@ def _same(whole: Any, cut: Any) -> bool:
 class _Reads(TorchDispatchMode):
     """Notes whether Python reads the values of a tensor, as ``if x.mean() > 0`` does.
 
-    Inside, Ctrl-C has to wait: torch takes its modes away for a moment at each operator, and would not put them back.
+    Inside, Ctrl-C must be deferred: torch removes its modes during each operator and would not restore them.
     """
 
     READING = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
@@ -122,7 +122,7 @@ class _Reads(TorchDispatchMode):
 
 
 class _Exports(TorchFunctionMode):
-    """The same of what leaves torch without an operator."""
+    """Notes the same for methods that export values without a torch operator."""
 
     EXPORTING = (Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.data_ptr)
 

@@ -1,4 +1,4 @@
-"""One trained network, tested in one way on a stream: its confusion matrix, and how a bank did."""
+"""Testing a trained network in one way on a stream."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -25,7 +25,7 @@ ADAPTATION_SEED = 0  # AdaBN collects its statistics in a random order: each bat
 
 
 class Result(NamedTuple):
-    """What came out of a test: the confusion matrix and, for a bank, how it selected and how near to joint it came."""
+    """The result of a test: its confusion matrix and, for a bank, what it selected and how well cached equals joint."""
 
     matrix: ConfusionMatrix
     selection_accuracy: float | None = None  # on a mixed stream: share of selected images of the right domain, 0 to 1
@@ -45,8 +45,8 @@ def run_test(
 ) -> Result:
     """Test a network in one way.
 
-    Images that are normalized together need one size. Where the domains' differ (GTA5's and Mapillary's do), TN brings
-    a batch to the size of its first image, a bank its images to that of the current one; each is scored at its own.
+    Images that are normalized together need one size. Where sizes differ (as in GTA5 and Mapillary), TN resizes a batch
+    to the size of its first image, a bank resizes its images to the current one's; each is scored at its own size.
 
     Args:
         model: the trained network. ``bn-reestimated`` changes its running statistics in place.
@@ -56,7 +56,7 @@ def run_test(
         source_batches: for ``bn-reestimated``, see :func:`reestimation_batches`.
         reference: for ``guarded``, see :func:`dglab.testtime.methods.build_predictor`.
         device: where the model is.
-        compare: run joint statistics beside cached ones and tell how often both predict the same.
+        compare: also run joint statistics beside cached ones, for ``agreement``.
     """
     order = arrival_order(len(stream), ADAPTATION_SEED)
     predictor = build_predictor(
@@ -79,10 +79,10 @@ def run_test(
 
 
 def seen_as(model: nn.Module, test: TestConfig) -> nn.Module:
-    """A network as a test sees it: itself; of several modalities one branch, or all but a missing one.
+    """The network that a test is about: itself, one of its branches, or the network without one of its modalities.
 
     Raises:
-        InputError: for a branch of a network that has none, or not that one.
+        InputError: for a branch that the network does not have.
     """
     if test.branch is not None:
         return Branch(model, test.branch)
@@ -116,12 +116,12 @@ def _run_bank(bank: ImageBank, stream: Joined, test: TestConfig, device: str, co
 def reestimation_batches(
     training: TrainingConfig, domains: Mapping[str, Domain], at_hand: str | StreetsSize, device: str
 ) -> Iterator[Tensor]:
-    """Images of all the run's source domains together, cropped as in training, from draws of their own.
+    """Batches with images of all source domains of a run, cropped as in training, with a seed of their own.
 
     Args:
         training: the run whose network is tested.
         domains: by letter.
-        at_hand: the identity of these data, see :func:`dglab.data.identity`.
+        at_hand: the identity of ``domains``, see :func:`dglab.data.identity`.
         device: where the images go.
 
     Raises:

@@ -15,19 +15,22 @@ def agg_backward(
     """The gradient of AGG (Eq. 1-2) into ``.grad`` of every trainable parameter, replacing what was there.
 
     Args:
-        model: run in the mode it is in; its parameters stay as they are.
+        model: run in its current mode; its parameters do not change.
         loss_fn: (what the model returns, labels) -> scalar.
         batch: images N x 3 x H x W of all source domains together, labels N x H x W (0-18, 255).
-        weight: factor of the loss. ``agg2`` is ``weight=2``: the control whose step is, at one learning rate, as long
-            as MLDG's, which adds two mean losses.
-        micro_batches: run the batch in that many successive parts, one at a time, to save memory. The loss is the mean
-            over all labelled pixels as before; BatchNorm normalizes each part by itself.
+        weight: factor of the loss. ``agg2`` is ``weight=2``, a control: MLDG adds two mean losses, so that its step at
+            the same learning rate is twice as long as AGG's.
+        micro_batches: run the batch in so many successive parts, one at a time, to save memory. The loss is still the
+            mean over all labelled pixels; BatchNorm normalizes each part by itself.
 
-    In a process group (``torchrun``) ``batch`` is this process's share of the batch, and the loss and ``.grad`` are
-    those of the whole, in every process. BatchNorm normalizes each process's share by itself.
+    In a process group (``torchrun``) ``batch`` is this process's share of the global batch; loss and ``.grad`` are
+    those of the global batch, in every process. BatchNorm normalizes each process's share by itself.
 
     Returns:
         ``ds`` the loss, ``dg`` nan, ``total`` the weighted loss. A batch without a labelled pixel gives zeros.
+
+    Raises:
+        InputError: for more micro-batches than images, or a model without a trainable parameter.
     """
     ds = MeanLoss(model, loss_fn, [batch], micro_batches)
     loss, grad = ds.value_and_grad()  # Eq. 2
@@ -38,19 +41,22 @@ def agg_backward(
 def by_domain_backward(
     model: nn.Module, loss_fn: LossFunction, domains: Sequence[Batch], *, weight: float = 1.0, micro_batches: int = 1
 ) -> Losses:
-    """The gradient of AGG's loss where each domain passes by itself: BatchNorm normalizes each by its own statistics.
+    """The gradient of AGG's loss with one forward pass per domain, so that BatchNorm normalizes each domain by its own
+    statistics.
 
     The control for what MLDG's domain split alone does to BatchNorm. The loss is the mean over all labelled pixels, as
     AGG's. Every pass updates the running statistics.
 
     Args:
-        model, loss_fn, weight, micro_batches: as in :func:`agg_backward`; process groups, too.
+        model, loss_fn, weight, micro_batches: as in :func:`agg_backward`, also in a process group.
         domains: a batch (images, labels) of each source domain.
 
     Returns:
         As :func:`agg_backward`.
     """
-    ds = MeanLoss(model, loss_fn, domains, micro_batches)  # the batches run one by one
+    # AGG's lines but for the batches: MeanLoss runs each by itself. AGG is not written as the special case of a single
+    # batch, because it is the method that readers look for first, and it should show all that it does.
+    ds = MeanLoss(model, loss_fn, domains, micro_batches)
     loss, grad = ds.value_and_grad()
     set_gradient(ds.theta, [g.mul_(weight) for g in grad])
     return Losses(ds=loss.item(), dg=math.nan, total=weight * loss.item())
@@ -59,14 +65,13 @@ def by_domain_backward(
 def split_backward(
     model: nn.Module, loss_fn: LossFunction, first: Batch, second: Batch, *, micro_batches: int = 1
 ) -> Losses:
-    """The gradient of two losses added, from two separate passes and with no inner step between them.
+    """The gradient of the sum of two losses, from two forward passes without an inner step between them.
 
-    The control for everything in MLDG but its inner step: two mean losses, and batch statistics over half the
-    images each. Given two halves that mix all domains it also takes the domain split away. Both passes update
-    the running statistics of BatchNorm.
+    The control for all of MLDG except its inner step: two mean losses, and batch statistics of half the images each.
+    With halves that mix all domains it has no domain split either. Both passes update BatchNorm's running statistics.
 
     Args:
-        model, loss_fn, micro_batches: as in :func:`agg_backward`; process groups, too.
+        model, loss_fn, micro_batches: as in :func:`agg_backward`, also in a process group.
         first, second: the two halves, each (images, labels).
 
     Returns:

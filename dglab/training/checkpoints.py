@@ -1,4 +1,4 @@
-"""Files that a run leaves: weights as safetensors, never code; written beside, then renamed."""
+"""Checkpoints: weights as safetensors, which hold no code, written to a temporary file and then renamed."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ from dglab.training.methods import modalities_of
 from dglab.utils.errors import InputError
 from dglab.utils.files import check_file, shown, written_whole
 
-SANE = 1e10  # no weight or running statistic of a network that learns comes near
+SANE = 1e10  # far above any weight or running statistic of a network that has learned
 
 
 def network_of(
@@ -36,9 +36,9 @@ def network_of(
 
 
 def save_checkpoint(path: Path, model: SegmentationModel | MultimodalNetwork, config: TrainingConfig) -> None:
-    """Weights and buffers, with the configuration in the metadata."""
+    """Write weights and buffers, with the configuration in the file's metadata."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with written_whole(path) as beside:  # as bytes, for save_file has an error of its own for a full disk
+    with written_whole(path) as beside:  # as bytes: save_file raises an error of its own for a full disk
         beside.write_bytes(save(tensors, metadata={"config": config.to_json()}))
 
 
@@ -56,7 +56,7 @@ def read_config(path: Path) -> TrainingConfig:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
-            f"{path} is no readable safetensors file ({error}); pass the last.safetensors of a finished run"
+            f"{path} is not a readable safetensors file ({error}); pass the last.safetensors of a finished run"
         ) from error
     try:
         return TrainingConfig.from_json(metadata["config"])
@@ -100,7 +100,7 @@ def load_checkpoint(
 
 
 def _are_weights(name: str, tensor: Tensor, expected: Tensor) -> bool:
-    """Whether a parameter or buffer holds what a network can compute with, in any of torch's floating-point types."""
+    """Whether a parameter or buffer holds usable values, in any of torch's floating-point types."""
     if not expected.is_floating_point():
         return tensor.dtype == expected.dtype
     if not tensor.is_floating_point() or (name.endswith("running_var") and bool((tensor < 0).any())):

@@ -1,4 +1,4 @@
-"""All that a training run is made of, as one plain dataclass: its address, its record, its reproduction."""
+"""All settings of a training run, as one plain dataclass, from which its address and its record are made."""
 
 import dataclasses
 import hashlib
@@ -30,7 +30,7 @@ class TrainingConfig:
     sources: tuple[str, ...] = ()  # letters of the source domains
     data: str | StreetsSize = "streets"  # which data, so that runs on other data have another address
     backbone: str = "resnet50"
-    weights: str = ""  # to start from: random, "imagenet" (its maker's), or the digest of a file's content
+    weights: str = ""  # initial ones: "" random, "imagenet" (the publisher's), or the digest of a file's content
     seed: int = 0
     steps: int = 45_000  # 120 epochs of 375 iterations in the authors' code
     batch_per_domain: int = 8  # B
@@ -44,22 +44,22 @@ class TrainingConfig:
     split: str = "half"  # meta-train : meta-test; 2:2 of four sources
     modalities: tuple[str, ...] = ("rgb", "depth")  # of GMP, in the order in which the network stacks them
     variant: str = "gmp"  # of GMP: a key of dglab.training.gmp.VARIANTS, or torchjd:PCGrad
-    alpha_k: float = 0.5  # of GMP: how far a modality that is ahead in classification is held back, 0 to 1; ours
+    alpha_k: float = 0.5  # of GMP: how much a modality that is ahead in classification is slowed, 0 to 1; ours
     alpha_p: float = 0.5  # of GMP: the same in domain invariance
-    running_stats: str = "meta_train"  # which passes of MLDG move BatchNorm's running statistics
+    running_stats: str = "meta_train"  # which passes of MLDG update BatchNorm's running statistics
     momentum: float = 0.9  # the paper's text swaps momentum and weight decay
     weight_decay: float = 5e-4
-    power: float = 0.9  # of the poly decay
+    power: float = 0.9  # of the poly schedule
     precision: str = "32"
-    processes: int = 1  # that share each batch; BatchNorm averages over the images of one
-    micro_batches: int = 1  # parts of the batch of each process; BatchNorm averages over the images of one
+    processes: int = 1  # that share each batch; BatchNorm averages over the images of one process
+    micro_batches: int = 1  # parts of each process's batch; BatchNorm averages over the images of one part
     batchnorm: str = "process"  # or "synchronized": over all processes; CUDA, order 1
     channels_last: bool = False  # memory layout, faster on GPUs
     activation_checkpointing: bool = False  # stage by stage: less memory, more time
     compile: bool = False  # by torch.compile; order 1
-    checkpoint_every: int = 500  # steps; what a kill may cost
-    domains_per_pass: int = 0  # of AGG: K domains in every BatchNorm batch, of four images; 0: the whole batch in one
-    augmentation: str = "paper"  # or "authors": and what their code does beyond it
+    checkpoint_every: int = 500  # steps; a killed run repeats at most so many
+    domains_per_pass: int = 0  # of AGG: K domains in each forward pass of four images; 0: one pass for the batch
+    augmentation: str = "paper"  # or "authors": also what their code does and the paper does not mention
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_per_domain", "checkpoint_every", "processes", "micro_batches"):
@@ -123,15 +123,15 @@ class TrainingConfig:
     def address(self) -> str:
         """A readable name of the run: method, sources, seed, and a hash of all settings that are not the default.
 
-        So a setting that a later version adds leaves the addresses of finished runs as they are. (Should a default
-        change, :func:`dglab.training.train` compares the settings themselves.)
+        A setting that a later version adds does not change the addresses of finished runs. (If a default changes,
+        :func:`dglab.training.train` notices, because it compares the settings themselves.)
         """
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
         digest = hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:10]
         return f"{self.method}_{'+'.join(self.sources)}_seed{self.seed}_{digest}"
 
 
-_TYPES: dict[str, Any] = {  # by field; of several values (.,); all others are whole numbers
+_TYPES: dict[str, Any] = {  # type by field, (type,) for a tuple of them; fields not named here are integers
     **{f.name: int | float for f in dataclasses.fields(TrainingConfig) if isinstance(f.default, float)},
     **{f.name: type(f.default) for f in dataclasses.fields(TrainingConfig) if isinstance(f.default, str | bool)},
     "data": str | StreetsSize,
@@ -143,7 +143,7 @@ _TYPES: dict[str, Any] = {  # by field; of several values (.,); all others are w
 
 
 def _checked(read: Any, types: dict[str, Any]) -> Any:
-    """A dataclass read from a file, whose values may be of any type; those without a type here are whole numbers."""
+    """Check the types of a dataclass read from a file; fields that ``types`` does not name are integers."""
     for name, value in vars(read).items():
         kind = types.get(name, int)
         alone = not isinstance(kind, tuple)

@@ -1,9 +1,9 @@
-"""Training on several processes: which one this is, and sums over all of them.
+"""Training on several processes: the rank of this one, and sums over all of them (all-reduce).
 
-Torch's ``DistributedDataParallel`` averages gradients during ``loss.backward()`` and has nothing for
-a gradient that is needed in the midst of a step, as MLDG's inner step needs its own. So gradients are summed in plain
-sight, by :func:`sum_over_processes` and :func:`sum_in_place`. Outside of a process group every function here is that of
-a group of one.
+Torch's ``DistributedDataParallel`` averages gradients during ``loss.backward()``, which does not serve a gradient that
+is needed in the middle of a step, as MLDG's inner step needs one. So gradients are summed explicitly, by
+:func:`sum_over_processes` and :func:`sum_in_place`. Without a process group, every function here behaves as in a group
+of one.
 """
 
 import os
@@ -22,10 +22,10 @@ MESSAGE_BYTES = 25 * 2**20
 
 @contextmanager
 def processes(device: str) -> Iterator[str]:
-    """Within the block, this process is one of those that ``torchrun`` has started; without torchrun it stays alone.
+    """Within the block, this process belongs to the process group that ``torchrun`` has started, if it has.
 
     Args:
-        device: ``"cpu"`` or ``"cuda"``; of several GPUs each process takes the one of its ``LOCAL_RANK``.
+        device: ``"cpu"`` or ``"cuda"``; with several GPUs each process uses the one of its ``LOCAL_RANK``.
 
     Yields:
         The device of this process.
@@ -49,7 +49,7 @@ def processes(device: str) -> Iterator[str]:
         torch.cuda.set_device(local)
     dist.init_process_group(BACKENDS[kind], device_id=torch.device(device) if kind == "cuda" else None)
     yield device
-    dist.destroy_process_group()  # not after an error: the others may wait in a sum forever, and torchrun ends them
+    dist.destroy_process_group()  # not after an error: it could wait for the others forever; torchrun ends them
 
 
 def grouped() -> bool:
@@ -58,22 +58,22 @@ def grouped() -> bool:
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
+    """The rank of this process, from 0."""
     return dist.get_rank() if grouped() else 0
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """The number of processes that train together."""
     return dist.get_world_size() if grouped() else 1
 
 
 def is_writer() -> bool:
-    """Whether this process writes the files and shows the progress; one does."""
+    """Whether this process is the one that writes the files and shows the progress."""
     return rank() == 0
 
 
 def wait_for_all() -> None:
-    """Go on when every process has come here: what the writer has written until then, all can read."""
+    """Wait until every process has arrived here (barrier), for example until the writer has written its files."""
     if grouped():
         dist.barrier()
 
@@ -82,7 +82,7 @@ def sum_over_processes(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Each tensor summed over all processes; in a group of one, the tensors themselves.
 
     Args:
-        tensors: of the same shapes and types, in the same order, in every process.
+        tensors: of the same shapes, types and order in every process.
     """
     if not grouped():
         return list(tensors)
@@ -92,10 +92,10 @@ def sum_over_processes(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def sum_in_place(tensors: Sequence[Tensor]) -> None:
-    """As :func:`sum_over_processes`, into the tensors themselves, each of which has memory of its own.
+    """As :func:`sum_over_processes`, in place; the tensors must not share memory.
 
-    Every process gets the same bits. Tensors travel together, for many small messages are slow; but not all at once,
-    for a message is a copy.
+    Every process gets the same bits. Tensors are sent in buckets: many small messages would be slow, and a single one
+    would be a copy of all tensors.
     """
     if grouped():
         for message in messages(tensors):
@@ -103,14 +103,14 @@ def sum_in_place(tensors: Sequence[Tensor]) -> None:
 
 
 def _send(message: Sequence[Tensor]) -> None:
-    together = torch.cat([tensor.reshape(-1) for tensor in message])
-    dist.all_reduce(together)
-    for tensor, part in zip(message, together.split([tensor.numel() for tensor in message]), strict=True):
+    flat = torch.cat([tensor.reshape(-1) for tensor in message])
+    dist.all_reduce(flat)
+    for tensor, part in zip(message, flat.split([tensor.numel() for tensor in message]), strict=True):
         tensor.copy_(part.view_as(tensor))
 
 
 def messages(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Successive tensors of one type, as many as fit into 25 MiB (as in torch's DistributedDataParallel), or one."""
+    """Buckets of successive tensors of one type: at most 25 MiB, as in DistributedDataParallel, or a single tensor."""
     message: list[Tensor] = []
     held = 0
     for tensor in tensors:

@@ -1,6 +1,7 @@
-"""How a step is executed: memory layout, activation checkpointing, compilation, and the images of a BatchNorm batch.
+"""How a step is executed: memory layout, activation checkpointing, compilation, synchronized BatchNorm.
 
-But for the last, none of it changes what a step computes, up to rounding. (Compiled code draws its dropout otherwise.)
+Except for the last, none of these changes what a step computes, up to rounding. (Compiled code draws other dropout
+masks.)
 """
 
 import itertools
@@ -19,10 +20,10 @@ from dglab.utils.errors import InputError
 
 
 def check_execution(config: TrainingConfig, device: torch.device) -> None:
-    """Refuse settings that this device or this group of processes cannot follow.
+    """Refuse settings that this device or process group does not support.
 
     Raises:
-        InputError: naming what is in the way.
+        InputError: with the reason.
     """
     if config.processes != world_size():
         raise InputError(
@@ -33,16 +34,16 @@ def check_execution(config: TrainingConfig, device: torch.device) -> None:
         reasons = {
             "torch's SyncBatchNorm cannot be differentiated twice, which order 2 does": second_order(config),
             f"torch's SyncBatchNorm needs CUDA, the device is {device.type}": device.type != "cuda",
-            "there is one process alone (torchrun starts several)": not grouped(),
+            "there is only one process (torchrun starts several)": not grouped(),
         }
         for reason in (reason for reason, holds in reasons.items() if holds):
             raise InputError(f"batchnorm is 'synchronized', but {reason}; use 'process'")
 
 
 def prepare(model: nn.Module, config: TrainingConfig) -> nn.Module:
-    """The network as the settings want it executed. Names and values of its tensors stay as they are."""
+    """Prepare a network for the execution settings. Names and values of its tensors do not change."""
     if config.channels_last:
-        # convolutions follow the layout of their weights, whatever that of the images is
+        # a convolution takes the memory format of its weights, whatever that of the images is
         model = model.to(memory_format=torch.channels_last)
     if config.batchnorm == "synchronized":
         model = synchronized(model)
@@ -58,20 +59,20 @@ def prepare(model: nn.Module, config: TrainingConfig) -> nn.Module:
 def synchronized(model: nn.Module) -> nn.Module:
     """A network whose BatchNorm layers average over all processes; parameters and buffers are the same objects.
 
-    Torch's own conversion makes plain layers of all: of timm's, which hold the activation, too, and so would lose it.
+    Torch's own conversion would replace timm's layers, which include the activation, by layers without one.
     """
     if any(type(layer).__module__.startswith("timm.") for layer in batchnorm_layers(model).values()):
-        from timm.layers import convert_sync_batchnorm  # there, for the layers are
+        from timm.layers import convert_sync_batchnorm  # installed: some layers come from it
     else:
         convert_sync_batchnorm = nn.SyncBatchNorm.convert_sync_batchnorm
     return convert_sync_batchnorm(model)
 
 
 def checkpoint_activations(model: nn.Module) -> None:
-    """Let each stage of a network forget its activations, and compute them again when the gradient needs them.
+    """Activation checkpointing stage by stage: activations are recomputed in the backward pass.
 
-    Only the stages' inputs are kept. A stage runs forward twice then (three times for second order), so BatchNorm's
-    running statistics are updated in the first run alone; dropout draws the same numbers in each.
+    Only the stages' inputs are kept. A stage then runs forward twice (three times for second order); BatchNorm's
+    running statistics are updated in the first run only, and dropout draws the same numbers in each.
 
     Args:
         model: names its stages in ``stages``, as :class:`dglab.models.SegmentationModel` does.

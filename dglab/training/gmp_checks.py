@@ -1,4 +1,4 @@
-"""What GMP needs of a model, a batch, confidences and gradients; what lacks it is refused."""
+"""Checks of what GMP is given: model, batch, confidences, gradients."""
 
 from collections.abc import Mapping, Sequence
 
@@ -34,7 +34,7 @@ def check_model(model: nn.Module, *, alone: bool = False) -> None:
         raise InputError(f"the model has {each}; expected one of each kind for every modality")
     if len(names[0]) < (1 if alone else 2):
         raise InputError(
-            f"the model has {f'one modality alone, {names[0][0]}' if names[0] else 'no modality'}, and nothing to "
+            f"the model has {f'only one modality, {names[0][0]}' if names[0] else 'no modality'}, and nothing to "
             "balance; expected two or more, or the variant joint, which trains a single one"
         )
     owner: dict[nn.Parameter, str] = {}
@@ -43,7 +43,7 @@ def check_model(model: nn.Module, *, alone: bool = False) -> None:
             if owner.setdefault(parameter, name) != name:
                 raise InputError(
                     f"the encoders of {owner[parameter]} and {name} share parameters; expected an encoder of its own "
-                    "for each modality, for each gets a step of its own"
+                    "for each modality, because each gets a step of its own"
                 )
 
 

@@ -1,4 +1,4 @@
-"""What guards a training: what cannot be trained is refused before it begins, and a run that diverges ends."""
+"""Checks before and during training: settings that cannot be trained, and runs that diverge, are refused."""
 
 import math
 import warnings
@@ -29,7 +29,11 @@ from dglab.utils.machine import refuse_what_cannot_fit
 
 
 def check_fits(config: TrainingConfig, domains: Mapping[str, Domain]) -> None:
-    """Refuse, before anything is written, a method, a network, sources or a split that cannot be trained."""
+    """Refuse, before anything is written, a method, a network, sources or a split that cannot be trained.
+
+    Raises:
+        InputError: with the setting, its value and what is expected.
+    """
     if config.method not in METHODS:
         raise InputError(f"unknown training method {config.method!r}; the methods are {', '.join(METHODS)}")
     if config.backbone not in BACKBONES:
@@ -38,7 +42,7 @@ def check_fits(config: TrainingConfig, domains: Mapping[str, Domain]) -> None:
     check_variant(config.order, config.running_stats)
     for letter in config.sources:
         if letter not in domains:
-            raise InputError(f"unknown source domain {letter!r}; the domains at hand are {', '.join(domains)}")
+            raise InputError(f"unknown source domain {letter!r}; the available domains are {', '.join(domains)}")
     if not config.sources:
         raise InputError("no source domain is given; name at least one")
     if "split" in OPTIONS[config.method]:
@@ -47,7 +51,7 @@ def check_fits(config: TrainingConfig, domains: Mapping[str, Domain]) -> None:
         check_passes(config.domains_per_pass, len(config.sources), config.batch_per_domain // config.processes)
         if config.micro_batches > 1:
             raise InputError(
-                f"micro_batches is {config.micro_batches} with domains_per_pass; expected 1, for passes are cut already"
+                f"micro_batches is {config.micro_batches} with domains_per_pass; expected 1: a pass is a part already"
             )
     if modalities_of(config):
         check_multimodal(config, domains)
@@ -60,7 +64,7 @@ def check_multimodal(config: TrainingConfig, domains: Mapping[str, Domain]) -> N
     modalities = check_modalities(config.modalities)
     if len(modalities) == 1 and config.variant != "joint":
         raise InputError(
-            f"there is one modality alone, {modalities[0]}, and nothing to balance; name two or more, or choose the "
+            f"there is only one modality, {modalities[0]}, and nothing to balance; name two or more, or choose the "
             "variant joint"
         )
     if len(config.sources) < 2:
@@ -82,10 +86,10 @@ def check_multimodal(config: TrainingConfig, domains: Mapping[str, Domain]) -> N
 
 
 def _check_memory(config: TrainingConfig) -> None:
-    """Refuse a batch that no memory holds, before any of it is drawn."""
+    """Refuse a batch that cannot fit into memory, before any of it is drawn."""
     height, width = config.crop
-    drawn = config.batch_per_domain // config.processes * len(config.sources)  # images of a process in a step
-    # at the least: all images and labels in bytes, and those of one pass in floats; what is computed comes on top
+    drawn = config.batch_per_domain // config.processes * len(config.sources)  # images per process and step
+    # a lower bound: images and labels of the step as bytes, those of one pass as floats; activations not counted
     needed = height * width * (4 * drawn + 12 * (drawn // config.micro_batches))
     refuse_what_cannot_fit(
         needed,
@@ -98,7 +102,7 @@ def refuse_divergence(
     model: nn.Module, losses: Losses, config: TrainingConfig, folder: Path, step: int, batches: MultiDomainBatches
 ) -> None:
     """Stop before a non-finite loss or gradient reaches the log or the weights; warn of a batch without labels."""
-    if 0 in (losses.ds, losses.dg, losses.total):  # no mean cross-entropy is exactly 0: no pixel was labelled
+    if 0 in (losses.ds, losses.dg, losses.total):  # a mean cross-entropy is 0 only if no pixel was labelled
         warnings.warn(
             f"there are batches without a labelled pixel, from which nothing is learned: look at the labels of "
             f"{', '.join(config.sources)} (trainIds 0-18; 255 is unlabelled)",
@@ -116,14 +120,14 @@ def refuse_divergence(
 
 
 def refuse_insane(model: nn.Module, config: TrainingConfig, folder: Path, step: int) -> None:
-    """Stop before weights that have left all bounds become a state or a result. All processes stop together."""
+    """Stop before weights that are not finite, or huge, are saved. All processes stop together."""
     [insane] = sum_over_processes([torch.tensor(float(not _sane(model)), device=next(model.parameters()).device)])
     if insane:
-        raise InputError(_diverged(f"the weights are beyond all bounds after step {step}", config, folder))
+        raise InputError(_diverged(f"the weights are not finite or far too large after step {step}", config, folder))
 
 
 def _sane(model: nn.Module) -> bool:
-    """Whether all weights and running statistics are finite and of a size that a network can compute with."""
+    """Whether all weights and running statistics are finite and smaller than :data:`SANE`."""
     tensors = (tensor for tensor in model.state_dict().values() if tensor.is_floating_point())
     return all(bool((tensor.abs() < SANE).all()) for tensor in tensors)
 
@@ -139,7 +143,7 @@ def _diverged(what: str, config: TrainingConfig, folder: Path) -> str:
 
 @contextmanager
 def naming_loader_failures() -> Iterator[None]:
-    """Within the block, what happens to a process that loads data is told as if it had happened in this one."""
+    """Within the block, a failure in a data-loading worker is raised as an InputError of this process."""
     try:
         yield
     except InputError as error:  # torch puts the traceback of that process into the message
@@ -148,6 +152,6 @@ def naming_loader_failures() -> Iterator[None]:
         if "DataLoader worker" not in str(error):
             raise
         raise InputError(
-            f"a process that loads data has died ({str(error).splitlines()[0].rstrip(' .')}), likely for want of "
-            "memory; go on from the last saved state with fewer such processes: 0 loads in the training process itself"
+            f"a data-loading process has died ({str(error).splitlines()[0].rstrip(' .')}), probably for lack "
+            "of memory; resume from the last saved state with fewer such processes: 0 loads in the training process"
         ) from error

@@ -1,4 +1,4 @@
-"""What one sees of a run while it trains: a line of ``log.jsonl`` a step, TensorBoard's curves, a bar."""
+"""The log of a run: one line of ``log.jsonl`` per step, TensorBoard's curves, a progress bar."""
 
 import json
 import math
@@ -30,11 +30,10 @@ def log_line(step: int, lr: float, losses: Losses) -> Line:
 
 @contextmanager
 def recording(folder: Path, start: int, *, tensorboard: bool) -> Iterator[Callable[[Line], None]]:
-    """A function that records one step; on disk at once, so that a run can be watched from elsewhere.
+    """A function that records one step, on disk at once, so that a run can be followed from elsewhere.
 
-    The log is complete whatever happens; of TensorBoard's curves a kill may take the last ten seconds.
-
-    With several processes only the writer records; the others' function does nothing.
+    The log is always complete; a kill may lose the last ten seconds of TensorBoard's curves. With several processes
+    only the writer records; the function of the others does nothing.
 
     Args:
         folder: of the run.
@@ -47,7 +46,7 @@ def recording(folder: Path, start: int, *, tensorboard: bool) -> Iterator[Callab
         yield lambda line: _append(folder, line)
     else:
         with extras_named("tensorboard=True"):
-            from torch.utils.tensorboard import SummaryWriter  # here, for the package is optional
+            from torch.utils.tensorboard import SummaryWriter  # imported here because the package is optional
 
         curves = SummaryWriter(folder / TENSORBOARD, purge_step=start, flush_secs=10)
 
@@ -60,8 +59,30 @@ def recording(folder: Path, start: int, *, tensorboard: bool) -> Iterator[Callab
         try:
             yield record
         finally:
-            with suppress(OSError):  # of a full disk, which the log tells of
+            with suppress(OSError):  # a full disk, which writing the log has reported already
                 curves.close()
+
+
+@contextmanager
+def reporting(
+    folder: Path, start: int, bar: tqdm, images: int, tensorboard: bool, on_log: Callable[[Line], None] | None
+) -> Iterator[Callable[[Line], None]]:
+    """A function that records one step and shows it.
+
+    Args:
+        folder, start, tensorboard: as in :func:`recording`.
+        bar, images: as in :func:`show`.
+        on_log: called with each line.
+    """
+    with recording(folder, start, tensorboard=tensorboard) as record:
+
+        def report(line: Line) -> None:
+            record(line)
+            show(bar, line, images)
+            if on_log is not None:
+                on_log(line)
+
+        yield report
 
 
 def _append(folder: Path, line: Line) -> None:
@@ -70,18 +91,18 @@ def _append(folder: Path, line: Line) -> None:
 
 
 def read_log(run: Path | str) -> "pd.DataFrame":
-    """The log of a run, finished or not: one row a step with columns step, lr, ds, dg, total (nan: no value).
+    """The log of a run, finished or not: one row per step with columns step, lr, ds, dg, total (nan: no value).
+
+    A last line that is half written, as in a run that is training or was killed, is left out.
 
     Args:
         run: its folder, or its log alone.
-
-    A last line that is half written, as in a run that is training or was killed, is left out.
 
     Raises:
         InputError: for a file that cannot be read, or is no log.
     """
     with extras_named("read_log"):
-        import pandas as pd  # here, for training does without
+        import pandas as pd  # imported here because training does without
 
     path = Path(run) / LOG if Path(run).is_dir() else Path(run)
     lines = read_text(path, empty=True).splitlines(keepends=True)
@@ -89,7 +110,7 @@ def read_log(run: Path | str) -> "pd.DataFrame":
         values = [parse_json(line) for line in lines if line.endswith("\n")]
         return pd.DataFrame(values, columns=["step", "lr", "ds", "dg", "total"]).astype(float).astype({"step": int})
     except Exception as error:  # pandas raises nearly anything on what it cannot convert
-        raise InputError(f"{path}: is no log of a run ({error}); expected the {LOG} that dglab train writes") from error
+        raise InputError(f"{path}: is not the log of a run ({error}); expected the {LOG} of dglab train") from error
 
 
 def show(bar: tqdm, line: Line, images: int) -> None:

@@ -1,4 +1,4 @@
-"""The loss of a batch: the cross-entropy over its labelled pixels (Eq. 2), and what a step reports of it."""
+"""The loss of a batch: the mean cross-entropy over its labelled pixels (Eq. 2), and the losses that a step reports."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,8 +18,8 @@ LossFunction = Callable[[Any, Tensor], Tensor]  # (what the model returns, label
 class Losses(NamedTuple):
     """The losses of one step, as numbers; nan where a term does not exist.
 
-    ``ds`` is the loss on the (meta-)train part, ``dg`` the one on the meta-test part, ``total`` what the gradient
-    belongs to.
+    ``ds`` is the loss on the (meta-)train batch, ``dg`` that on the meta-test batch, ``total`` the one whose gradient
+    is in ``.grad``.
     """
 
     ds: float
@@ -33,6 +33,9 @@ def cross_entropy(output: Any, labels: Tensor) -> Tensor:
     Args:
         output: what the model returns; its logits are N x 19 x H x W.
         labels: N x H x W integers, 0-18, and 255 for pixels that do not count.
+
+    Returns:
+        A scalar; nan where no pixel is labelled.
     """
     logits = logits_of(output)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half precision is too coarse for a mean

@@ -1,4 +1,4 @@
-"""A mean loss and its derivatives, however its batch is spread over micro-batches and processes."""
+"""A mean loss and its derivatives, also where its batch is split into micro-batches or over processes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -21,21 +21,21 @@ from dglab.utils.randomness import own_randomness
 class MeanLoss:
     """L(theta), the mean of a loss over all labelled pixels of some batches; theta are the model's parameters.
 
-    The batches run one by one, so that BatchNorm normalizes each by its own images; each may be cut into micro-batches,
-    and in a process group (``torchrun``) it is this process's share of a larger one. L stays the mean over the labelled
-    pixels of all of them: a part's mean loss counts by the share of these pixels that it holds. L, its gradient and
-    products with its Hessian are linear in the parts: they are computed part by part and summed, and every process gets
-    the same.
+    Each batch has a forward pass of its own, so that BatchNorm normalizes it by its own images. It may be cut into
+    micro-batches, and in a process group (``torchrun``) it is this process's share of a larger one. L is always the
+    mean over the labelled pixels of all of these parts: the mean loss of a part is weighted by its share of these
+    pixels. L, its gradient and its Hessian-vector products are linear in the parts: they are computed part by part and
+    summed, and are the same in every process.
 
     Args:
-        model: run in the mode it is in.
+        model: run in its current mode.
         loss_fn: (what the model returns, labels) -> scalar, a mean over the labelled pixels.
         batches: (images N x 3 x H x W, labels N x H x W) each.
-        micro_batches: parts that each batch is cut into, 1 to N, to save memory.
+        micro_batches: number of parts that each batch is cut into, 1 to N, to save memory.
         update_running_stats: whether these passes update BatchNorm's running statistics.
 
     Raises:
-        InputError: for more micro-batches than images, or a model without a parameter to train.
+        InputError: for more micro-batches than images, or a model without a trainable parameter.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class MeanLoss:
         self._replayed: Callable[[], AbstractContextManager[None]] | None = None
 
     def value_and_grad(self, *, for_hessian: bool = False) -> tuple[Tensor, list[Tensor]]:
-        """L, a scalar, and its gradient, a tensor for each of theta.
+        """L, a scalar, and its gradient, one tensor per parameter of theta.
 
         Args:
-            for_hessian: to ask for one :meth:`hessian_vector_product` afterwards.
+            for_hessian: keep what one call of :meth:`hessian_vector_product` needs.
         """
         with update_running_stats(self.model, enabled=self.update_running_stats):
             return self._value_and_grad(for_hessian)
@@ -70,7 +70,7 @@ class MeanLoss:
             self._graph = graph_of(grad)
             value, *grad = sum_over_processes([loss.detach(), *(g.detach() for g in grad)])
             return value, grad
-        if for_hessian:  # several graphs would need the memory that micro-batches are there to save: run them again
+        if for_hessian:  # keeping a graph per part would take the memory that micro-batches save: run them again
             self._replayed = remember_randomness(self.theta[0].device)
         losses = []
         clear_gradient(self.theta)
@@ -86,13 +86,13 @@ class MeanLoss:
     def hessian_vector_product(self, v: Sequence[Tensor]) -> list[Tensor]:
         """H v, where H is the Hessian of L at theta: the gradient of (grad L) . v, so that H itself is never built.
 
-        Called once, at the theta of ``value_and_grad(for_hessian=True)``: it frees the graph on its way.
+        To be called once after ``value_and_grad(for_hessian=True)``, at the same theta: it frees the graph.
 
         Args:
-            v: a tensor for each of theta.
+            v: one tensor per parameter of theta.
 
         Raises:
-            RuntimeError: without that call before, or a second time after it.
+            RuntimeError: without that call before it, or when called a second time.
         """
         if self._graph is None and self._replayed is None:
             raise RuntimeError("call value_and_grad(for_hessian=True) first, once for each product")
@@ -102,12 +102,12 @@ class MeanLoss:
             self._graph = None
         else:
             replayed, self._replayed = self._replayed, None
-            with replayed(), update_running_stats(self.model, enabled=False):  # they were updated the first time
+            with replayed(), update_running_stats(self.model, enabled=False):  # the first passes updated them
                 for (images, labels), share in zip(self.parts, self.shares, strict=True):
                     loss = self._loss(images, labels, share)
                     grad = self._differentiable_gradient(loss)
                     graph = graph_of(grad)
-                    del loss, grad  # their numbers, a copy of the parameters, are not needed
+                    del loss, grad  # only the graph is needed; the values are as large as the parameters
                     self._differentiate(graph, v)
         product = take_gradient(self.theta)
         sum_in_place(product)
@@ -124,36 +124,40 @@ class MeanLoss:
                 torch.autograd.backward(list(graph.values()), [v[i] for i in graph], inputs=self.theta)
 
     def _loss(self, images: Tensor, labels: Tensor, share: float) -> Tensor:
-        """One forward pass and its loss times ``share``; zero, not the mean over nothing, if no pixel is labelled."""
+        """One forward pass and its loss times ``share``; zero instead of NaN if no pixel is labelled."""
         output = self.model(images)
         return share * self.loss_fn(output, labels) if share else self._zero(output, images)
 
     def _zero(self, output: Any, images: Tensor) -> Tensor:
-        """Zero, as a loss, in the precision that the other parts' losses have."""
+        """A zero loss of the same precision as the other parts' losses."""
         zero = images.new_zeros((), dtype=torch.promote_types(images.dtype, torch.float32)).requires_grad_()
         if any(isinstance(module, nn.SyncBatchNorm) for module in self.model.modules()):
-            # The backward passes of the other processes wait for this one's, so there must be one.
+            # the other processes' backward passes wait for this one's, so this part needs one, too
             logits = logits_of(output)
             return zero + torch.where(torch.zeros_like(logits, dtype=torch.bool), logits, 0).sum()
         return zero
 
 
 def outside_autocast(at: Tensor) -> AbstractContextManager[None]:
-    """Within the block, autocast is off on the device of a tensor, as torch wants it for what is no forward pass.
+    """Within the block, autocast is off on the device of a tensor, as torch recommends for backward passes.
 
-    A gradient goes back through the casts of its own pass. To cast once more would round again what the second order
-    computes; and on a GPU, where other threads do it, some versions of torch would take float16 for bfloat16.
+    A backward pass repeats the casts of its forward pass. Casting again would round the second order a second time; and
+    on a GPU, where other threads run the backward pass, some versions of torch would use float16 instead of bfloat16.
     """
     return torch.autocast(at.device.type, enabled=False)
 
 
 def graph_of(grad: Sequence[Tensor]) -> dict[int, GradientEdge]:
-    """Where the parts of a gradient that can be differentiated once more stand in the graph, by number."""
+    """The graph edges of those tensors of a gradient that can be differentiated again, by their index."""
     return {i: get_gradient_edge(g) for i, g in enumerate(grad) if g.requires_grad}
 
 
 def cut(batch: Batch, micro_batches: int) -> list[Batch]:
-    """A batch as successive parts, equally many images in each if their number allows."""
+    """A batch as successive parts of equally many images, or as equally as their number allows.
+
+    Raises:
+        InputError: for more parts than images, or fewer than one.
+    """
     images, labels = batch
     if not 1 <= micro_batches <= max(1, len(images)):
         raise InputError(
@@ -163,14 +167,14 @@ def cut(batch: Batch, micro_batches: int) -> list[Batch]:
 
 
 def shares_of(parts: Sequence[Batch]) -> list[float]:
-    """The share of each part in the labelled pixels of all parts in all processes; zeros if there are none."""
+    """The share of each part in the labelled pixels of all parts of all processes, 0 to 1; zeros if there are none."""
     counts = torch.stack([(labels != IGNORED).sum() for _, labels in parts])
     *own, total = torch.cat([counts, *sum_over_processes([counts.sum(0, keepdim=True)])]).tolist()
     return [count / max(1, total) for count in own]
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that a step may move, each once.
+    """The trainable parameters, each once.
 
     Raises:
         InputError: if there is none.
@@ -185,33 +189,33 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
 
 
 def set_gradient(theta: Sequence[Tensor], grad: Sequence[Tensor]) -> None:
-    """Write a gradient into ``.grad``, over what was there."""
+    """Write a gradient into ``.grad``, replacing what was there."""
     for parameter, g in zip(theta, grad, strict=True):
         parameter.grad = g
 
 
 def clear_gradient(theta: Sequence[Tensor]) -> None:
-    """Empty ``.grad``."""
+    """Set ``.grad`` to None."""
     for parameter in theta:
         parameter.grad = None
 
 
 def take_gradient(theta: Sequence[Tensor]) -> list[Tensor]:
-    """What ``.grad`` holds, zero where no loss has depended on the parameter; ``.grad`` is empty after it."""
+    """Take the gradient out of ``.grad``, zeros for parameters that no loss depends on; ``.grad`` is then None."""
     taken = [torch.zeros_like(p) if p.grad is None else p.grad for p in theta]
     clear_gradient(theta)
     return taken
 
 
 def remember_randomness(device: torch.device) -> Callable[[], AbstractContextManager[None]]:
-    """The random state of now, to be returned to: inside what is returned, the same numbers are drawn again.
+    """A context manager in which the random numbers drawn from now on are drawn again, for dropout in a repeated pass.
 
     Raises:
-        InputError: on a device whose random state is not known here.
+        InputError: for a device other than cpu and cuda.
     """
     if device.type not in ("cpu", "cuda"):
         raise InputError(
-            f"order 2 in parts repeats its dropout, which goes on cpu and cuda, not on {device.type}; use "
+            f"order 2 in parts repeats its dropout, which works on cpu and cuda, not on {device.type}; use "
             "micro_batches=1, or order=1"
         )
     on_gpu = device.type == "cuda"

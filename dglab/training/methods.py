@@ -1,4 +1,4 @@
-"""The training methods by name: AGG and MLDG, the controls that could explain their difference away, and GMP."""
+"""The training methods by name: AGG, MLDG, the controls that could explain their difference, and GMP."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,8 +29,10 @@ def split_sizes(split: str, count: int, generator: torch.Generator) -> tuple[int
     """How many of ``count`` domains are meta-train and how many meta-test.
 
     Args:
-        split: ``"half"`` (2:2 of four as in the paper, 2:1 of three), ``"n:m"``, or ``"random"``: cut anywhere, anew
-            in each step, as the authors' code does.
+        split: ``"half"`` (2:2 of four as in the paper, 2:1 of three), ``"n:m"``, or ``"random"``: n is drawn in each
+            step, as in the authors' code.
+        count: number of source domains, 2 or more.
+        generator: for the random split.
 
     Raises:
         InputError: for fewer than two domains, or parts that do not add up to them.
@@ -54,7 +56,7 @@ def split_sizes(split: str, count: int, generator: torch.Generator) -> tuple[int
 
 
 def split_domains(batch: MultiDomainBatch, split: str, generator: torch.Generator) -> tuple[Batch, Batch]:
-    """Meta-train and meta-test: the D domains of a batch dealt out at random, no domain in both."""
+    """Meta-train and meta-test: the D domains of a batch B x D x ..., divided at random, no domain in both."""
     images, labels = batch
     first, _ = split_sizes(split, images.shape[1], generator)
     order = torch.randperm(images.shape[1], generator=generator)
@@ -62,10 +64,10 @@ def split_domains(batch: MultiDomainBatch, split: str, generator: torch.Generato
 
 
 def split_images(batch: MultiDomainBatch, split: str, generator: torch.Generator) -> tuple[Batch, Batch]:
-    """Parts as large as :func:`split_domains` makes them, but of images from all domains mixed.
+    """Two parts of the same sizes as those of :func:`split_domains`, but of images drawn from all domains.
 
-    Of several processes each deals out its own images, in an order of its own: dealt out alike, one image of each
-    domain would become a split of the domains after all.
+    Each of several processes draws its own order: with one image of each domain per process, one order for all would
+    split the domains after all.
     """
     first, _ = split_sizes(split, batch[0].shape[1], generator)
     images, labels = flatten(batch)
@@ -81,31 +83,37 @@ def domains_of(batch: MultiDomainBatch) -> list[Batch]:
 
 
 def passes_of(batch: MultiDomainBatch, domains_per_pass: int, generator: torch.Generator) -> list[Batch]:
-    """A batch B x D x ... as passes of :data:`PASS` images from K domains each, which domains is drawn at random.
+    """A batch B x D x ... as passes of :data:`PASS` images from K domains each, the domains drawn at random.
 
-    From one domain a pass (each normalized by itself, as TN does it) to all of them, with equally many images in a pass
-    and in a step.
+    K ranges from 1 (each domain normalized by itself, as under TN) to D; the number of images in a pass and in a step
+    is always the same.
 
     Args:
         batch: images B x D x 3 x H x W, labels B x D x H x W.
         domains_per_pass: K.
-        generator: of the draw.
+        generator: draws which domains share a pass.
 
     Raises:
-        InputError: unless K divides D and four, and each domain has images for whole passes.
+        InputError: unless K divides D and :data:`PASS`, and B is a multiple of PASS / K.
     """
     images, labels = batch
     rows, count = images.shape[:2]
     check_passes(domains_per_pass, count, rows)
     order = torch.randperm(count, generator=generator)
-    together = order.split(domains_per_pass)  # D / K groups of K domains
+    groups = order.split(domains_per_pass)  # D / K groups of K domains
     rows_of_pass = torch.arange(rows).split(PASS // domains_per_pass)
-    parts = [(row, group) for group in together for row in rows_of_pass]
+    parts = [(row, group) for group in groups for row in rows_of_pass]
     return [flatten((images[row][:, group], labels[row][:, group])) for row, group in parts]
 
 
 def check_passes(domains_per_pass: int, count: int, rows: int) -> None:
-    """Refuse passes that cannot be filled: K domains of ``count``, ``rows`` images of each in a step."""
+    """Refuse passes that cannot be filled.
+
+    Args:
+        domains_per_pass: K.
+        count: number of source domains.
+        rows: images of each domain in a step.
+    """
     if PASS % domains_per_pass or count % domains_per_pass or rows * domains_per_pass % PASS:
         raise InputError(
             f"domains_per_pass is {domains_per_pass}, with {rows} image(s) of each of {count} source domain(s) in a "
@@ -117,7 +125,7 @@ def check_passes(domains_per_pass: int, count: int, rows: int) -> None:
 def agg(
     model: nn.Module, loss_fn: LossFunction, batch: MultiDomainBatch, config: TrainingConfig, generator: torch.Generator
 ) -> Losses:
-    """AGG (Eq. 1-2); its BatchNorm batches may hold fewer domains than its loss."""
+    """AGG (Eq. 1-2); with ``domains_per_pass``, each forward pass holds images of K domains only."""
     if config.domains_per_pass:
         passes = passes_of(batch, config.domains_per_pass, generator)
         return by_domain_backward(model, loss_fn, passes)  # one mean loss, pass by pass
@@ -127,28 +135,28 @@ def agg(
 def agg2(
     model: nn.Module, loss_fn: LossFunction, batch: MultiDomainBatch, config: TrainingConfig, _: torch.Generator
 ) -> Losses:
-    """AGG with the loss doubled: at one learning rate, a step as long as MLDG's."""
+    """AGG with twice the loss: at the same learning rate, a step as long as MLDG's."""
     return agg_backward(model, loss_fn, flatten(batch), weight=2.0, micro_batches=config.micro_batches)
 
 
 def by_domain(
     model: nn.Module, loss_fn: LossFunction, batch: MultiDomainBatch, config: TrainingConfig, _: torch.Generator
 ) -> Losses:
-    """AGG whose passes hold one domain each: what MLDG's domain split alone does to BatchNorm."""
+    """AGG with one forward pass per domain: what MLDG's domain split alone does to BatchNorm."""
     return by_domain_backward(model, loss_fn, domains_of(batch), micro_batches=config.micro_batches)
 
 
 def by_domain2(
     model: nn.Module, loss_fn: LossFunction, batch: MultiDomainBatch, config: TrainingConfig, _: torch.Generator
 ) -> Losses:
-    """The same with the loss doubled: at one learning rate, a step as long as MLDG's."""
+    """The same with twice the loss: at the same learning rate, a step as long as MLDG's."""
     return by_domain_backward(model, loss_fn, domains_of(batch), weight=2.0, micro_batches=config.micro_batches)
 
 
 def split(
     model: nn.Module, loss_fn: LossFunction, batch: MultiDomainBatch, config: TrainingConfig, generator: torch.Generator
 ) -> Losses:
-    """Two passes over random mixed halves, no inner step: MLDG's step length and batch sizes without its idea."""
+    """Two passes over random halves that mix all domains, no inner step: MLDG's step length and batch sizes alone."""
     first, second = split_images(batch, config.split, generator)
     return split_backward(model, loss_fn, first, second, micro_batches=config.micro_batches)
 
@@ -156,7 +164,7 @@ def split(
 def mldg(
     model: nn.Module, loss_fn: LossFunction, batch: MultiDomainBatch, config: TrainingConfig, generator: torch.Generator
 ) -> Losses:
-    """MLDG (Eq. 3-6, Algorithm 1); with ``inner_lr=0`` the control without an inner step."""
+    """MLDG (Eq. 3-6, Algorithm 1); ``inner_lr=0`` is the control without an inner step."""
     meta_train, meta_test = split_domains(batch, config.split, generator)
     return mldg_backward(
         model,
@@ -174,7 +182,7 @@ def mldg(
 def mldg_mean(
     model: nn.Module, loss_fn: LossFunction, batch: MultiDomainBatch, config: TrainingConfig, generator: torch.Generator
 ) -> Losses:
-    """MLDG with half of each loss in the outer step: as long as AGG's at one learning rate. The inner step stays."""
+    """MLDG with half of each loss in the outer step, which is then as long as AGG's. The inner step is MLDG's."""
     losses = mldg(model, loss_fn, batch, config, generator)
     for parameter in trainable(model):
         parameter.grad *= 0.5
@@ -184,7 +192,7 @@ def mldg_mean(
 def projected(
     model: nn.Module, loss_fn: LossFunction, batch: MultiDomainBatch, config: TrainingConfig, generator: torch.Generator
 ) -> Losses:
-    """MLDG's domain split with GMP's projection in the inner step's place."""
+    """MLDG's domain split, with GMP's projection in place of the inner step."""
     meta_train, meta_test = split_domains(batch, config.split, generator)
     return projected_backward(model, loss_fn, meta_train, meta_test, micro_batches=config.micro_batches)
 
@@ -192,7 +200,7 @@ def projected(
 def gmp(
     model: nn.Module, loss_fn: LossFunction, batch: MultimodalBatch, config: TrainingConfig, _: torch.Generator
 ) -> Losses:
-    """GMP, or the variant of it that the settings name."""
+    """GMP, or one of its variants."""
     return gmp_backward(
         model,
         loss_fn,
@@ -215,10 +223,10 @@ METHODS: dict[str, Method] = {
     "projected": projected,
     "gmp": gmp,
 }
-PASS = 4  # images of a BatchNorm batch, where the number of its domains is chosen
+PASS = 4  # images in a BatchNorm batch, where the number of its domains is chosen
 _OF_MLDG = ("order", "inner_lr", "alpha", "split")
-_OF_GMP = ("modalities", "variant", "alpha_k", "alpha_p")
-# the settings of a training that only some methods read
+_OF_GMP = ("variant", "modalities", "alpha_k", "alpha_p")
+# the settings that only some methods read, by method
 OPTIONS = {name: () for name in METHODS} | {
     "agg": ("domains_per_pass",),
     "split": ("split",),
@@ -229,18 +237,21 @@ OPTIONS = {name: () for name in METHODS} | {
 }
 
 
+ALL_OPTIONS = tuple(dict.fromkeys(name for names in OPTIONS.values() for name in names))
+
+
 def second_order(config: TrainingConfig) -> bool:
-    """Whether a run differentiates twice."""
+    """Whether a run needs second derivatives."""
     return "order" in OPTIONS[config.method] and config.order == 2
 
 
 def modalities_of(config: TrainingConfig) -> tuple[str, ...]:
-    """The modalities that a run trains on; none if its method trains on images alone."""
+    """The modalities that a run trains on; empty if its method trains on images alone."""
     return config.modalities if "modalities" in OPTIONS.get(config.method, ()) else ()
 
 
 def to_device(batch: tuple[Any, ...], device: torch.device) -> MultiDomainBatch | MultimodalBatch:
-    """A uint8 batch as the methods take it: images float in [0, 1], labels int64, on ``device``."""
+    """A uint8 batch as the methods expect it: images float32 in [0, 1], labels int64, on ``device``."""
     images, labels, *domains = batch
 
     def as_float(pictures: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ def projected_backward(
 
     Args:
         model, loss_fn, meta_train, meta_test, micro_batches: as in :func:`dglab.training.mldg.mldg_backward`. As there
-            by default, the pass over meta-train alone moves BatchNorm's running statistics.
+            by default, only the pass over meta-train updates BatchNorm's running statistics.
 
     Returns:
         ``ds`` and ``dg``, the two losses, ``total`` their sum.

@@ -1,4 +1,4 @@
-"""The state of a run on its way: saved, so that a killed run goes on where it was, and taken up again."""
+"""The state of an unfinished run: saved now and then, and loaded to resume the run."""
 
 import io
 import os
@@ -22,7 +22,7 @@ CHECKPOINT, STATE = "last.safetensors", "trainer_state.pt"
 
 
 class Run(NamedTuple):
-    """All of a training that moves from step to step, and with the step's number all that a resumption needs."""
+    """All that changes from step to step; together with the step's number, all that is needed to resume."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -31,7 +31,11 @@ class Run(NamedTuple):
 
 @contextmanager
 def own_folder(folder: Path) -> Iterator[None]:
-    """Within the block, the folder of a run is there, and no other run's processes are in here with the same folder."""
+    """Within the block, the folder of a run exists and is locked: no other run can train in it.
+
+    Raises:
+        InputError: if another run trains in it, or it cannot be written to.
+    """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with locked(folder) if is_writer() else nullcontext():
@@ -39,19 +43,26 @@ def own_folder(folder: Path) -> Iterator[None]:
 
 
 def save_state(folder: Path, config: TrainingConfig, run: Run, step: int) -> None:
-    """Write all that the steps from ``step`` on depend on."""
+    """Save all that the steps from ``step`` on depend on."""
     with writing(folder / LOG), open(folder / LOG, "rb+") as log:
-        os.fsync(log.fileno())  # so that a state never is ahead of the log, whatever the power does
+        os.fsync(log.fileno())  # so that the state is never ahead of the log, even after a power failure
     parts = {name: part.state_dict() for name, part in run._asdict().items()}
     state = {"config": config.to_json(), "step": step, **parts}
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    with written_whole(folder / STATE) as beside:  # as bytes, for torch has errors of its own for a full disk
+    with written_whole(folder / STATE) as beside:  # as bytes: torch.save raises errors of its own for a full disk
         beside.write_bytes(buffer.getbuffer())
 
 
 def resume(folder: Path, config: TrainingConfig, run: Run, device: torch.device) -> int:
-    """Take up the last saved state, if there is one; the step to go on with."""
+    """Load the last saved state into ``run``, if there is one.
+
+    Returns:
+        The step to continue with; 0 without a saved state.
+
+    Raises:
+        InputError: for a state of other settings, or one that is damaged.
+    """
     path = folder / STATE
     start = 0
     if os.path.lexists(path):
@@ -68,10 +79,10 @@ def resume(folder: Path, config: TrainingConfig, run: Run, device: torch.device)
 
 
 def _take_up(state: dict[str, Any], config: TrainingConfig, run: Run) -> int:
-    """Set a run to a state of which nothing is believed: what of it can be derived is, and the rest is checked.
+    """Load an untrusted state into a run: what can be derived from the settings is not read, the rest is checked.
 
     Raises:
-        ValueError or another error: for a state that no training has written; the run is of no use then.
+        ValueError: or another error, for a state that no training has written; ``run`` must not be used then.
     """
     step = state["step"]
     if type(step) is not int or not 0 < step < config.steps:
@@ -115,13 +126,13 @@ def refuse_other(path: Path, found: TrainingConfig, wanted: TrainingConfig) -> N
 
 
 def _tidy(folder: Path, start: int) -> None:
-    """Remove what a kill may have left: lines of steps that are trained again, and files half written."""
+    """Remove what a killed run may have left: log lines of steps that will be repeated, and partly written files."""
     log = folder / LOG
     kept = read_text(log, empty=True).splitlines(keepends=True)[:start] if os.path.lexists(log) else []
-    if len(kept) < start:  # not a kill's doing, for the log is on the disk before the state is
+    if len(kept) < start:  # not because of a kill: the log is on disk before the state is
         warnings.warn(
-            f"{log} has {len(kept)} lines of the {start} steps until {folder / STATE}; the training goes on, and the "
-            "log stays without the others",
+            f"{log} has {len(kept)} lines of the {start} steps until {folder / STATE}; the training continues, and "
+            "the others stay missing",
             stacklevel=2,
         )
     with written_whole(log) as beside:
@@ -133,12 +144,12 @@ def _tidy(folder: Path, start: int) -> None:
 
 @contextmanager
 def _resumable(path: Path) -> Iterator[None]:
-    """Within the block, whatever a damaged or foreign state does becomes one message."""
+    """Within the block, any error that a damaged or foreign state causes becomes an InputError that names it."""
     try:
         yield
     except Exception as error:  # torch raises nearly anything on damaged files
-        unpickling = isinstance(error, pickle.UnpicklingError)  # torch's words advise to run the code in the file
+        unpickling = isinstance(error, pickle.UnpicklingError)  # torch's message advises to run the file's code
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         if unpickling:
             reason = "it contains Python objects other than tensors and numbers, which are not loaded"
-        raise InputError(f"cannot resume from {path} ({reason}); remove it to start this run anew") from error
+        raise InputError(f"cannot resume from {path} ({reason}); remove it to start this run again") from error

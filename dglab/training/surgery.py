@@ -48,6 +48,6 @@ def find_aggregator(name: str) -> Callable[[Tensor], Tensor]:
         return kind()
     except (TypeError, ImportError) as error:
         raise InputError(
-            f"TorchJD's {name} cannot be had by its name alone ({error}); install what it needs, or pass "
+            f"TorchJD's {name} cannot be made from its name alone ({error}); install what it needs, or pass "
             "variant=by_torchjd(...) with an aggregator that you have made"
         ) from error

@@ -1,7 +1,7 @@
-"""The training loop: data, gradient, step; and around it checkpoints, log and progress."""
+"""The training loop: data, gradient, step; and what surrounds it: resuming, log and checkpoints."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from dglab.training.config import TrainingConfig
 from dglab.training.distributed import is_writer, rank, wait_for_all, world_size
 from dglab.training.execution import check_execution, prepare
 from dglab.training.guards import check_fits, naming_loader_failures, refuse_divergence, refuse_insane
-from dglab.training.log import Line, log_line, recording, show
+from dglab.training.log import Line, log_line, reporting
 from dglab.training.losses import Losses, MultiDomainBatch, cross_entropy
 from dglab.training.methods import METHODS, modalities_of, to_device
 from dglab.training.state import CHECKPOINT, STATE, Run, own_folder, refuse_other, resume, save_state
@@ -43,31 +43,33 @@ def train(
     tensorboard: bool = False,
     on_log: Callable[[Line], None] | None = None,
 ) -> Path:
-    """Train one network and return its last checkpoint, which is the result: nothing is selected.
+    """Train one network and return its last checkpoint, which is the result: there is no model selection.
 
-    A finished run is returned as it is; an interrupted one goes on from its last state and ends with the same bits
-    as if it had never stopped (on the same CPU and number of threads).
+    A finished run is not repeated; an interrupted one resumes from its last saved state and ends with the same bits as
+    if it had not been interrupted (on the same CPU, with the same number of threads).
 
-    In a process group (``torchrun``) every process calls this, and each trains on its part of every batch. Losses and
-    gradients are those of the whole batch; process 0 writes the files, with its own running statistics, as torch's
+    In a process group (``torchrun``) every process calls this and trains on its part of every batch. Losses and
+    gradients are those of the global batch; process 0 writes the files, with its own running statistics, as torch's
     DistributedDataParallel does.
 
     Args:
         config: what to train.
         domains: by letter; all of ``config.sources`` among them.
-        folder: gets ``last.safetensors`` when finished, ``trainer_state.pt`` on the way, and ``log.jsonl``.
+        folder: gets ``log.jsonl``, ``trainer_state.pt`` while the run is unfinished, and then ``last.safetensors``.
         device: where to train.
-        workers: processes that load data; 0 loads in this one, None takes a few beside a GPU, otherwise 0. The
-            result does not depend on it.
+        workers: data-loading processes; 0 loads in this one, None takes a few for a GPU, otherwise 0. The result does
+            not depend on it.
         progress: show a bar with losses, learning rate and speed.
-        weights_file: where the weights lie that ``config.weights`` names by their digest.
-        tensorboard: write TensorBoard's curves, too, into ``tensorboard`` in the folder; needs the package.
-        on_log: called after each step with its line of the log: step, lr, ds, dg, total (None where there is none).
+        weights_file: the file of the weights whose digest ``config.weights`` has.
+        tensorboard: also write TensorBoard's curves, into ``tensorboard`` in the folder; needs the package.
+        on_log: called after each step with its log line: step, lr, ds, dg, total (None where there is no value).
+
+    Returns:
+        The path of the checkpoint.
 
     Raises:
-        InputError: for settings that do not fit, a folder with another run, that another process trains in or that
-            cannot be written to, a loss, a gradient or weights that leave all bounds, or a process that loads data and
-            dies.
+        InputError: for settings that do not fit; for a folder that has another run in it, is in use by another process
+            or cannot be written to; for a loss, a gradient or weights that diverge; if a data-loading process dies.
     """
     check_fits(config, domains)
     folder, device = Path(folder), torch.device(device)
@@ -78,29 +80,16 @@ def train(
         return checkpoint
     weights = starting_weights(config.backbone, config.weights, weights_file)
 
-    with own_randomness(device), ExitStack() as until_saved:  # the caller's state stays
+    with own_randomness(device), ExitStack() as until_saved:  # the caller's random state stays as it is
         run = begin(config, weights, device)
-        until_saved.enter_context(own_folder(folder))  # now: a run whose weights do not fit leaves nothing behind
+        until_saved.enter_context(own_folder(folder))  # only now: weights that do not fit leave no folder behind
         start = resume(folder, config, run, device)
         batches = training_batches(config, domains, seed=config.seed, steps=config.steps, part=(rank(), world_size()))
         bar = tqdm(loader(batches, start, device, workers), initial=start, total=config.steps, desc=config.address,
                    leave=False, mininterval=0.5, disable=not (progress and is_writer()))  # fmt: skip
-        with naming_loader_failures(), recording(folder, start, tensorboard=tensorboard) as record:
-            for step, batch in enumerate(bar, start):
-                losses = training_step(run.model, to_device(batch, device), config, step)  # replaces .grad
-                refuse_divergence(run.model, losses, config, folder, step, batches)
-                line = log_line(step, run.schedule.get_last_lr()[0], losses)
-                run.optimizer.step()
-                run.schedule.step()
-
-                record(line)
-                show(bar, line, config.batch_per_domain * len(config.sources))
-                if on_log is not None:
-                    on_log(line)
-                if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-                    refuse_insane(run.model, config, folder, step)
-                    if step + 1 < config.steps and is_writer():
-                        save_state(folder, config, run, step + 1)
+        images = config.batch_per_domain * len(config.sources)  # of a step
+        with naming_loader_failures(), reporting(folder, start, bar, images, tensorboard, on_log) as report:
+            training_loop(run, bar, config, start, folder, batches, report)
         if is_writer():
             save_checkpoint(checkpoint, run.model, config)
             (folder / STATE).unlink(missing_ok=True)
@@ -108,14 +97,58 @@ def train(
     return checkpoint
 
 
+def training_loop(
+    run: Run,
+    loaded: Iterable[MultiDomainBatch | MultimodalBatch],
+    config: TrainingConfig,
+    start: int,
+    folder: Path,
+    batches: MultiDomainBatches,
+    report: Callable[[Line], None],
+) -> None:
+    """Every step of a run from ``start`` on: the gradient of a batch, an SGD step, and every so often a saved state.
+
+    Args:
+        run: the network, its optimizer and its schedule.
+        loaded: the batches of these steps, uint8 as they are loaded.
+        config: the settings of the run.
+        start: the number of the first step.
+        folder: gets the saved states.
+        batches: the data set that ``loaded`` comes from; it names the images of a step that diverges.
+        report: called with the log line of each step, before a state of it is saved.
+
+    Raises:
+        InputError: where a loss, a gradient or a weight is no longer finite.
+    """
+    device = next(run.model.parameters()).device
+    for step, batch in enumerate(loaded, start):
+        losses = training_step(run.model, to_device(batch, device), config, step)  # replaces .grad
+        refuse_divergence(run.model, losses, config, folder, step, batches)
+        line = log_line(step, run.schedule.get_last_lr()[0], losses)
+        run.optimizer.step()
+        run.schedule.step()
+
+        report(line)
+        if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
+            refuse_insane(run.model, config, folder, step)
+            if step + 1 < config.steps and is_writer():
+                save_state(folder, config, run, step + 1)
+
+
 def training_batches(
     config: TrainingConfig, domains: Mapping[str, Domain], *, seed: int, steps: int, part: tuple[int, int] = (0, 1)
 ) -> MultiDomainBatches:
-    """The batches of a run: augmented crops of all its source domains; see there for ``part``."""
+    """The batches of a run: augmented crops of all its source domains.
+
+    Args:
+        config: the settings of the run.
+        domains: by letter; all of ``config.sources`` among them.
+        seed: of the draws and the augmentation.
+        steps: how many batches.
+        part: (rank, number of processes), see :class:`~dglab.data.batches.MultiDomainBatches`.
+    """
     real = str(config.data).startswith("prepared")  # a root's fingerprint
-    transform = augmentations(
-        config.augmentation, config.sources, config.crop, config.scale, config.blur, real=real
-    )  # fmt: skip
+    transform = augmentations(config.augmentation, config.sources, config.crop, config.scale, config.blur, real=real)
     sources = [domains[letter].train for letter in config.sources]
     batches = MultimodalBatches if modalities_of(config) else MultiDomainBatches
     return batches(sources, config.batch_per_domain, steps, transform, seed, part)
@@ -124,21 +157,34 @@ def training_batches(
 def training_step(
     model: nn.Module, batch: MultiDomainBatch | MultimodalBatch, config: TrainingConfig, step: int
 ) -> Losses:
-    """One gradient by the run's method, its randomness (split, dropout) a function of seed and step.
+    """The gradient of one batch by the run's method, into ``.grad``.
 
-    All processes draw the same split; each has its own dropout.
+    Its randomness (split, dropout) depends on seed and step alone, so that a resumed run repeats it. All processes draw
+    the same split; each draws its own dropout.
+
+    Args:
+        model: the network, in training mode.
+        batch: images in [0, 1] and labels, see :func:`~dglab.training.methods.to_device`.
+        config: the settings of the run.
+        step: its number, from 0.
     """
     device = batch[1].device
     set_seed(derive_seed("dropout", config.seed, step, *([rank()] if rank() else [])), device)
     generator = torch.Generator().manual_seed(derive_seed("split", config.seed, step))
-    set_progress(model, step / config.steps)  # of what grows over training: gradient reversal
+    set_progress(model, step / config.steps)  # the strength of gradient reversal (GMP) grows over training
     bf16 = config.precision == "bf16"
     with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
         return METHODS[config.method](model, cross_entropy, batch, config, generator)
 
 
 def begin(config: TrainingConfig, weights: StateDict | None, device: torch.device) -> Run:
-    """A run before its first step: the network, SGD, and the paper's poly schedule."""
+    """A run before its first step: the network in training mode, SGD, and the paper's poly schedule.
+
+    Args:
+        config: the settings of the run.
+        weights: of the backbone, to start from; None for random ones.
+        device: where to train.
+    """
     model = network_of(config, derive_seed("weights", config.seed), weights).to(device).train()
     optimizer = torch.optim.SGD(
         model.parameters(), config.lr, momentum=config.momentum, weight_decay=config.weight_decay
@@ -148,10 +194,9 @@ def begin(config: TrainingConfig, weights: StateDict | None, device: torch.devic
 
 
 def loader(batches: MultiDomainBatches, start: int, device: torch.device, workers: int | None) -> DataLoader:
-    """The batches from step ``start`` on, made in as many processes as asked for.
+    """The batches from step ``start`` on, made by ``workers`` processes; 0 makes them in this one.
 
-    By default in this process alone; to keep a GPU fed, in four or in this process's share of the cores, if that is
-    less.
+    None is 0 on a CPU. On a GPU it is four, or this process's share of the cores where that is less.
     """
     on_gpu = device.type == "cuda"
     if workers is None:

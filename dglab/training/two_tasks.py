@@ -19,7 +19,7 @@ MultimodalBatch = tuple[Mapping[str, Tensor], Tensor, Tensor]
 
 
 class TwoTasks(NamedTuple):
-    """What one pass tells of classification (c) and domain invariance (d).
+    """The losses and gradients of classification (c) and domain invariance (d), from one forward pass.
 
     Attributes:
         loss_c: the fused loss plus those of the modalities' own classifiers.
@@ -51,7 +51,7 @@ def two_tasks(
         loss_fn: (logits, labels) -> scalar, a mean over the labelled pixels.
         micro_batches: successive parts to cut it into. A part counts by the share that it holds of all labelled pixels
             in ``loss_c``, and of all images in ``loss_d``.
-        apart: take both gradients; else the one of their sum, which is one pass back instead of two.
+        apart: compute both gradients; otherwise that of their sum, which takes one backward pass instead of two.
 
     Raises:
         InputError: for more micro-batches than images.
@@ -106,7 +106,7 @@ def two_losses(
 
 @torch.no_grad()
 def probability_of_truth(logits: Tensor, labels: Tensor) -> Tensor:
-    """The probability that logits N x K x ... give to the true class, for an image the mean over its labelled pixels.
+    """The probability that logits N x K x ... give to the true class, averaged over the labelled pixels of an image.
 
     Returns:
         N values in [0, 1]; 0 for an image without a labelled pixel.

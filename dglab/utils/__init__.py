@@ -1,1 +1,1 @@
-"""What every room uses: errors, seeds, strict images, whole files, the machine."""
+"""Utilities of all packages: errors, seeds, strict image reading, atomic files, the machine."""

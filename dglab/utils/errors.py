@@ -1,4 +1,4 @@
-"""The one exception that means "the input is at fault, and this is what to do"."""
+"""The exception for wrong use and bad input."""
 
 
 class InputError(ValueError):

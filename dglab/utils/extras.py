@@ -1,4 +1,4 @@
-"""What a plain install leaves out, by the extra that adds it; and one message for whoever misses some of it."""
+"""The packages of the optional extras, and one error message for a missing one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from dglab.utils.errors import InputError
 
-# extra -> the modules that its packages bring, as pyproject.toml lists them (but jinja2, which torch brings as well)
+# extra -> the modules of its packages in pyproject.toml (without jinja2, which torch also installs)
 EXTRAS = {
     "lessons": ("pandas", "matplotlib", "seaborn", "scipy", "statsmodels", "jupyterlab", "IPython", "ipywidgets",
                 "papermill", "nbformat", "segmentation_models_pytorch", "voila"),
@@ -24,7 +24,7 @@ class MissingExtra(ModuleNotFoundError, InputError):
 
 @contextmanager
 def extras_named(what: str) -> Iterator[None]:
-    """Within the block, an import that a plain install cannot satisfy becomes an error that says which extra does.
+    """Within the block, the import of a package that is not installed raises an error that names the extra.
 
     Args:
         what: what it is needed for, as the subject of the message.
@@ -37,7 +37,7 @@ def extras_named(what: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         extra = next((name for name, packages in EXTRAS.items() if package in packages), None)
-        if extra is None or isinstance(error, MissingExtra) or find_spec(package):  # there, but not whole
+        if extra is None or isinstance(error, MissingExtra) or find_spec(package):  # installed, but broken
             raise
         raise MissingExtra(
             f"{what} needs {package}, which a plain install leaves out: pip install 'dglab[{extra}]' "

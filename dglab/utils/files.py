@@ -1,4 +1,4 @@
-"""Files read with the system's refusals named, and written whole or not at all: beside, then renamed."""
+"""Reading files with errors that name them, and atomic writing: to a temporary file, then renamed."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ _LOCK = ".lock"
 
 @contextmanager
 def reading(path: Path | str) -> Iterator[None]:
-    """Within the block, what the system refuses (no such file, no right, a link to nothing) becomes an InputError."""
+    """Within the block, an OSError (no such file, no permission, a broken link) becomes an InputError."""
     try:
         yield
     except OSError as error:
@@ -35,7 +35,7 @@ def reading(path: Path | str) -> Iterator[None]:
 
 
 def check_file(path: Path | str, *, empty: bool = False) -> int:
-    """Refuse what is no file to read whole: a folder, a pipe (opening it would wait forever), what no memory holds.
+    """Refuse what cannot be read as a file: a folder, a pipe (opening it would block), a file larger than memory.
 
     Args:
         path: of the file.
@@ -76,7 +76,7 @@ def read_text(path: Path | str, *, empty: bool = False) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{shown(path)}: is no text in UTF-8 ({error}); mend it or remove it") from error
+        raise InputError(f"{shown(path)}: is not UTF-8 text ({error}); correct or remove it") from error
 
 
 def read_json(path: Path | str) -> Any:
@@ -85,11 +85,11 @@ def read_json(path: Path | str) -> Any:
     try:
         return parse_json(text)
     except ValueError as error:
-        raise InputError(f"{shown(path)}: is no JSON ({error}); mend it or remove it") from error
+        raise InputError(f"{shown(path)}: is not JSON ({error}); correct or remove it") from error
 
 
 def parse_json(text: str) -> Any:
-    """JSON; nested deeper than Python can follow, it is a ValueError as any other that cannot be read."""
+    """Parse JSON; text nested too deeply for Python raises a ValueError, like other invalid JSON."""
     try:
         return json.loads(text)
     except RecursionError as error:
@@ -97,7 +97,7 @@ def parse_json(text: str) -> Any:
 
 
 def listed(folder: Path) -> list[Path]:
-    """What is in a folder, hidden files left out.
+    """The files and folders in a folder, without hidden ones.
 
     Raises:
         InputError: for a folder that cannot be read, and for a name that is not UTF-8.
@@ -110,14 +110,14 @@ def listed(folder: Path) -> list[Path]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder, those that links lead to as well, hidden ones left out. Raises as :func:`listed`."""
+    """The folders in a folder, also by links, without hidden ones. Raises as :func:`listed`."""
     found = listed(folder)
-    with reading(folder):  # of a folder that may be listed and not entered
+    with reading(folder):  # a folder may be readable but not searchable
         return [path for path in found if path.is_dir()]
 
 
 def check_utf8(text: str, what: str) -> None:
-    """Refuse a name that no text file, message or table could hold."""
+    """Refuse a name that is not valid UTF-8, which no text file or table could contain."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -125,12 +125,12 @@ def check_utf8(text: str, what: str) -> None:
 
 
 def shown(path: Path | str) -> str:
-    """A path for a message; bytes that are no UTF-8 as \\xff."""
+    """A path for a message; bytes that are not UTF-8 as \\xff."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def digest(content: bytes) -> str:
-    """16 hexadecimal digits that tell one content from another."""
+    """A digest of some content: 16 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()[:16]
 
 
@@ -139,7 +139,7 @@ def digest(content: bytes) -> str:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Within the block, what the disk refuses (no folder, no right, no room) is an InputError that names ``path``."""
+    """Within the block, an OSError (no folder, no permission, full disk) becomes an InputError that names ``path``."""
     try:
         yield
     except OSError as error:
@@ -150,14 +150,14 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def beside(path: Path, ending: str) -> Path:
-    """Where a file is written before it is renamed: hidden, beside its place, of a name that is never too long."""
+    """The temporary path of a file before it is renamed: hidden, in the same folder, and never too long a name."""
     name = path.name if len(path.name) <= _LONGEST else f"{path.name[:_LONGEST]}.{digest(os.fsencode(path.name))}"
     return path.with_name(f".{name}.{ending}")
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A path to write to; on success it becomes ``path`` in one step, so that no half-written file bears the name.
+    """A temporary path to write to, renamed to ``path`` on success: a partly written file never has that name.
 
     Raises:
         InputError: if the disk refuses, see :func:`writing`.
@@ -191,17 +191,17 @@ def check_writable(path: Path, *, folder: bool) -> None:
     above = [path, *path.absolute().parents] if folder else path.absolute().parents
     nearest = next(place for place in above if os.path.lexists(place))
     try:
-        with tempfile.TemporaryFile(dir=nearest):  # for a permission alone does not tell: /proc has it
+        with tempfile.TemporaryFile(dir=nearest):  # permissions are not enough: /proc has them
             pass
     except OSError:
         raise InputError(
-            f"cannot write {shown(path)}: {shown(nearest)} is no folder that you may write to; choose another place"
+            f"cannot write {shown(path)}: {shown(nearest)} is not a folder that you may write to; choose another place"
         ) from None
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Within the block, no other process is in here with this folder; a lock ends with its process, however that ends.
+    """Within the block, a folder is locked: no other process can enter. The lock ends with its process in any case.
 
     Where the file system knows no locks, a warning says so.
 
@@ -252,7 +252,7 @@ def _lock(path: Path) -> int | None:
 
 
 def _is_same(path: Path, file: int) -> bool:
-    """Whether an open file still bears its name: a lock's last owner removes it, and then it guards nothing."""
+    """Whether an open lock file still exists under its path: its last owner removes it, and then it locks nothing."""
     try:
         return os.path.samestat(os.fstat(file), os.stat(path))
     except FileNotFoundError:

@@ -1,19 +1,18 @@
-"""Image and label files, read strictly: what Pillow would bend into shape is refused here by name.
+"""Strict reading of image and label files: what Pillow would silently convert is refused here.
 
-Pillow is generous. It opens 16-bit colour PNGs as 8-bit ones (only the high byte survives), it stretches 2-
-and 4-bit greyscale to 0-255, and it turns a palette into colours on request. Harmless for a photograph, each
-of these silently changes the class ids of a label. So bit depths are taken from the file itself, not from
-Pillow's mode.
+Pillow opens 16-bit colour PNGs as 8-bit ones (only the high byte remains), stretches 2- and 4-bit greyscale to 0-255,
+and converts a palette to colours on request. Harmless for a photograph, each of these silently changes the class ids of
+a label. So bit depths are taken from the file itself, not from Pillow's mode.
 
-**Damage.** Pillow looks at no checksum of a PNG's pixels, so that one changed bit can turn a third of a label into
-other classes without a word. The checksums are therefore looked at before: of every chunk, a thousandth of the time of
-decoding, and of a label also the one of all its rows, which takes as long again as Pillow, for a label a millisecond.
-(torchvision's decoder looks at them, too, but has ended the process on some damaged files.) A JPEG has no checksums.
-Pillow shows one with damaged data as if nothing were amiss, grey or shifted from there on; JPEGs are decoded by
-simplejpeg, in four fifths of Pillow's time, which refuses those that are cut short and most others, but not all:
-zeros in the midst often decode. Those the digests in ``domain.json`` find (``dglab check``).
+**Damage.** Pillow does not verify the checksums of a PNG's pixels, so that one changed bit can silently turn a third of
+a label into other classes. The checksums are therefore verified first: those of all chunks, in a thousandth of the
+decoding time, and for a label also that of its rows, which takes as long as decoding it, a millisecond. (torchvision's
+decoder verifies them, too, but has crashed on some damaged files.) A JPEG has no checksums. Pillow decodes a damaged
+one without an error, grey or shifted from the damage on; so JPEGs are decoded by simplejpeg, in four fifths of
+Pillow's time, which refuses truncated files and most other damage, but not all: zeros in the middle often decode. The
+digests in ``domain.json`` reveal those (``dglab check``).
 
-Nothing here needs torch, so that ``data_prep`` starts at once.
+Nothing here needs torch, so that ``data_prep`` starts fast.
 """
 
 import io
@@ -52,7 +51,7 @@ _SHOWN = 5  # so many files are named in one message; the rest are counted
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself before its pixels are decoded: format, Pillow mode, bits, (W, H), EXIF orientation."""
+    """The header of a file, read without decoding pixels: format, Pillow mode, bits, (W, H), EXIF orientation."""
 
     format: str
     mode: str
@@ -182,18 +181,18 @@ def _decode(path: Path, content: bytes, header: Header, mode: str, *, rows: bool
             return simplejpeg.decode_jpeg(content, mode)
         check_png(content, rows=rows)
         with Image.open(io.BytesIO(content)) as image:
-            return np.array(image if mode == header.mode else image.convert(mode))  # writable, for torch
+            return np.array(image if mode == header.mode else image.convert(mode))  # writable, as torch wants it
     except Exception as error:  # as in read_header
         raise damaged(path, error) from error
 
 
 def damaged(path: Path, error: Exception) -> InputError:
-    """What is said of a file whose header is right and whose pixels cannot be had."""
+    """The error for a file with a valid header whose pixels cannot be decoded."""
     return InputError(f"{shown(path)}: is damaged or truncated ({error}); fetch or make it again")
 
 
 def check_png(content: bytes, *, rows: bool) -> None:
-    """Look at the checksums of a PNG, which Pillow does not: it would show other pixels without a word.
+    """Verify the checksums of a PNG, which Pillow does not: it would silently return wrong pixels.
 
     Args:
         content: of the file.
@@ -229,19 +228,19 @@ def _rows_size(header: bytes) -> int:
     width, height, bits, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
     bits *= {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]  # channels
     sizes = [(width, height)]
-    if interlaced:  # Adam7: seven images in one, each of every so-manieth column and row from a first one on
+    if interlaced:  # Adam7: seven images in one, each with an offset and a step of rows and columns
         passes = ((0, 8, 0, 8), (4, 8, 0, 8), (0, 4, 4, 8), (2, 4, 0, 4), (0, 2, 2, 4), (1, 2, 0, 2), (0, 1, 1, 2))
         sizes = [(len(range(x, width, dx)), len(range(y, height, dy))) for x, dx, y, dy in passes]
     return sum(h * (1 + (w * bits + 7) // 8) for w, h in sizes if w and h)
 
 
 def check_train_ids(label: np.ndarray, path: Path) -> None:
-    """Check that a label, H x W uint8, holds nothing but trainIds 0-18 and 255.
+    """Check that a label, H x W uint8, contains only trainIds 0-18 and 255.
 
     Raises:
         InputError: naming the file and the foreign values.
     """
-    if (label + np.uint8(1)).max() > NUM_CLASSES:  # 255 becomes 0; a table of 256 answers would take 20 times as long
+    if (label + np.uint8(1)).max() > NUM_CLASSES:  # 255 becomes 0; a lookup table would take 20 times as long
         foreign = np.flatnonzero((np.bincount(label.ravel(), minlength=256) > 0) & ~VALID_TRAIN_IDS)
         raise InputError(
             f"{shown(path)}: has the value(s) {brief(foreign.tolist())}; expected the Cityscapes trainIds 0-18, or "

@@ -1,4 +1,4 @@
-"""Ctrl-C while something is exchanged and put back: it waits, because what is left half done would stay so.
+"""Deferring Ctrl-C while something is replaced or restored, which must not be left half done.
 
 Python raises KeyboardInterrupt between any two steps of the main thread: also between the end of a ``with`` block and
 the first line that puts things back.
@@ -17,7 +17,7 @@ Arguments, Value = ParamSpec("Arguments"), TypeVar("Value")
 
 
 class DeferredInterrupts:
-    """Within the block, Ctrl-C waits until the end.
+    """Within the block, Ctrl-C is deferred until its end.
 
     It is the signal's handler that waits, whosever it is; where none of Python's is installed, nothing is done. Python
     runs handlers in the main thread alone, so that in others there is nothing to hold back.
@@ -52,7 +52,7 @@ class DeferredInterrupts:
 
 
 class _DeferredAtTheEnds(DeferredInterrupts):
-    """Ctrl-C waits while a context manager is entered and left, but not between.
+    """Defers Ctrl-C while a context manager is entered and left, but not in between.
 
     The handler stays in place between, and looks where it was called: only so is there no gap before ``__exit__``.
     """
@@ -103,7 +103,7 @@ def interrupt_safe_contextmanager(
 
 
 def deliver() -> None:
-    """Let a Ctrl-C that has been held back so far come now: before a long wait goes on."""
+    """Raise a deferred Ctrl-C now, for example during a long wait."""
     if threading.current_thread() is threading.main_thread():
         holder = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
         if isinstance(holder, DeferredInterrupts):

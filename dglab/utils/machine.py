@@ -1,4 +1,4 @@
-"""What this process may use of the machine, and how."""
+"""The cores, memory and devices that this process may use."""
 
 import ctypes
 import functools
@@ -11,13 +11,13 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of mallopt, from glibc's malloc.h
 
 
 def usable_cpus() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
 def memory_bytes() -> int | None:
-    """The memory of this machine in bytes, or of the container that this process runs in; None if nothing tells."""
+    """The memory of this machine, or of the container of this process, in bytes; None if it is unknown."""
     known = []
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
@@ -30,7 +30,7 @@ def memory_bytes() -> int | None:
 
 
 def refuse_what_cannot_fit(needed: int, what: str, remedy: str) -> None:
-    """Refuse, before work begins, what takes more bytes than there are; where memory is unknown, nothing.
+    """Refuse, before work begins, what needs more memory than there is, if that is known.
 
     Raises:
         InputError: naming both numbers.
@@ -43,7 +43,7 @@ def refuse_what_cannot_fit(needed: int, what: str, remedy: str) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep the memory that tensors give back, for the rest of this process.
+    """Make the C library keep freed memory for reuse, for the rest of this process.
 
     glibc hands blocks of 32 MiB and more back to the system at once and asks for them anew. Each page then costs a
     fault when it is first touched, which for large feature maps takes as long as the computation: five images in a
@@ -59,12 +59,12 @@ def keep_freed_memory() -> None:
 
 
 def choose_device(name: str) -> str:
-    """``auto`` -> the best at hand; a device by name if it is there.
+    """``auto`` -> the best available device; a device by name if it is available.
 
     Raises:
         InputError: for an unknown device or one that this machine lacks.
     """
-    import torch  # here, for the command line reads this file before it knows whether it needs torch
+    import torch  # imported here because the command line imports this module and often does not need torch
 
     at_hand = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if name == "auto":

@@ -1,4 +1,4 @@
-"""Torch's random state where something runs: the CPU's, and beside it that of the GPU in use."""
+"""Torch's random state on a device: that of the CPU, and of the GPU in use."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from dglab.utils.interrupts import interrupt_safe_contextmanager
 
 @interrupt_safe_contextmanager
 def own_randomness(device: torch.device) -> Iterator[None]:
-    """Within the block numbers may be drawn and seeds set; afterwards CPU and device draw as if nothing had been.
+    """Within the block, numbers may be drawn and seeds set; afterwards the random state of CPU and device is restored.
 
     Args:
         device: where the computation runs.
@@ -19,7 +19,7 @@ def own_randomness(device: torch.device) -> Iterator[None]:
 
 
 def set_seed(seed: int, device: torch.device) -> None:
-    """Let the CPU and this device draw from a seed. ``torch.manual_seed`` would reseed every other GPU, too.
+    """Seed the CPU and this device. ``torch.manual_seed`` would reseed every other GPU, too.
 
     Args:
         seed: of both.

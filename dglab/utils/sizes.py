@@ -1,4 +1,4 @@
-"""Bringing images, and what networks make of them, to another size."""
+"""Resizing images and logits."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,15 @@ from dglab.utils.machine import refuse_what_cannot_fit
 
 
 def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Images or logits N x C x H' x W' at another size (H, W), bilinear and antialiased; no copy if it is theirs."""
+    """Resize images or logits N x C x H' x W' to (H, W), bilinear and antialiased; no copy if they have this size."""
     if maps.shape[-2:] == tuple(size):
         return maps
-    wide = maps.to(torch.promote_types(maps.dtype, torch.float32))  # on a CPU, half precision cannot be resized
+    wide = maps.to(torch.promote_types(maps.dtype, torch.float32))  # half precision cannot be resized on a CPU
     return F.interpolate(wide, tuple(size), mode="bilinear", antialias=True, align_corners=False).to(maps.dtype)
 
 
 def together(images: Sequence[Tensor], device: torch.device | str) -> Tensor:
-    """uint8 images 3 x H x W as one batch of floats in [0, 1], those of another size brought to the first one's."""
+    """Stack uint8 images 3 x H x W into one batch of floats in [0, 1]; others are resized to the first one's size."""
     refuse_what_cannot_fit(
         4 * images[0].numel() * len(images), f"a batch of {len(images)} images", "normalize fewer images together"
     )

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from dglab.analysis.verification import verify
 from dglab.cli import app
-from dglab.experiments.reproduce import describe_run
+from dglab.experiments.record import describe_run
 from dglab.experiments.table import COLUMNS, TYPES, write_table
 from dglab.utils.errors import InputError
 

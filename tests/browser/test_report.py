@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from dglab.experiments.record import describe_run
 from dglab.experiments.recorded import recorded_table
-from dglab.experiments.reproduce import describe_run
 from dglab.experiments.table import write_table
 from dglab.report.page import write_report
 

@@ -111,7 +111,7 @@ def test_options_of_the_guard_are_named(trained, images, tmp_path, refused):
                tmp_path / "out", "--method"]  # fmt: skip
     refused([*predict, "tn", "--reference", trained / REFERENCE], "--reference does not belong to --method tn")
     refused([*predict, "guarded", "--reference", tmp_path / "none"], "none", "cannot be read")
-    refused([*predict, "guarded", "--reference", trained / "last.safetensors"], "is no source reference")
+    refused([*predict, "guarded", "--reference", trained / "last.safetensors"], "is not a source reference")
 
 
 def test_advise_prints_and_writes_its_reasons(trained, tmp_path, dglab, images, picture):

@@ -161,7 +161,7 @@ def test_a_network_of_other_data_is_not_tested_on_the_streets_unasked(root, tmp_
     ("options", "words"),
     [
         ({"--method": "bnn"}, ["unknown test method 'bnn'", "bn, bn-reestimated, tn, adabn, guarded, qib, sib"]),
-        ({"--task": "G+S->X"}, ["'X'", "not at hand"]),
+        ({"--task": "G+S->X"}, ["'X'", "not available"]),
         ({"--task": "G+S->S"}, ["S is both source and target"]),
         ({"--task": "G+I->C"}, ["was trained on G+S", "--task 'G+S->C'"]),
         ({"--method": "tn", "--batch-size": "0"}, ["batch size is 0"]),
@@ -176,7 +176,7 @@ def test_a_network_of_other_data_is_not_tested_on_the_streets_unasked(root, tmp_
         ({"--method": "sib", "--style-layer": "layer9"}, ["'layer9'", "4 = layer4"]),
         ({"--method": "sib", "--statistics": "merged"}, ["statistics is 'merged'", "joint"]),
         ({"--checkpoint": "none.safetensors"}, ["no checkpoint at none.safetensors"]),
-        ({"--checkpoint": __file__}, ["test_evaluate.py is no readable safetensors file"]),
+        ({"--checkpoint": __file__}, ["test_evaluate.py is not a readable safetensors file"]),
         ({"--device": "gpu"}, ["unknown device 'gpu'"]),
         ({"--data": "no_such_folder"}, ["no_such_folder: no such folder"]),
     ],

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dglab.experiments import reproduce
+from dglab import reproduce
 from dglab.experiments.table import read_table
 from dglab.experiments.trials import STUDIES
 

@@ -67,7 +67,7 @@ def test_resume_in_an_empty_folder_starts(tmp_path, dglab):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"--task": "G+X->C"}, ["'X'", "not at hand", "G, S, I, M, C"]),
+        ({"--task": "G+X->C"}, ["'X'", "not available", "G, S, I, M, C"]),
         ({"--task": "G+S->X"}, ["'X'"]),
         ({"--task": "G+C->C"}, ["C is both source and target", "unseen"]),
         ({"--task": "G+S"}, ["one arrow"]),
@@ -90,7 +90,7 @@ def test_resume_in_an_empty_folder_starts(tmp_path, dglab):
         ({"--data": "no_such_folder"}, ["no_such_folder: no such folder"]),
         ({"--method": "gmp", "--variant": "gmpp"}, ["unknown variant of GMP 'gmpp'", "gmp, joint, igdm"]),
         ({"--method": "gmp", "--modalities": "rgb+lidar"}, ["('rgb', 'lidar')", "rgb, depth, normals"]),
-        ({"--method": "gmp", "--modalities": "depth"}, ["one modality alone, depth", "joint"]),
+        ({"--method": "gmp", "--modalities": "depth"}, ["only one modality, depth", "joint"]),
         ({"--method": "gmp", "--alpha-k": "1.5"}, ["alpha_k is 1.5; expected a number from 0 to 1"]),
         ({"--method": "gmp", "--alpha-p": "nan"}, ["alpha_p is nan"]),
         ({"--method": "gmp", "--task": "G->C"}, ["tell source domains apart", "two or more"]),

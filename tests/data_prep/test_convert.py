@@ -15,7 +15,7 @@ import data_prep.convert
 from data_prep import MODULES, report
 from data_prep.__main__ import main
 from data_prep.convert import convert
-from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, check_partners, files_by_key
+from data_prep.dataset import Dataset, Domain, LabelMapping, Pair, files_by_key, matched
 from dglab.classes import CLASS_NAMES
 from dglab.data.prepared import open_root
 from dglab.utils.errors import InputError
@@ -528,8 +528,8 @@ def test_16_bit_ids_two_mappings_and_jpeg(tmp_path: Path) -> None:
 
     def find_pairs(root: Path, mapping: str) -> list[Pair]:
         images, labels = files_by_key(root / "rgb", "*.jpeg"), files_by_key(root / "ids", "*.npy")
-        check_partners(images, labels, root)
-        return [Pair(domain, "val" if s == "b" else "train", s, images[s], labels[s]) for s in images]
+        return [Pair(domain, "val" if stem == "b" else "train", stem, *files)
+                for stem, *files in matched(images, labels, root)]  # fmt: skip
 
     mappings = {"plain": LabelMapping({1: 0, 2: 1}, "test"), "merged": LabelMapping({1: 0, 2: 0}, "test")}
     dataset = Dataset("x", "X", "", "", "", "", (), mappings, find_pairs, np.load)

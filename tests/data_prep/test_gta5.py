@@ -155,10 +155,10 @@ def test_split_mat_in_the_folder_of_its_archive(source: Path, out: Path) -> None
     ("spoil", "words"),
     [
         (lambda s: (s / "split.mat").unlink(), ["split.mat: is missing", "read_mapping.zip", "from_games"]),
-        (lambda s: (s / "split.mat").write_bytes(b"<html>not found</html>"), ["split.mat: is no split"]),
-        (lambda s: (s / "split.mat").write_bytes(b""), ["split.mat: is no split"]),
-        (lambda s: doubled(s / "split.mat", 105, 64), ["split.mat: is no split"]),  # ends the process that reads it
-        (lambda s: savemat(s / "split.mat", {"trainIds": [[1]]}), ["is no split of this data set ('valIds')"]),
+        (lambda s: (s / "split.mat").write_bytes(b"<html>not found</html>"), ["split.mat: is not a split"]),
+        (lambda s: (s / "split.mat").write_bytes(b""), ["split.mat: is not a split"]),
+        (lambda s: doubled(s / "split.mat", 105, 64), ["split.mat: is not a split"]),  # ends the process that reads it
+        (lambda s: savemat(s / "split.mat", {"trainIds": [[1]]}), ["is not a split of this data set ('valIds')"]),
         (lambda s: write_split(s / "split.mat", valIds=[2, 12, 4]), ["names a frame more than once"]),
         (lambda s: write_split(s / "split.mat", valIds=[2]), ["1 frame(s) are in no part of split.mat: 00012"]),
         (lambda s: (s / "labels").rename(s / "elsewhere"), ["labels: no such folder"]),

@@ -173,7 +173,7 @@ def test_part_2_has_jpegs_another_name_and_no_published_count(source: Path, out:
         (b"[]", ["no polygon file"]),
         (b'{"imgHeight": 6, "objects": []}', ["imgWidth"]),
         (b'{"imgHeight": 6, "imgWidth": 7, "objects": []}', ["8 x 6", "7 x 6", "expected equal sizes"]),
-        ([shape(["car"], box(0, 0, 1, 1))], ["no polygon file", "label ['car'] is no text"]),
+        ([shape(["car"], box(0, 0, 1, 1))], ["no polygon file", "label ['car'] is not text"]),
         ([shape("car", [[1, 1], [10**400, 2], [3, 3]])], ["no polygon file", "expected a number"]),
         ([shape("car", [[1, 1], [10**9, 2], [3, 3]])], ["no polygon file", "1000000000, expected a number"]),
         ([shape("car", [[1, 1], ["7", 2], [3, 3]])], ["no polygon file", "expected a number"]),

@@ -9,7 +9,8 @@ import pytest
 import submitit
 import torch
 
-from dglab.experiments import cluster, reproduce, runner
+from dglab import reproduce
+from dglab.experiments import cluster, runner
 from dglab.experiments.table import read_table
 
 

@@ -179,7 +179,7 @@ def test_images_alone_have_no_modalities(tmp_path, prepared):
 def test_a_network_that_cannot_be_trained_is_refused_before_the_first(tmp_path):
     fresh = Lab(PRESETS["tiny"], "streets", tmp_path / "new", "cpu", use_shipped=False)
     alone = fresh.training("GS", 0, method="gmp", variant="gmp", modalities=("rgb",))
-    with pytest.raises(InputError, match="one modality alone, rgb"):
+    with pytest.raises(InputError, match="only one modality, rgb"):
         fresh.train_all([fresh.training("GS", 0, method="gmp"), alone])
     assert not (tmp_path / "new").exists()
 

@@ -10,7 +10,7 @@ import torch
 from dglab.analysis.claims import judge
 from dglab.data import streets_domains
 from dglab.evaluation import ConfusionMatrix
-from dglab.experiments.methods import DECISIVE, select
+from dglab.experiments.methods import MAIN_METHODS, select
 from dglab.experiments.recorded import SHIPPED, read_recorded, write_recorded
 from dglab.experiments.table import COLUMNS, LABELS, OF_GMP, TYPES, read_table, tidy, write_table
 from dglab.experiments.trials import STUDIES, Trial
@@ -63,7 +63,7 @@ def test_the_studies_hold_what_the_paper_tested(frames):
     assert methods("ablation") == {(a, b) for a in trainings for b in ("bn", "bn-reestimated", "tn", "sib")}
     assert methods("batch_size") == {(a, b) for a in trainings for b in ("bn", "tn")}
     for study in ("ablation", "batch_size"):
-        assert all(len(select(frames[study], method)) for method in DECISIVE)
+        assert all(len(select(frames[study], method)) for method in MAIN_METHODS)
         assert set(frames[study]["inner_lr"].dropna()) == {0, TINY.training.inner_lr}
     policies = ("bn", "adabn", "tn", "qib", "sib")
     expected = {(a, b) for a in ("agg", "mldg") for b in policies} | {("mldg", "random"), ("mldg", "oracle")}

@@ -5,11 +5,10 @@ import dataclasses
 import pytest
 
 from dglab.analysis.claims import judge
-from dglab.experiments.methods import DECISIVE, TRAINING_METHODS
-from dglab.experiments.reproduce import studies_of
+from dglab.experiments.methods import MAIN_METHODS, TRAINING_METHODS
 from dglab.experiments.runner import open_lab, run
 from dglab.experiments.table import COLUMNS, labels_of
-from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, describe, main_tasks, mixed_task
+from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, describe, main_tasks, mixed_task, studies_of
 from dglab.presets import FULL
 from dglab.testtime.methods import TestConfig, bank, tn
 
@@ -75,7 +74,7 @@ def test_every_trial_is_of_its_study_and_of_its_networks_task(lab, study):
 def test_the_training_methods_are_told_apart_by_fields(lab, frames):
     frame = frames["ablation"]
     assert sum(len(method.rows(frame)) for method in TRAINING_METHODS) == len(frame)  # every row belongs to one
-    for method in DECISIVE:
+    for method in MAIN_METHODS:
         training = lab.training("GSI", 0, **method.settings)
         assert training.method == method.method and (training.inner_lr == 0) == (not method.inner_step)
         inner_lrs = set(method.rows(frame)["inner_lr"].dropna())

@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from dglab.experiments.reproduce import describe_run
+from dglab.experiments.record import describe_run
 from dglab.experiments.table import COLUMNS, TYPES, write_table
 from dglab.report.page import write_report
 from dglab.report.tables import ablation_table, adabn_table, backbones_table, plus_minus, policy_table

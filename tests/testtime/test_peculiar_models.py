@@ -249,7 +249,7 @@ def test_what_is_no_state_is_refused_and_streams_are_loaded_with_it_or_not_at_al
     bank.stream("left")(images(1))
     state = bank.state_dict()
     for wrong in ({}, None, [], {"arrivals": 3}):
-        with pytest.raises(InputError, match="this is no state of a bank: it lacks .*moments"):
+        with pytest.raises(InputError, match="this is not the state of a bank: it lacks .*moments"):
             bank.load_state_dict(wrong)
     other = ImageBank(Net(), "layer1", capacity=2)
     state["streams"]["left"]["styles"][0].fill_(float("nan"))

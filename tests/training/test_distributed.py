@@ -345,7 +345,7 @@ def test_ctrl_c_ends_all_processes_and_the_run_goes_on(tmp_path):
     marks.mkdir()
     stopped = torchrun(folder, script, marks=marks)
     assert stopped.returncode != 0 and len(list(marks.iterdir())) == 2
-    assert stopped.stderr.count("interrupted; --resume goes on from the last saved state") == 1  # one process speaks
+    assert stopped.stderr.count("interrupted; --resume continues from the last saved state") == 1  # one process speaks
     assert {path.name for path in folder.iterdir()} - {"tensorboard"} == {state.STATE, log.LOG}
     assert torchrun(folder, script, "--resume").returncode == 0
     assert torchrun(tmp_path / "whole", script).returncode == 0

@@ -544,7 +544,7 @@ def shared():
         (renamed, {}, "encoders of a, b; classifiers of a; discriminators of a, b; expected one of each"),
         (listed, {}, "has encoders that are a ModuleList; expected encoders, .* each an nn.ModuleDict by modality"),
         (shared, {}, "the encoders of a and b share parameters"),
-        (lambda: toy(modalities=("a",)), {}, "one modality alone, a, and nothing to balance; expected two"),
+        (lambda: toy(modalities=("a",)), {}, "only one modality, a, and nothing to balance; expected two"),
         (toy, {"alpha_k": 1.01}, "alpha_k is 1.01; expected"),
         (toy, {"alpha_p": math.nan}, "alpha_p is nan"),
         (toy, {"variant": "gmpp"}, "unknown variant of GMP 'gmpp'; expected one of gmp, joint, igdm"),

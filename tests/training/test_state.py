@@ -117,7 +117,7 @@ def test_a_crafted_state_is_refused(interrupted, kind):
     with pytest.raises(InputError, match="cannot resume from") as caught:
         run(interrupted)
     assert str(interrupted / STATE) in str(caught.value) and words in str(caught.value)
-    assert "remove it to start this run anew" in str(caught.value)
+    assert "remove it to start this run again" in str(caught.value)
     assert {path.name: path.read_bytes() for path in interrupted.iterdir()} == before
     assert not (interrupted / CHECKPOINT).exists()
 

@@ -227,7 +227,7 @@ def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(tmp_path):
     stderr = stop(process, folder / STATE, None, signal.SIGINT)
     assert process.returncode == 130, stderr
     *bar, line = stderr.splitlines()
-    assert line == f"interrupted; --resume goes on from the last saved state in {folder}"
+    assert line == f"interrupted; --resume continues from the last saved state in {folder}"
     assert not any("Error" in text or "Interrupt" in text for text in bar)
     assert set(names(folder)) <= {LOG, STATE, TENSORBOARD}
     lines = log(folder)
@@ -311,7 +311,7 @@ def bad_file():
 @pytest.mark.parametrize(
     ("fail", "message"),
     [
-        (functools.partial(os._exit, 1), r"^a process that loads data has died \(DataLoader worker .*fewer such proc"),
+        (functools.partial(os._exit, 1), r"^a data-loading process has died \(DataLoader worker .*fewer such proc"),
         (bad_file, r"^G/train/labels/a.png: has the value 77$"),
     ],
 )
@@ -666,7 +666,7 @@ def interrupted(tmp_path, monkeypatch):
 
 
 def refuses_to_resume(folder):
-    with pytest.raises(InputError, match=f"cannot resume from .*{STATE} .*remove it to start this run anew"):
+    with pytest.raises(InputError, match=f"cannot resume from .*{STATE} .*remove it to start this run again"):
         run(folder, dataclasses.replace(CONFIG, checkpoint_every=1))
     assert not (folder / CHECKPOINT).exists()
 
@@ -684,7 +684,7 @@ def test_a_truncated_state_is_refused_and_its_remedy_works(interrupted, finished
 def test_a_log_that_lost_lines_is_told_of_and_the_training_goes_on(interrupted, finished):
     log = interrupted / LOG
     log.write_text("".join(log.read_text().splitlines(keepends=True)[1:]))
-    with pytest.warns(UserWarning, match=f"{LOG} has 1 lines of the 2 steps until .*{STATE}; the training goes on"):
+    with pytest.warns(UserWarning, match=f"{LOG} has 1 lines of the 2 steps until .*{STATE}; the training continues"):
         run(interrupted, dataclasses.replace(CONFIG, checkpoint_every=1))
     assert [line["step"] for line in map(json.loads, log.read_text().splitlines())] == [1, 2, 3]
     weights = [safetensors.torch.load_file(folder / CHECKPOINT) for folder in (interrupted, finished)]
@@ -793,7 +793,7 @@ def test_a_learning_rate_that_explodes_stops_with_the_step_named(tmp_path):
 def test_weights_that_explode_are_neither_a_state_nor_a_result(tmp_path, lr, steps):
     """The loss of a step is that of the weights before it: it says nothing about what would be saved."""
     config = dataclasses.replace(CONFIG, lr=lr, steps=steps, checkpoint_every=1)
-    with pytest.raises(InputError, match="beyond all bounds after step 0; .* or inner_lr = 0.02, in another"):
+    with pytest.raises(InputError, match="far too large after step 0; .* or inner_lr = 0.02, in another"):
         run(tmp_path, config)
     assert names(tmp_path) == [LOG]
 

@@ -76,11 +76,11 @@ def test_names_and_texts_that_are_not_utf_8(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"not UTF-8.*caf\\xe9.png"):
         listed(tmp_path)
     (tmp_path / "text").write_bytes(b"caf\xe9")
-    with pytest.raises(InputError, match="text: is no text in UTF-8"):
+    with pytest.raises(InputError, match="text: is not UTF-8 text"):
         read_text(tmp_path / "text")
     for deep in ("[" * 100_000, '{"a":' * 100_000):
         (tmp_path / "deep").write_text(deep)
-        with pytest.raises(InputError, match="deep: is no JSON"):
+        with pytest.raises(InputError, match="deep: is not JSON"):
             read_json(tmp_path / "deep")
         with pytest.raises(ValueError):
             parse_json(deep)

@@ -204,7 +204,7 @@ class Files:
 
 
 def labels_in(root: Path, *domains: Path) -> dict[str, np.ndarray]:
-    """The labels of a root by their place; whatever is no label is left out, for the reader refuses it."""
+    """The labels of a root by their path; files that are no labels are left out, because the reader refuses them."""
     found = {}
     for domain in domains or tuple(root.glob("*")):
         for path in domain.glob("*/labels/*.png"):

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace, until: float) -> int:
     print(f"{about['machine']}, torch {about['versions']['torch']}", flush=True)
 
     from dglab.utils.machine import choose_device
-    from tools.gpu import checks, inference, plan, study  # now, for they need what was installed
+    from tools.gpu import checks, inference, plan, study  # only now: they need what was installed
     from tools.gpu.tables import read_rows
 
     device = choose_device(options.device)

@@ -271,7 +271,7 @@ def resumed(device: torch.device) -> float:
 
 
 class Stopped(Exception):
-    """Raised in the midst of a training."""
+    """Raised during a training."""
 
 
 def weights_of(config: TrainingConfig, device: torch.device, *, workers: int, stop_after: int | None = None) -> Tensor:

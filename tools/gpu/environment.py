@@ -91,7 +91,7 @@ def describe(installed: Sequence[str]) -> dict[str, Any]:
 
 
 def write_environment(out: Path, about: dict[str, Any]) -> None:
-    """Write ``environment.json``: a list, for a later call may run on another machine."""
+    """Write ``environment.json``: a list, because a later call may run on another machine."""
     path = out / "environment.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     if about not in known:

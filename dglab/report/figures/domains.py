@@ -30,7 +30,7 @@ def class_frequencies(shares: pd.DataFrame) -> Figure:
 
 def distance_matrix(distances: pd.DataFrame, title: str, unit: str) -> Figure:
     """A square table of distances as a heat map with its numbers."""
-    import seaborn as sns  # here, for it takes seconds to import
+    import seaborn as sns  # imported here because it takes seconds
 
     fig, axis = figure(size=(6, 5))
     sns.heatmap(distances, annot=True, fmt=".2g", cmap="cividis", square=True, ax=axis, cbar_kws={"label": unit})

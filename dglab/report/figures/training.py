@@ -34,7 +34,7 @@ def training_curve(log: pd.DataFrame, window: int = 20, steps: int | None = None
     Args:
         log: columns step, lr, ds, dg, total, as :func:`dglab.training.log.read_log` gives them.
         window: steps to average over.
-        steps: of the whole run, for one that is still training; None ends the axis at the last step.
+        steps: of the run, if it is still training; None ends the axis at the last logged step.
     """
     fig, (left, right) = figure(1, 2, (11, 3.8), width_ratios=(2, 1))
     for column, color, dash in (("ds", BLUE, "-"), ("dg", VERMILION, "--")):

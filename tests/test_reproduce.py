@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dglab.experiments import lessons, reproduce, runner
+from dglab import reproduce
+from dglab.experiments import lessons, runner
 from dglab.experiments.table import COLUMNS, read_table
 from dglab.experiments.trials import STUDIES
 from dglab.presets import PRESETS

@@ -1,20 +1,18 @@
-"""One command for the whole story: every study, every lesson, one table, one report."""
+"""``dglab reproduce``: every study, every lesson, one table, one report."""
 
 import dataclasses
 import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from dglab.experiments.cluster import check_cluster
 from dglab.experiments.lessons import execute_all, execute_alone, extract_figures, find_lessons
-from dglab.experiments.methods import AGG, MLDG
-from dglab.experiments.record import describe_machine, expected_hours, recorded_networks, versions
+from dglab.experiments.record import describe_run, expected_hours, recorded_networks
 from dglab.experiments.runner import Lab, open_lab, recorded, run
 from dglab.experiments.table import write_table
-from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, WHOLE_STUDIES, Study, Trial, main_tasks, mixed_task
-from dglab.report.examples import example_predictions
+from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, Study, Trial, mixed_task, studies_of
+from dglab.report.examples import draw_examples
 from dglab.report.page import write_report
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
@@ -37,25 +35,25 @@ def reproduce(
 ) -> Path:
     """Train and test all that the preset's studies need, execute the lessons, and write table, figures and report.
 
-    What is finished is reused, so that a second call costs seconds and a killed one goes on.
+    Finished results are reused: a second call takes seconds, and a killed one resumes.
 
     Args:
-        preset: a name.
+        preset: a name, see :data:`dglab.presets.PRESETS`.
         data: ``"streets"`` or a prepared root.
         out: the results folder; None takes ``results/<preset>[-<name>]``.
-        only: the name of one lesson (``04_tn``) or study (``batch_size``): compute what it needs, and no more.
+        only: the name of one lesson (``04_tn``) or study (``batch_size``): compute only what it needs.
         device: where to train and test.
-        seeds: how many trainings of each method at the most; None takes the preset's.
-        jobs: networks that are trained or tested at a time on a CPU or a cluster; None takes one a core, or all.
-        executor: ``"slurm"`` makes each network a job of a Slurm cluster, on a GPU if ``device`` is ``"cuda"``; lessons
-            and report are made here.
-        reuse_recorded: take each result that ships along, and compute the others.
+        seeds: at most so many trainings of each method; None takes the preset's.
+        jobs: networks trained or tested at a time; None takes one per core, or, on a cluster, all.
+        executor: ``"local"``, or ``"slurm"``: each network is a job of a Slurm cluster, on a GPU if ``device`` is
+            ``"cuda"``; lessons and report are made on this machine.
+        reuse_recorded: take the results that ship with the package, and compute the others.
 
     Returns:
-        The path of ``report.html``; of the executed notebook, or of the study's table, if ``only`` names one.
+        The path of ``report.html``; with ``only``, of the executed notebook or of the study's table.
 
     Raises:
-        InputError: for bad input, or a lesson that failed, named with its error.
+        InputError: for bad input, or for a lesson that failed, with its name and error.
     """
     start = time.monotonic()
     on_nodes = _submitted(executor, device)
@@ -66,12 +64,12 @@ def reproduce(
     if only is not None:
         return _reproduce_one(lab, trained_by, only)
     lessons = find_lessons()
-    if mixed_task(lab) is None:  # fewer than four domains: nothing to mix
+    if mixed_task(lab) is None:  # fewer than four domains: no mixed stream
         lessons = [lesson for lesson in lessons if lesson.stem != MIXED_LESSON]
     lab.out.mkdir(parents=True, exist_ok=True)
     trials = [trial for study in studies_of(lab).values() for trial in study(lab)]
     tell_expected(lab, trials)
-    frame = run(trained_by, trials)  # of all studies at once, for they share networks and tests
+    frame = run(trained_by, trials)  # all studies at once, because they share networks and tests
     execute_all(lessons, lab)
     extract_figures(lab.out)
     draw_examples(lab)
@@ -82,7 +80,7 @@ def reproduce(
 
 
 def tell_expected(lab: Lab, trials: Iterable[Trial]) -> None:
-    """Say how long the missing networks will take, where networks of this preset are recorded to go by."""
+    """Print how long the missing networks will take, estimated from recorded networks of this preset, if any."""
     known = recorded(lab, list(trials)) if lab.reuse_recorded else {}
     missing = {t.training for t in trials if t not in known and not lab.score_path(t).exists()}
     jobs = lab.jobs or usable_cpus()
@@ -91,13 +89,8 @@ def tell_expected(lab: Lab, trials: Iterable[Trial]) -> None:
         print(f"{len(missing)} networks to train and test: about {hours:.1f} hours, {jobs} at a time", flush=True)
 
 
-def studies_of(lab: Lab) -> dict[str, Study]:
-    """The studies that the preset runs."""
-    return STUDIES | WHOLE_STUDIES if lab.preset.whole and lab.of_paper else STUDIES
-
-
 def _submitted(executor: str, device: str) -> dict[str, str]:
-    """What a lab has otherwise whose networks are jobs of a cluster; nothing where they are trained here."""
+    """The changes that make a lab submit its networks to a cluster; none for the local executor."""
     if executor == "local":
         return {}
     if executor != "slurm":
@@ -109,7 +102,7 @@ def _submitted(executor: str, device: str) -> dict[str, str]:
 
 
 def _reproduce_one(lab: Lab, trained_by: Lab, name: str) -> Path:
-    """One lesson, executed; or one study, its table written beside the others' results."""
+    """Execute one lesson, or run one study and write its table; returns the path."""
     studies: dict[str, Study] = STUDIES | EXTRA_STUDIES
     if name in studies:
         path = lab.out / f"{name}.csv"
@@ -125,41 +118,3 @@ def _reproduce_one(lab: Lab, trained_by: Lab, name: str) -> Path:
     if name == MIXED_LESSON and mixed_task(lab) is None:
         raise InputError(f"lesson {name} mixes two target domains; {lab.data} has too few domains for that")
     return execute_alone(lessons[name], lab)
-
-
-def draw_examples(lab: Lab) -> None:
-    """Figure 4 as ``figures/figure4_predictions.png``; on data of one's own one picture a target.
-
-    The networks are those of the preset's first training seed; which images are shown depends on nothing else.
-    """
-    seed = lab.preset.train_seeds[0]
-    for task in main_tasks(lab):
-        suffix = "" if lab.of_paper else f"_{task.target}"
-        agg, mldg = (lab.trained(lab.training(task.sources, seed, **method.settings)) for method in (AGG, MLDG))
-        stream = lab.target_set(task.targets)
-        figure = example_predictions(agg, mldg, stream, lab.preset.test_seeds[0], lab.device)
-        with written_whole(lab.out / "figures" / f"figure4_predictions{suffix}.png") as beside:
-            figure.savefig(beside, format="png", dpi=110)
-
-
-def describe_run(lab: Lab, minutes: float) -> dict[str, Any]:
-    """What stands in ``run.json``: what the table beside it was made on, and of what.
-
-    Args:
-        lab: where it was made.
-        minutes: how long this call took, training reused or not.
-    """
-    identity = lab.identity
-    return {
-        "machine": describe_machine(lab.device),
-        "versions": versions(),
-        "minutes": round(minutes, 2),
-        "preset": {"name": lab.preset.name, "about": lab.preset.about},
-        "data": {
-            "name": lab.data_name,
-            "identity": identity if isinstance(identity, str) else dataclasses.asdict(identity),
-        },
-        "domains": lab.names,
-        "train_seeds": lab.preset.train_seeds,
-        "test_seeds": lab.preset.test_seeds,
-    }
