@@ -196,7 +196,7 @@ def test_files_that_do_not_belong(domain: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ("[]", "no object"),
         ('{"letter": ""}', "letter is ''"),
         ('{"letter": "G+S"}', "letter is 'G+S'"),
@@ -226,8 +226,8 @@ def test_letters_that_clash_or_cannot_be_had(domain: Path, tmp_path: Path) -> No
         (os.mkfifo, ["it is a named pipe"]),
         (lambda path: path.symlink_to("gone"), ["No such file"]),
         (lambda path: path.touch(), ["it is empty"]),
-        (lambda path: path.write_bytes(b'{"name": "\xff"}'), ["no text in UTF-8"]),
-        (lambda path: path.write_text("[" * 100_000), ["no JSON"]),
+        (lambda path: path.write_bytes(b'{"name": "\xff"}'), ["not UTF-8 text"]),
+        (lambda path: path.write_text("[" * 100_000), ["not JSON"]),
     ],
 )
 def test_a_domain_json_that_cannot_be_read(domain: Path, make, words) -> None:

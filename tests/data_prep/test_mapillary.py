@@ -161,8 +161,8 @@ def test_greyscale_labels_in_the_folder_of_v12_are_read_as_ids(source: Path, out
         (None, ["has no palette", "v1.2 or v2.0", "config.json"]),
         (lambda s: write_config(s, (*NAMES[1:], "Pothole")), ["66 classes, not the 66", "v2.0"]),
         (lambda s: write_config(s, (*NAMES, "Curb Cut")), ["67 classes"]),
-        (lambda s: (s / "config.json").write_text("[]"), ["no config.json of Mapillary"]),
-        (lambda s: (s / "config.json").write_text("{"), ["no JSON"]),
+        (lambda s: (s / "config.json").write_text("[]"), ["not a config.json of Mapillary"]),
+        (lambda s: (s / "config.json").write_text("{"), ["not JSON"]),
         (lambda s: (s / "config.json").mkdir(), ["it is a folder"]),
     ],
 )

@@ -177,11 +177,11 @@ def test_a_record_that_is_none_costs_the_work_and_nothing_else(source: Path, out
     [
         ("pairs.jsonl", os.mkfifo, "named pipe"),
         ("pairs.jsonl", Path.mkdir, "it is a folder"),
-        ("pairs.jsonl", lambda path: path.write_bytes(b"\xff"), "no text in UTF-8"),
+        ("pairs.jsonl", lambda path: path.write_bytes(b"\xff"), "not UTF-8 text"),
         ("conversion.json", os.mkfifo, "named pipe"),
         ("conversion.json", Path.mkdir, "it is a folder"),
         ("conversion.json", lambda path: path.symlink_to("gone"), "No such file"),
-        ("conversion.json", lambda path: path.write_text("[" * 90_000), "no JSON"),
+        ("conversion.json", lambda path: path.write_text("[" * 90_000), "not JSON"),
         ("conversion.json", lambda path: path.write_text("[]"), "holds no settings"),
         ("domain.json", Path.mkdir, "cannot write"),
         ("refused.csv", Path.mkdir, "cannot write"),
