@@ -123,7 +123,8 @@ def test_a_network_of_images_has_no_branch(checkpoint, refused):
 
 def test_images_alone_are_no_food_for_a_multimodal_network(multimodal, images, tmp_path, refused):
     arguments = ("predict", "--checkpoint", multimodal, "--images", images, "--method", "bn", "--device", "cpu")
-    refused((*arguments, "--out", tmp_path / "out"), "the images have 3 channels, the network takes 4 (rgb 3, depth 1)")
+    refused((*arguments, "--out", tmp_path / "out"), multimodal, "takes rgb and depth, and a folder holds images alone")
+    assert not (tmp_path / "out").exists()
 
 
 def test_own_folders_train_and_evaluate(root, tmp_path, dglab):
