@@ -147,6 +147,8 @@ def _print_scores(record: dict[str, Any]) -> None:
     low, high = record["miou_interval"]
     typer.echo(
         f"mIoU {100 * record['miou']:.2f} over {count} classes, {record['task']}, {record['method']}"
+        + (f", the {record['branch']} branch" if record["branch"] else "")
+        + (f", without {record['without']}" if record["without"] else "")
         + ("" if record["scores"] == "ours" else f", scored as {record['scores']}")
         + f" ({100 * low:.2f} to {100 * high:.2f}: 95 % over images)"
     )

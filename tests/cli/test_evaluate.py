@@ -70,8 +70,10 @@ def test_a_multimodal_network_is_evaluated_by_every_method(multimodal, tmp_path,
     confusions = []
     for options in ((), ("--branch", "rgb"), ("--branch", "depth"), ("--without", "rgb"), ("--without", "depth")):
         scores = tmp_path / "scores.json"
-        dglab("evaluate", "--checkpoint", multimodal, "--task", "G+S->C", "--method", method, "--json", scores,
-              "--device", "cpu", *options)  # fmt: skip
+        told = dglab("evaluate", "--checkpoint", multimodal, "--task", "G+S->C", "--method", method, "--json", scores,
+                     "--device", "cpu", *options)  # fmt: skip
+        said = {"--branch": ", the {} branch (", "--without": ", without {} ("}
+        assert not options or said[options[0]].format(options[1]) in told
         record = json.loads(scores.read_text())
         given = dict(zip(("--branch", "--without"), (record["branch"], record["without"]), strict=True))
         assert {name: value for name, value in given.items() if value} == dict([options] if options else [])
