@@ -45,7 +45,7 @@ def check_modalities(modalities: Sequence[str]) -> tuple[str, ...]:
     known = set(modalities) <= set(KINDS)
     if isinstance(modalities, str) or not modalities or not known or len(set(modalities)) < len(modalities):
         raise InputError(
-            f"the modalities are {modalities!r}; expected one or more of {', '.join(KINDS)}, each once (joined by + for "
+            f"the modalities are {modalities!r}; expected one or more of {', '.join(KINDS)}, each once (rgb+depth for "
             "a command)"
         )
     return tuple(modalities)
