@@ -147,6 +147,8 @@ def _print_scores(record: dict[str, Any]) -> None:
     low, high = record["miou_interval"]
     typer.echo(
         f"mIoU {100 * record['miou']:.2f} over {count} classes, {record['task']}, {record['method']}"
+        + (f", the {record['branch']} branch" if record["branch"] else "")
+        + (f", without {record['without']}" if record["without"] else "")
         + ("" if record["scores"] == "ours" else f", scored as {record['scores']}")
         + f" ({100 * low:.2f} to {100 * high:.2f}: 95 % over images)"
     )
@@ -171,11 +173,18 @@ def predict(
     from dglab.testtime.folder import check_method, predict_folder
     from dglab.testtime.of_sources import reference_beside
     from dglab.training.checkpoints import load_checkpoint
+    from dglab.training.methods import modalities_of
 
     device = choose_device(device)
     test = test_config(method, batch_size=batch_size, neighbors=neighbors, capacity=capacity, style_layer=style_layer,
                         statistics=statistics, reference=reference)  # fmt: skip
     check_method(test)
-    model, _ = load_checkpoint(checkpoint, device)
+    model, config = load_checkpoint(checkpoint, device)
+    if modalities_of(config) not in ((), ("rgb",)):
+        raise InputError(
+            f"{checkpoint} takes {' and '.join(config.modalities)}, and a folder holds images alone; score it by dglab "
+            "evaluate (--without names a modality that is missing), or call the network from Python on {modality: "
+            "images}, of which any but one may be missing"
+        )
     count = predict_folder(model, images, out, test, device, lambda: reference_beside(checkpoint, reference))
     typer.echo(f"predicted {count} images into {out / 'labels'} and {out / 'overlays'}")

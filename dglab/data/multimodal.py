@@ -44,7 +44,10 @@ def check_modalities(modalities: Sequence[str]) -> tuple[str, ...]:
     """The modalities themselves, if there is one or more, each known and named once."""
     known = set(modalities) <= set(KINDS)
     if isinstance(modalities, str) or not modalities or not known or len(set(modalities)) < len(modalities):
-        raise InputError(f"the modalities are {modalities!r}; expected one or more of {', '.join(KINDS)}, each once")
+        raise InputError(
+            f"the modalities are {modalities!r}; expected one or more of {', '.join(KINDS)}, each once (rgb+depth for "
+            "a command)"
+        )
     return tuple(modalities)
 
 

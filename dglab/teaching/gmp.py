@@ -61,12 +61,15 @@ def draw_projection(
                                                    "linestyle": dash, "shrinkA": 0, "shrinkB": 0})  # fmt: skip
         axis.plot([], [], color=color, linestyle=dash, linewidth=width, label=text)
     reach = 1.15 * max(0.1, *(float(np.abs(tip).max()) for tip, *_ in arrows))
-    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=title or _relation(c, d, gamma))
+    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=title or relation(c, d, gamma))
+    axis.set(xlabel="first weight", ylabel="second weight")
+    axis.locator_params(nbins=5)
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=11)
     return fig
 
 
-def _relation(c: np.ndarray, d: np.ndarray, gamma: float) -> str:
+def relation(c: np.ndarray, d: np.ndarray, gamma: float) -> str:
+    """How two gradients stand to each other, and which task is ahead: a title."""
     lengths = np.linalg.norm(c) * np.linalg.norm(d)
     if lengths == 0:
         return "one of them is zero: nothing to project"
@@ -75,23 +78,6 @@ def _relation(c: np.ndarray, d: np.ndarray, gamma: float) -> str:
         return f"{angle:.0f} degrees apart: no conflict, nothing changes"
     ahead = "classification" if gamma > 1 else "invariance" if gamma < 1 else "neither task"
     return f"{angle:.0f} degrees apart: a conflict, and {ahead} is ahead"
-
-
-def explore_projection() -> ipywidgets.Widget:
-    """Turn and stretch two gradients, and let one task or the other be ahead."""
-
-    def draw(angle_c: float, angle_d: float, length_d: float, gamma: float) -> Figure:
-        return draw_projection(arrow(angle_c, 1.0), arrow(angle_d, length_d), gamma)
-
-    return redraw(
-        draw,
-        {
-            "angle_c": _slider("angle of g_c", 20, -180, 180, 5),
-            "angle_d": _slider("angle of g_d", 150, -180, 180, 5),
-            "length_d": _slider("length of g_d", 0.8, 0.0, 2.0, 0.1),
-            "gamma": _slider("Gamma", 1.5, 0.5, 2.0, 0.1),
-        },
-    )
 
 
 def draw_coefficients(log: pd.DataFrame, alpha_k: float, alpha_p: float) -> Figure:

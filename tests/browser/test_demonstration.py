@@ -17,7 +17,7 @@ from dglab.teaching.demo.page import networks
 from dglab.testtime import GuardedNormalization, ImageBank, SourceNormalization, TargetNormalization
 from tests.browser.panels import Explorer
 
-BATCH, BANK, MIXER, DOSE, MLDG, PICTURE = range(6)
+BATCH, BANK, MIXER, DOSE, MLDG, PROJECTION, PICTURE = range(7)
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +43,13 @@ def miou(*pairs):
 def test_the_demonstration(page, serving, known, barriers, shot, tmp_path):
     with serving("-m", "dglab.teaching.demo", "--port={port}", "--no-browser") as url:
         page.goto(url, wait_until="commit")
-        page.wait_for_function("document.querySelectorAll('.dglab-sheet').length >= 6")
+        page.wait_for_function("document.querySelectorAll('.dglab-sheet').length >= 7")
         assert page.locator(".jp-InputArea").count() == 0  # no code
         batch_size(Explorer(page, BATCH), known)
         arrivals(page, Explorer(page, BANK), known)
         blends_and_doses(Explorer(page, MIXER), Explorer(page, DOSE))
         rehearsal(Explorer(page, MLDG))
+        Explorer(page, PROJECTION).shows("130 degrees apart: a conflict, and classification is ahead")
         own_picture(page, Explorer(page, PICTURE), known, tmp_path)
         assert barriers(page) == []
         shot(page, "demonstration")

@@ -70,8 +70,10 @@ def test_a_multimodal_network_is_evaluated_by_every_method(multimodal, tmp_path,
     confusions = []
     for options in ((), ("--branch", "rgb"), ("--branch", "depth"), ("--without", "rgb"), ("--without", "depth")):
         scores = tmp_path / "scores.json"
-        dglab("evaluate", "--checkpoint", multimodal, "--task", "G+S->C", "--method", method, "--json", scores,
-              "--device", "cpu", *options)  # fmt: skip
+        told = dglab("evaluate", "--checkpoint", multimodal, "--task", "G+S->C", "--method", method, "--json", scores,
+                     "--device", "cpu", *options)  # fmt: skip
+        said = {"--branch": ", the {} branch (", "--without": ", without {} ("}
+        assert not options or said[options[0]].format(options[1]) in told
         record = json.loads(scores.read_text())
         given = dict(zip(("--branch", "--without"), (record["branch"], record["without"]), strict=True))
         assert {name: value for name, value in given.items() if value} == dict([options] if options else [])
@@ -123,7 +125,8 @@ def test_a_network_of_images_has_no_branch(checkpoint, refused):
 
 def test_images_alone_are_no_food_for_a_multimodal_network(multimodal, images, tmp_path, refused):
     arguments = ("predict", "--checkpoint", multimodal, "--images", images, "--method", "bn", "--device", "cpu")
-    refused((*arguments, "--out", tmp_path / "out"), "the images have 3 channels, the network takes 4 (rgb 3, depth 1)")
+    refused((*arguments, "--out", tmp_path / "out"), multimodal, "takes rgb and depth, and a folder holds images alone")
+    assert not (tmp_path / "out").exists()
 
 
 def test_own_folders_train_and_evaluate(root, tmp_path, dglab):

@@ -94,3 +94,5 @@ def test_the_page_shows_those_of_its_run_first(frame, tmp_path):
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == set(tables.STUDIES)
     assert all(part["rows"] for part in shown["parts"])
     assert len([part for part in shown["parts"] if part["picture"]]) == 3
+    assert shown["parts"][-1]["title"].endswith("images alone, recorded with the preset full")  # this run has none
+    assert [row["trained with"] for row in shown["parts"][-1]["rows"]] == ["MLDG inner 0", "projected", "MLDG"]

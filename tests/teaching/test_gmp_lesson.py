@@ -60,9 +60,8 @@ def test_coefficients_over_ratios_and_over_a_training():
     assert (of_k["depth"] == 1).all() and (of_p["rgb"] == 1).all()
 
 
-@pytest.mark.parametrize("make", [lesson.explore_projection, lambda: lesson.explore_coefficients(log())])
-def test_a_picture_follows_the_sliders(make):
-    controls, screen = make().children
+def test_a_picture_follows_the_sliders():
+    controls, screen = lesson.explore_coefficients(log()).children
     before = bytes(screen.value)
     for slider in controls.children:
         slider.value = slider.max

@@ -225,31 +225,33 @@ def test_projecting_both_is_pcgrad(seed):
 
 
 def reference(model, batch, alpha_k, alpha_p, modulate=True, project=True):
-    """The method as its text has it, for two modalities a and b, each gradient from a pass of its own."""
-    images, labels, domains = batch
+    """The method as its text has it, each gradient from a pass of its own."""
+    (images, labels, domains), names = batch, list(model.encoders)
 
     def loss_c():
-        features = [model.encoders[m](images[m]) for m in "ab"]
+        features = [model.encoders[m](images[m]) for m in names]
         losses = F.cross_entropy(model.fusion(features), labels)
         return losses + sum(
-            F.cross_entropy(model.classifiers[m](f), labels) for m, f in zip("ab", features, strict=True)
+            F.cross_entropy(model.classifiers[m](f), labels) for m, f in zip(names, features, strict=True)
         )
 
     def loss_d():
-        told = [model.discriminators[m](model.encoders[m](images[m])) for m in "ab"]
+        told = [model.discriminators[m](model.encoders[m](images[m])) for m in names]
         return sum(F.cross_entropy(logits, domains) for logits in told)
 
     q, c = {}, {}
-    for m in "ab":
+    for m in names:
         feature = model.encoders[m](images[m])
         q[m] = sum(model.classifiers[m](feature).softmax(1)[i, labels[i]].item() for i in range(len(labels)))
         c[m] = sum(model.discriminators[m](feature).softmax(1)[i, domains[i]].item() for i in range(len(labels)))
     grads, conflicts = {}, {}
-    for m, other in (("a", "b"), ("b", "a")):
+    for m in names:
+        others = [other for other in names if other != m]
         parameters = list(model.encoders[m].parameters())
         g_c = torch.cat([g.flatten() for g in torch.autograd.grad(loss_c(), parameters)])
         g_d = torch.cat([g.flatten() for g in torch.autograd.grad(loss_d(), parameters)])
-        rho, sigma = q[m] / q[other], c[other] / c[m]
+        rho = q[m] / (sum(q[other] for other in others) / len(others))
+        sigma = sum(c[other] for other in others) / len(others) / c[m]
         if modulate:
             g_c = g_c * (1 - math.tanh(alpha_k * rho) if rho > 1 else 1)
             g_d = g_d * (1 - math.tanh(alpha_p * sigma) if sigma > 1 else 1)
@@ -267,11 +269,12 @@ def reference(model, batch, alpha_k, alpha_p, modulate=True, project=True):
     return grads | dict(zip(heads, whole, strict=True)), conflicts
 
 
-@pytest.mark.parametrize("own_losses", [True, False])
-def test_the_step_is_the_reference(own_losses):
+@pytest.mark.parametrize(("modalities", "own_losses"), [("ab", True), ("ab", False), ("abc", True)])
+def test_the_step_is_the_reference(modalities, own_losses):
     seen = set()
     for seed in range(6):
-        model, batch = toy(seed, own_losses=own_losses), points(seed=seed)
+        model = toy(seed, modalities=modalities, own_losses=own_losses)
+        batch = points(modalities, seed=seed)
         expected, conflicts = reference(model, batch, 0.4, 0.7)
         losses, found = gradients(model, batch)
         assert found.keys() == expected.keys()

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from dglab.analysis.intervals import per_training
 from dglab.experiments.gmp_methods import ABLATION, ALONE, BRANCHES, FUSED, GMP, JOINT, MultimodalMethod
@@ -91,6 +92,9 @@ def modality_race(log: pd.DataFrame, domains: int | None = None) -> Figure:
     semantic.set(title="confidence in the true class, q", ylim=(0, None))
     domain.set(title="confidence in the true domain, c", ylim=(0, 1.1 * max(0.5, log["domain"].max())))
     norms.set(title="length of $g_c$ (thick) and $g_d$ (thin)", yscale="log", xlabel="step")
+    norms.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    norms.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    norms.yaxis.set_minor_formatter(NullFormatter())
     reach = 1.1 * max(0.3, log["cosine"].abs().max())
     cosines.set(title="cosine of $g_c$ and $g_d$: below 0 a conflict", ylim=(-reach, reach), xlabel="step")
     return fig

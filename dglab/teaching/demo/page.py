@@ -36,6 +36,8 @@ def demonstration(preset: str = "quick", data: str = "streets", results: str | N
                  explorers.explore_dose(models, lab.domains, references)),
         "MLDG": ("Two parameters: a step on meta-train, the gradient of meta-test there, the step that counts.",
                  explorers.explore_mldg()),
+        "GMP": ("Two tasks pull at one encoder: drag their gradients apart. Which one gives way?",
+                explorers.explore_projection()),
         "Your picture": ("A photograph of yours: what do these small networks, trained on drawn streets, make of it?",
                          explorers.explore_picture(models, references)),
     }  # fmt: skip

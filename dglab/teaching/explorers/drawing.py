@@ -174,6 +174,24 @@ def polyline(points: Sequence[tuple[float, float]], look: int, opacity: float = 
     return f'<polyline points="{line}" {drawn}/>'
 
 
+def arrow(tail: Sequence[float], head: Sequence[float], look: int, frame: "Frame") -> str:
+    """From one point of the data to another; its head must be among the drawing's :func:`arrow_heads`."""
+    color, dashes = LOOKS[look]
+    (x1, y1), (x2, y2) = ((frame.x(x), frame.y(y)) for x, y in (tail, head))
+    drawn = f'stroke="{color}" stroke-width="2.6" stroke-dasharray="{dashes}" marker-end="url(#dglab-head-{look})"'
+    return f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" {drawn}/>'
+
+
+def arrow_heads(*looks: int) -> str:
+    """The heads of a drawing's arrows."""
+    return "".join(
+        f'<marker id="dglab-head-{look}" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="5" markerHeight="5" '
+        'orient="auto">'
+        f'<path d="M0 0L10 5L0 10z" fill="{LOOKS[look][0]}"/></marker>'
+        for look in looks
+    )
+
+
 def legend(curves: Sequence[Curve]) -> str:
     """Names of curves with their lines."""
     items = []
@@ -232,6 +250,13 @@ class Frame:
             f"{html.escape(y_label)}</text>"
             f'</g><path d="M{self.left} {self.top}V{self.bottom}H{self.right}" fill="none" stroke="#555"/>'
         )
+
+    def inside(self, parts: Sequence[str]) -> str:
+        """Parts of which nothing shows beyond the axes."""
+        size = f'width="{self.right - self.left}" height="{self.bottom - self.top}"'
+        view = f"dglab-view-{self.size[0]}-{self.size[1]}"  # one frame's; a page may hold others
+        clip = f'<clipPath id="{view}"><rect x="{self.left}" y="{self.top}" {size}/></clipPath>'
+        return f'{clip}<g clip-path="url(#{view})">{"".join(parts)}</g>'
 
     def figure(self, parts: Sequence[str], said: str, below: str = "") -> str:
         """The drawing with its alternative text, and what stands below it."""

@@ -12,6 +12,7 @@ from dglab.teaching.explorers.drawing import STYLE, sheet
 from dglab.utils.errors import InputError
 
 PAUSE = 0.03  # seconds that a change waits for the next one
+LINE = "1.6em"  # the height of the words
 PATIENCE = 0.4  # seconds after which what has been computed so far is shown
 
 
@@ -43,7 +44,7 @@ class Panel:
     ) -> None:
         self.draw, self.controls, self.refusal = draw, controls, refusal
         self.note, self.screen = ipywidgets.HTML(), ipywidgets.HTML()
-        self.note.layout.min_height = "1.6em"
+        self.note.layout.min_height = LINE
         self._waiting: asyncio.TimerHandle | None = None
         self._drawing: Iterator[str] = iter(())
         for control in controls.values():
@@ -98,7 +99,8 @@ class Panel:
             yield sheet(drawn)
 
     def _say(self, text: str) -> None:
-        self.note.value = f'<p role="status">{html.escape(text)}</p>' if text else ""
+        look = f"margin:0;line-height:{LINE}"  # as high as the empty line, so that what is dragged below stays in place
+        self.note.value = f'<p role="status" style="{look}">{html.escape(text)}</p>' if text else ""
 
 
 def slider(description: str, low: float, high: float, value: float, step: float) -> ipywidgets.FloatSlider:

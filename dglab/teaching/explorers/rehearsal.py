@@ -56,12 +56,12 @@ def rehearse(theta: tuple[float, float], eta: float, alpha: float, order: int) -
 def rehearsal_sheet(found: Rehearsal) -> str:
     """The contours of both domains, the inner and the outer step, and the path."""
     frame = drawing.Frame(VIEW[0], VIEW[1], (640, 480))
-    parts = [frame.axes("first parameter", "second parameter"), _heads()]
+    parts = [frame.axes("first parameter", "second parameter"), drawing.arrow_heads(0, 4)]
     for domain, look in ((DS, 0), (DG, 1)):
         parts.append(_contours(domain[0].numpy(), look, frame))
     parts.append(drawing.polyline([(frame.x(x), frame.y(y)) for x, y in found.path.clip(-9, 9)], 2))
     outer = found.theta - LR * found.outer
-    parts += [_arrow(found.theta, found.ahead, 0, frame), _arrow(found.theta, outer, 4, frame)]
+    parts += [drawing.arrow(found.theta, found.ahead, 0, frame), drawing.arrow(found.theta, outer, 4, frame)]
     parts.append(_dot(found.theta, base.BLACK, frame) + _dot(found.path[-1], drawing.LOOKS[2][0], frame))
     for text, (x, y) in (("θ", found.theta), ("θ′", found.ahead)):
         parts.append(f'<text x="{frame.x(x) + 8}" y="{frame.y(y) - 8}" font-size="20">{text}</text>')
@@ -92,25 +92,7 @@ def _contours(bowl: np.ndarray, look: int, frame: drawing.Frame) -> str:
         lines.append(drawing.polyline([(frame.x(x), frame.y(y)) for x, y in ring], look, 0.45))
     x, y = frame.x(cx), frame.y(cy)
     lines.append(f'<path d="M{x - 6} {y}h12M{x} {y - 6}v12" stroke="{color}" stroke-width="3"/>')
-    inside = f'x="{frame.left}" y="{frame.top}" width="{frame.right - frame.left}" height="{frame.bottom - frame.top}"'
-    clip = f'<clipPath id="dglab-view"><rect {inside}/></clipPath>'
-    return f'{clip}<g clip-path="url(#dglab-view)">{"".join(lines)}</g>'
-
-
-def _arrow(tail: np.ndarray, head: np.ndarray, look: int, frame: drawing.Frame) -> str:
-    color, dashes = drawing.LOOKS[look]
-    (x1, y1), (x2, y2) = ((frame.x(x), frame.y(y)) for x, y in (tail, head))
-    drawn = f'stroke="{color}" stroke-width="2.6" stroke-dasharray="{dashes}" marker-end="url(#dglab-head-{look})"'
-    return f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" {drawn}/>'
-
-
-def _heads() -> str:
-    return "".join(
-        f'<marker id="dglab-head-{look}" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="5" markerHeight="5" '
-        'orient="auto">'
-        f'<path d="M0 0L10 5L0 10z" fill="{drawing.LOOKS[look][0]}"/></marker>'
-        for look in (0, 4)
-    )
+    return frame.inside(lines)
 
 
 def _dot(place: np.ndarray, color: str, frame: drawing.Frame) -> str:

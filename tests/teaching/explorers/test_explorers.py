@@ -25,9 +25,11 @@ from dglab.teaching.explorers import (
     explore_dose,
     explore_mldg,
     explore_picture,
+    explore_projection,
     explore_styles,
     mixer,
     own,
+    projection,
     rehearsal,
 )
 from dglab.testtime import (
@@ -107,6 +109,36 @@ def test_the_sliders_of_mldg():
         if description != "order":  # without an inner step both orders are the same
             assert screen.value != before
     assert note.value == ""
+
+
+# -------------------------------------------------------------------------------------------------- GMP's projection
+
+
+@pytest.mark.parametrize(
+    ("gamma", "words"),
+    [
+        (1.5, ("classification is ahead", "left of g_c (0.50, 0.50)", "before (0.00, 1.00)", "step (−0.50, 1.50)")),
+        (0.7, ("invariance is ahead", "left of g_d (0.00, 1.00)", "before (0.00, 1.00)", "step (1.00, 1.00)")),
+        (1.0, ("neither task is ahead", "step (0.00, 1.00)")),
+    ],
+)
+def test_a_projection_by_hand(gamma, words):
+    """g_c = (1, 0), g_d = (-1, 1)."""
+    g_c, g_d = torch.tensor([[1.0, 0.0], [-1.0, 1.0]], dtype=torch.float64)
+    shown = projection.projection_sheet(g_c, g_d, gamma)
+    assert all(text in shown for text in ("135 degrees apart: a conflict", *words))
+    assert ("what is left" in shown) == (gamma != 1) and shown.count('onpointerdown="') == 2
+
+
+def test_the_sliders_of_a_projection_of_ones_own():
+    found, note, screen = controls(explore_projection(lambda g_c, g_d, gamma: (gamma * g_c, 0 * g_d)))
+    assert "step (1.41, 0.51)" in screen.value  # 1.5 (cos 20, sin 20)
+    steps = {"angle of g_c": 0, "length of g_c": 0.5, "Γ": 2.0, "angle of g_d": 90, "length of g_d": 0.0}
+    for description, value in steps.items():
+        before = screen.value
+        found[description].value = value
+        assert screen.value != before
+    assert "step (1.00, 0.00)" in screen.value and "one of them is zero" in screen.value and note.value == ""
 
 
 # ------------------------------------------------------------------------------------------------------- batch size
