@@ -66,9 +66,12 @@ def _mathml(found: re.Match) -> str:
     block, inline = found.groups()
     formula = html.unescape(block or inline)
     try:
-        return convert(formula, display="block" if block else "inline")
+        drawn = convert(formula, display="block" if block else "inline")
     except Exception as error:  # latex2mathml raises nearly anything
         raise InputError(f"the formula {formula!r} is not understood ({error!r}); write it otherwise") from error
+    if unknown := re.search(r"\\\w+", drawn):
+        raise InputError(f"in the formula {formula!r} {unknown[0]} is not understood; write it otherwise")
+    return drawn
 
 
 def page_of(lesson: NotebookNode) -> str:
