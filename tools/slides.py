@@ -34,7 +34,7 @@ MOVE = "*Here the notebook has something to move: open it.*"
 STYLE = """
 .reveal { font: 30px/1.4 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: #1b1f24; background: #fff; }
 .reveal .slides { text-align: left; } .reveal .slides section { padding: 12px 0 0; height: 100%; }
-.reveal h1 { font-size: 1.9em; line-height: 1.2; margin: .3em 0 .6em; }
+.reveal h1 { font-size: 1.7em; line-height: 1.2; margin: .1em 0 .4em; }
 .reveal h2 { font-size: 1.25em; line-height: 1.2; margin: 0 0 .7em; border-bottom: 3px solid #0072B2; }
 .reveal a { color: #005a8f; } .reveal p, .reveal ul, .reveal ol { margin: .5em 0; } .reveal li { margin: .25em 0; }
 .reveal table { border-collapse: collapse; font-size: .72em; margin: .5em 0; } .anchor-link { display: none; }
@@ -90,7 +90,8 @@ class Slide:
     def has_room(self, piece: Piece) -> bool:
         """Whether it still fits; anything fits on an empty slide."""
         used = sum(one.lines for one in self.pieces)
-        return not self.pieces or (not self.pieces[-1].alone and used + piece.lines <= LINES)
+        room = LINES + 2 * (self.level == 1)  # what a lesson is for is not torn
+        return not self.pieces or (not self.pieces[-1].alone and used + piece.lines <= room)
 
 
 class Deck:
