@@ -30,6 +30,7 @@ from tools.course import for_instructors, number_of, tag
 LINES = 12  # of text on a slide of 1280 x 720
 LETTERS = 80  # in a line
 WIDGET = "application/vnd.jupyter.widget-view+json"
+ITEM = r"[*-] |\d+\. "  # how an item of a list begins
 MOVE = "*Here the notebook has something to move: open it.*"
 STYLE = """
 .reveal { font: 30px/1.4 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: #1b1f24; background: #fff; }
@@ -40,7 +41,7 @@ STYLE = """
 .reveal table { border-collapse: collapse; font-size: .72em; margin: .5em 0; } .anchor-link { display: none; }
 .reveal th, .reveal td { padding: .18em .7em; border-bottom: 1px solid #d0d7de; text-align: left; }
 .reveal pre { background: #f6f8fa; padding: .6em .8em; font-size: 19px; line-height: 1.38; margin: .4em 0;
-  max-height: 560px; overflow: auto; }
+  max-height: 560px; overflow: auto; white-space: pre-wrap; }
 .reveal code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .92em; }
 .reveal img { width: 100%; height: 580px; object-fit: contain; object-position: top; margin: 0; }
 .reveal .scroll { max-height: 570px; overflow: auto; } .reveal .scroll pre { max-height: none; }
@@ -135,13 +136,16 @@ class Deck:
             title = block.lstrip("# ")
             if title != self.slides[0].title and title != "Exercises":
                 self.slides.append(Slide(title))
-        elif re.match(r"\$\$|\||[*-] |\d+\. ", block):
+        elif re.match(rf"\$\$|\||{ITEM}", block):
             for part in _parts(block):
                 self._show(Piece(part, _height(part)))
         elif block.startswith("```"):
             self._show(Piece(block, 0.8 * block.count("\n")))
-        elif re.match(r"\*\*Before you", block):
-            self._show(Piece(f"> {block}", _height(block), alone=True))
+        elif "**Before you" in block:
+            said, mark, question = block.partition("**Before you")
+            if said.strip():
+                self._read(said.strip())
+            self._show(Piece(f"> {mark}{question}", _height(question), alone=True))
         else:
             shown = [one for one in sentences(block) if ("**" in one or one.endswith("?")) and "**Time**" not in one]
             for sentence in shown:
@@ -161,8 +165,12 @@ class Deck:
 def blocks(source: str) -> Iterator[str]:
     """The paragraphs of a Markdown cell; what is fenced stays together."""
     for part in re.split(r"(^```.*?^```$)", source, flags=re.M | re.S):
-        apart = [part] if part.startswith("```") else re.split(r"\n\s*\n|(?<=\*\*)\n(?=\* )", part)
-        yield from filter(None, map(str.strip, apart))
+        if part.startswith("```"):
+            yield part
+            continue
+        for paragraph in filter(None, map(str.strip, re.split(r"\n\s*\n", part))):
+            lead, *items = re.split(rf"\n(?={ITEM})", paragraph, maxsplit=1)
+            yield from [paragraph] if re.match(ITEM, paragraph) else [lead, *items]
 
 
 def sentences(paragraph: str) -> list[str]:
@@ -190,7 +198,7 @@ def beginning(paragraph: str, letters: int = 240) -> str:
 
 def _parts(block: str) -> list[str]:
     """A list by its items, so that it can go on on another slide; the rest in one piece."""
-    return re.split(r"\n(?=[*-] |\d+\. )", block) if re.match(r"[*-] |\d+\. ", block) else [block]
+    return re.split(rf"\n(?={ITEM})", block) if re.match(ITEM, block) else [block]
 
 
 def _height(block: str) -> float:

@@ -34,14 +34,19 @@ def test_terms_and_questions_are_shown_and_the_rest_is_said():
 
 
 def test_a_question_ends_a_slide_so_that_nobody_sees_the_answer():
-    cells = "# 01 T", "## A\n\n$$x = 1$$\n\n**Before you look**: will it?", "$$y = 2$$"
+    cells = "# 01 T", "## A\n\n$$x = 1$$\n\nSaid. **Before you look**: will it?", "$$y = 2$$"
     first, second = slides.Deck(lesson_of(*cells)).slides
-    assert "**Before you look**" in shown(first) and shown(second) == "$$y = 2$$" and first.title == second.title
+    assert (
+        first.notes == ["Said."]
+        and shown(first).endswith("> **Before you look**: will it?")
+        and shown(second) == "$$y = 2$$"
+        and first.title == second.title
+    )
 
 
 def test_a_long_list_goes_on():
     items = "\n".join(f"* item {number}" for number in range(30))
-    deck = slides.Deck(lesson_of("# 01 T", f"## A\n\n{items}"))
+    deck = slides.Deck(lesson_of("# 01 T", f"## A\n\nThey are:\n{items}"))
     assert [slide.title for slide in deck.slides] == ["A"] * 4
     assert "\n".join(map(shown, deck.slides)) == items
 
