@@ -103,8 +103,8 @@ class Deck:
         for cell in for_instructors(lesson).cells:
             self._take(cell)
         for slide in self.slides:
-            if not slide.pieces:  # prose without a term: how its paragraphs begin
-                slide.pieces = [_item(beginning(note)) for note in slide.notes]
+            if all(piece.content == MOVE for piece in slide.pieces):  # prose without a term: how its paragraphs begin
+                slide.pieces[:0] = [_item(beginning(note)) for note in slide.notes]
         self.slides = [slide for slide in self.slides if slide.pieces]
 
     def _take(self, cell: NotebookNode) -> None:
