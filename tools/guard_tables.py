@@ -193,9 +193,9 @@ def shift_means() -> pd.DataFrame:
     by_training = table.groupby(["shift", "images", "test", "dose", "train_seed"])["miou"].mean()
     found = by_training.groupby(level=[0, 1, 2, 3]).agg(["mean", "std"]).round(2)
     found = found.rename(columns={"mean": "miou", "std": "deviation"}).reset_index()
-    return found.sort_values(
-        ["shift", "images", "test", "dose"], ascending=[True, False, True, True], ignore_index=True
-    )
+    found["test"] = pd.Categorical(found["test"], ["source BN", "prior 0.8", "TN", "guarded"])  # in this order
+    keys = ["shift", "images", "test", "dose"]
+    return found.sort_values(keys, ascending=[True, False, True, True], ignore_index=True).astype({"test": str})
 
 
 def causes_table() -> list[dict[str, object]]:
