@@ -15,7 +15,7 @@ from tools import course
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 WITH_EXERCISES = [path for path in NOTEBOOKS if any(number.startswith(path.stem[:2]) for number in EXERCISES)]
-# Grading takes some ten seconds a lesson: by default one in full, below; DGLAB_GRADED=all has them all.
+# Grading takes half a minute of a core a lesson: by default one is graded, in full; DGLAB_GRADED=all has them all.
 GRADED = [path for path in WITH_EXERCISES if os.environ.get("DGLAB_GRADED") in (path.stem, "all")]
 lessons = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
