@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 export VIRTUAL_ENV = $(CURDIR)/.venv
 
-.PHONY: reproduce test test-oldest lab demo course book lessons lint clean
+.PHONY: reproduce test test-oldest lab demo course book slides lessons lint clean
 
 reproduce: .venv/ready
 	$(BIN)/dglab reproduce --preset quick
@@ -37,6 +37,10 @@ course: .venv/ready
 # the lessons as plain pages, in the folder book
 book: .venv/ready
 	$(BIN)/python -m tools.book
+
+# the lessons as slides with notes for the lecturer, in the folder slides
+slides: .venv/ready
+	$(BIN)/python -m tools.slides
 
 # for those who change the lessons: renew what ships along, and store the outputs that it gives in the notebooks
 lessons: .venv/ready

@@ -27,18 +27,20 @@ CODE = re.compile(r"(<pre.*?</pre>|<code.*?</code>)", re.S)
 STYLE = """
 :root { color-scheme: light; }
 body { font: 17px/1.6 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: #1b1f24; margin: 0; }
-main, nav { max-width: 52rem; margin: 0 auto; padding: .5rem 1.25rem; }
+main, nav { max-width: 60rem; margin: 0 auto; padding: .5rem 1.25rem; }
 nav { display: flex; gap: 1.2rem; flex-wrap: wrap; }
+p, li, h1 { max-width: 48rem; }
 h1 { font-size: 1.9rem; line-height: 1.25; } h2 { margin-top: 2.4rem; border-bottom: 1px solid #d8dee4; }
 a { color: #005a8f; } img { max-width: 100%; height: auto; } .anchor-link { display: none; }
-pre { background: #f6f8fa; padding: .7rem .9rem; overflow-x: auto; font-size: .85rem; line-height: 1.45; }
+pre { background: #f6f8fa; padding: .7rem .9rem; overflow-x: auto; font-size: .73rem; line-height: 1.5; }
 code { background: #f3f4f6; padding: .05rem .25rem; } pre code { padding: 0; }
 .jp-OutputArea-output pre { background: none; border-left: 3px solid #d8dee4; }
-table { border-collapse: collapse; font-size: .9rem; display: block; overflow-x: auto; }
+table { border-collapse: collapse; border: 0; font-size: .9rem; display: block; overflow-x: auto; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #e6eaee; text-align: left; } math { font-size: 1.08em; }
 math[display=block] { overflow: visible; padding: .3rem 0; } .prompt { display: none; }
 details { border-left: 3px solid #0072B2; padding-left: .8rem; margin: .6rem 0; } summary { cursor: pointer; }
-@media print { nav { display: none; } details:not([open]) { display: none; } pre, img { break-inside: avoid; } }
+@media print { nav { display: none; } details:not([open]) { display: none; }
+  pre { white-space: pre-wrap; } pre, img { break-inside: avoid; } }
 """
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -66,9 +68,12 @@ def _mathml(found: re.Match) -> str:
     block, inline = found.groups()
     formula = html.unescape(block or inline)
     try:
-        return convert(formula, display="block" if block else "inline")
+        drawn = convert(formula, display="block" if block else "inline")
     except Exception as error:  # latex2mathml raises nearly anything
         raise InputError(f"the formula {formula!r} is not understood ({error!r}); write it otherwise") from error
+    if unknown := re.search(r"\\\w+", drawn):
+        raise InputError(f"in the formula {formula!r} {unknown[0]} is not understood; write it otherwise")
+    return drawn
 
 
 def page_of(lesson: NotebookNode) -> str:
@@ -112,9 +117,10 @@ def main(folder: str = "book") -> None:
     style = STYLE + HtmlFormatter(style="default").get_style_defs(".highlight")
     names = list(lessons)
     for number, (stem, lesson) in enumerate(lessons.items()):
-        near = [(name, words) for name, words in ((names[number - 1], "←"), (names[(number + 1) % len(names)], "→"))]
+        before, after = names[max(0, number - 1) : number], names[number + 1 : number + 2]
+        near = [("←", name) for name in before] + [("→", name) for name in after]
         links = '<a href="index.html">all lessons</a>' + "".join(
-            f'<a href="{name}.html">{arrow} {titles[name]}</a>' for name, arrow in near
+            f'<a href="{name}.html">{arrow} {titles[name]}</a>' for arrow, name in near
         )
         _write(out / f"{stem}.html", PAGE.format(title=titles[stem], style=style, links=links, body=page_of(lesson)))
     items = "".join(f'<li><a href="{stem}.html">{title}</a></li>' for stem, title in titles.items())

@@ -1,6 +1,7 @@
 """Write the tables of README.md and docs/ from the recorded results: ``python -m tools.write_tables``.
 
-Each stands between ``<!-- table NAME -->`` and ``<!-- end -->``. A test compares the files with what this would write.
+Each stands between ``<!-- table NAME -->`` and ``<!-- end -->``. A test compares the files with what this would write,
+and so it does with the means that the report's sliders of real streets move over.
 """
 
 import re
@@ -25,6 +26,7 @@ from dglab.experiments.methods import (
 )
 from dglab.experiments.recorded import recorded_table
 from dglab.report import gmp_tables
+from dglab.report.moving import SHIFTS
 from dglab.report.tables import plus_minus
 from tools import advice_tables, guard_tables
 
@@ -124,6 +126,7 @@ def main() -> None:
         path = ROOT / name
         path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")
         print(name)
+    guard_tables.shift_means().to_csv(SHIFTS, index=False)
 
 
 if __name__ == "__main__":

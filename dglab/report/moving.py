@@ -1,4 +1,4 @@
-"""The interactive part of the page: sliders for M, Q, layer and prior over the results of the run, without a kernel.
+"""The interactive part of the page: sliders for M, Q, layer, prior and dose over recorded results, without a kernel.
 
 All numbers are in tables, which are printed, and shown without JavaScript; a dozen lines of script let a slider select
 a column.
@@ -12,8 +12,16 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from dglab.analysis.doses import TESTED
 from dglab.analysis.intervals import summarize
 from dglab.experiments.methods import SOURCE_BN, select, trained_in
+from dglab.experiments.recorded import SHIPPED
+
+SHIFTS = SHIPPED / "full" / "shifts.csv"  # the photometric series on real streets: docs/guard.md
+NO_DOSE = (
+    "No slider moves the dose of style: neither this run nor the record has the study style_dose yet. "
+    "dglab reproduce --preset full --only style_dose makes it."
+)
 
 
 class Row(NamedTuple):
@@ -31,24 +39,34 @@ class Slider(NamedTuple):
         label: of the slider.
         values: of the setting, in their order.
         rows: of the table.
+        note: where they come from, if not from this run.
     """
 
     title: str
     label: str
     values: list[str]
     rows: list[Row]
+    note: str = ""
 
 
-def moving_part(frame: pd.DataFrame) -> Markup:
+def moving_part(frame: pd.DataFrame, recorded: pd.DataFrame | None = None) -> Markup:
     """The HTML of the sliders, empty if the table has none of their studies.
 
     Args:
-        frame: a tidy table.
+        frame: a tidy table, of a run.
+        recorded: what ships of the same data; doses that the run lacks are taken from there, and those of real streets
+            stand beside them. None for a run on other data.
     """
     sliders = [slider for make in (batch_size, queue_size, style_layer, prior) for slider in make(frame)]
+    doses, missing = style_dose(frame), ""
+    if recorded is not None and sliders:
+        doses = doses or style_dose(recorded, "Recorded with the preset full.")
+        missing = "" if doses else NO_DOSE
+        doses = doses + shift_dose()
+    sliders += doses
     template = (resources.files("dglab.report") / "moving.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return Markup(environment.from_string(template).render(sliders=sliders)) if sliders else Markup("")
+    return Markup(environment.from_string(template).render(sliders=sliders, missing=missing)) if sliders else Markup("")
 
 
 def batch_size(frame: pd.DataFrame) -> list[Slider]:
@@ -90,6 +108,39 @@ def prior(frame: pd.DataFrame) -> list[Slider]:
         title = f"TN on {domain}: how much of the source's statistics (1 is source BN)"
         found.append(Slider(title, "share", [f"{share:g}" for share in shares], rows))
     return found
+
+
+def style_dose(frame: pd.DataFrame, note: str = "") -> list[Slider]:
+    """How far the target's style is from the sources'; a slider a task."""
+    found = []
+    for task, part in frame[frame["study"] == "style_dose"].groupby("task", sort=False):
+        doses = sorted(part["dose"].dropna().unique())
+        rows = [
+            Row(f"{method.label}, {test.label}", [_cell(test.rows(select(method.rows(part), dose=d))) for d in doses])
+            for method in trained_in(part)
+            for test in (SOURCE_BN, *TESTED)
+        ]
+        title = f"Normalizations on {_arrow(task)}: dose of style (0 a source's, 1 the target's)"
+        found.append(Slider(title, "dose", [f"{dose:g}" for dose in doses], [row for row in rows if _any(row)], note))
+    return found
+
+
+def shift_dose() -> list[Slider]:
+    """Real streets made dark, flat or hazy, dose by dose; a slider a shift."""
+    found = []
+    for shift, part in pd.read_csv(SHIFTS).groupby("shift"):
+        rows = [
+            Row(f"{images}: {test}", list(zip(one["miou"], one["deviation"], strict=True)))
+            for (images, test), one in part.groupby(["images", "test"], sort=False)
+        ]
+        doses = [f"{dose:g}" for dose in part["dose"].unique()]
+        note = "Recorded, means over AGG, by domain and MLDG, trained on CamVid's recordings: see docs/guard.md."
+        found.append(Slider(f"Normalizations on real streets, M = 4: dose of {shift}", "dose", doses, rows, note))
+    return found
+
+
+def _any(row: Row) -> bool:
+    return any(mean == mean for mean, _ in row.cells)
 
 
 def _of_bank(

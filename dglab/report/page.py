@@ -92,7 +92,7 @@ def write_report(folder: Path) -> Path:
         verdicts=_verdicts(frame, recorded) if of_paper else [],
         not_run=_not_run(frame) if of_paper else [],
         classes=_classes(frame),
-        moving=moving_part(frame),
+        moving=moving_part(frame, recorded_table(RECORDED) if is_streets(record) else None),
     )
     with written_whole(folder / "report.html") as beside:
         beside.write_text(page, encoding="utf-8")

@@ -61,8 +61,8 @@ def draw_projection(
                                                    "linestyle": dash, "shrinkA": 0, "shrinkB": 0})  # fmt: skip
         axis.plot([], [], color=color, linestyle=dash, linewidth=width, label=text)
     reach = 1.15 * max(0.1, *(float(np.abs(tip).max()) for tip, *_ in arrows))
-    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=title or relation(c, d, gamma))
-    axis.set(xlabel="first weight", ylabel="second weight")
+    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=title or relation(c, d, gamma),
+             xlabel="gradient in the first weight", ylabel="in the second weight")  # fmt: skip
     axis.locator_params(nbins=5)
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=11)
     return fig

@@ -1,6 +1,6 @@
-"""Sliders over real predictions: batch size M, queue size Q, style layer. Each redraw computes, nothing is canned.
+"""A figure that follows its controls, and the losses of a run while it trains.
 
-And the losses of a run, while it trains.
+And two still pictures, of what :mod:`dglab.teaching.explorers` show: TN for one image, the bank for one arrival.
 """
 
 import io
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from dglab.data import Joined
-from dglab.data.streams import arrival_order, image_batches
+from dglab.data.streams import image_batches
 from dglab.evaluation import ConfusionMatrix
 from dglab.models import logits_of
 from dglab.report import figures
@@ -80,16 +80,6 @@ def _png(fig: Figure) -> bytes:
     return picture.getvalue()
 
 
-def _choice(description: str, options: Any, value: Any) -> ipywidgets.SelectionSlider:
-    return ipywidgets.SelectionSlider(
-        options=options,
-        value=value,
-        description=description,
-        continuous_update=False,
-        style={"description_width": "initial"},
-    )
-
-
 def _score(prediction: Tensor, label: Tensor) -> str:
     matrix = ConfusionMatrix()
     matrix.update(prediction, label)
@@ -118,21 +108,6 @@ def tn_figure(model: nn.Module, stream: Joined, order: list[int], image: int, ba
     figures.show(axes[1][1], target, f"TN, M = {batch_size}: {_score(target, label)}", label=True)
     figures.class_legend(fig)
     return fig
-
-
-def explore_tn(
-    models: Mapping[str, nn.Module], stream: Joined, batch_sizes: tuple[int, ...], test_seed: int = 0
-) -> Any:
-    """Sliders for the image and the test batch size M, and a choice of the trained network."""
-    order = arrival_order(len(stream), test_seed)
-    return redraw(
-        lambda network, image, batch_size: tn_figure(models[network], stream, order, image, batch_size),
-        {
-            "network": ipywidgets.ToggleButtons(options=list(models), description="trained with"),
-            "image": ipywidgets.IntSlider(0, 0, len(stream) - 1, description="arrival", continuous_update=False),
-            "batch_size": _choice("batch size M", batch_sizes, batch_sizes[len(batch_sizes) // 2]),
-        },
-    )
 
 
 def bank_figure(
@@ -176,23 +151,3 @@ def bank_figure(
         chosen = past[number]
         figures.show(axis, stream[chosen][0], f"chosen: domain {stream.domain_of(chosen)}, distance {distance:.2f}")
     return fig
-
-
-def explore_bank(
-    model: nn.Module, stream: Joined, queue_sizes: tuple[int, ...], style_layers: tuple, test_seed: int = 0
-) -> Any:
-    """Sliders for the arrival, M, Q and the style layer."""
-    order = arrival_order(len(stream), test_seed)
-    return redraw(
-        lambda arrival, neighbors, capacity, style_layer: bank_figure(
-            model, stream, order, arrival, neighbors, capacity, style_layer
-        ),
-        {
-            "arrival": ipywidgets.IntSlider(
-                len(stream) - 1, 0, len(stream) - 1, description="arrival", continuous_update=False
-            ),
-            "neighbors": _choice("neighbours M", (1, 2, 4, 6), 4),
-            "capacity": _choice("queue Q", queue_sizes, queue_sizes[-1]),
-            "style_layer": _choice("style layer", style_layers, style_layers[0]),
-        },
-    )

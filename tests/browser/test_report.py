@@ -2,11 +2,13 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from dglab.experiments.record import describe_run
 from dglab.experiments.recorded import recorded_table
 from dglab.experiments.table import write_table
+from dglab.report.moving import SHIFTS
 from dglab.report.page import write_report
 
 
@@ -17,7 +19,13 @@ def test_the_report_moves(page, lab, barriers, shot, tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(describe_run(lab, minutes=1.0)))
     (tmp_path / "figures").mkdir()
     page.goto(write_report(tmp_path).as_uri())
-    assert page.locator(".moving").count() == 5
+    assert page.locator(".moving").count() >= 5 + 3  # of M, Q, layer and prior; of doses on real streets
+    dose = page.locator(".moving", has=page.get_by_role("heading", name="dose of dark"))
+    dose.get_by_role("slider").focus()
+    page.keyboard.press("End")
+    shipped = pd.read_csv(SHIFTS).set_index(["shift", "images", "test", "dose"])["miou"]
+    last = dose.locator("tbody tr", has_text="KITTI, unseen: source BN").locator("td.at")
+    assert last.inner_text().startswith(f"{shipped['dark', 'KITTI, unseen', 'source BN', 0.75]:.1f} ± ")
     m = page.locator(".moving").first
     slider = m.get_by_role("slider")
     slider.focus()

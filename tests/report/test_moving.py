@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from dglab.experiments.recorded import recorded_table
+from dglab.experiments.table import COLUMNS, TYPES
 from dglab.report import moving
 
 
@@ -51,6 +52,38 @@ def test_the_part_says_all_without_a_script(frame):
     without = re.sub(r"<script>.*?</script>", "", page, flags=re.S)
     assert without.count("<table>") == 5 and 'class="move" hidden' in without
     assert "http" not in page and "src=" not in page
+
+
+def dosed(doses=(0.0, 1.0), methods=("agg", "mldg")):
+    """Rows of style_dose: source BN and TN with two trainings each, TN better by the dose."""
+    rows = [
+        {"study": "style_dose", "task": "G+S+I+M->C", "train_method": method, "test_method": test, "shift": "style",
+         "dose": dose, "batch_size": 4 if test == "tn" else None, "prior": 0.0 if test == "tn" else None,
+         "inner_lr": 0.04 if method == "mldg" else None,
+         "train_seed": seed, "metric": "miou", "value": 30 + 2 * seed + (dose if test == "tn" else 0)}
+        for method in methods for test in ("bn", "tn") for dose in doses for seed in (0, 1)
+    ]  # fmt: skip
+    return pd.DataFrame(rows).reindex(columns=list(COLUMNS)).astype(TYPES)
+
+
+def test_doses_of_style_are_the_runs_own_or_the_records(frame):
+    [slider] = moving.style_dose(dosed())
+    assert slider.values == ["0", "1"] and slider.note == ""
+    assert [row.name for row in slider.rows] == [
+        "AGG, source BN", "AGG, TN, M = 4", "MLDG, source BN", "MLDG, TN, M = 4"
+    ]  # fmt: skip
+    assert slider.rows[1].cells == [pytest.approx((31, 2**0.5)), pytest.approx((32, 2**0.5))]
+    assert moving.style_dose(frame) == []
+    own = moving.moving_part(pd.concat([frame, dosed((0.0, 0.5, 1.5))]), dosed())
+    assert "dose of style" in own and '<th scope="col">1.5</th>' in own and "with the preset full" not in own
+    assert "Recorded with the preset full." in moving.moving_part(frame, dosed())
+
+
+def test_what_is_missing_is_said(frame):
+    page = moving.moving_part(frame, frame)
+    assert moving.NO_DOSE in page and page.count("dose of dark") == 3  # heading, and labels of the section and table
+    elsewhere = moving.moving_part(frame)  # other data: nothing recorded is put beside it
+    assert moving.NO_DOSE not in elsewhere and "real streets" not in elsewhere
 
 
 def test_a_table_without_these_studies_has_no_such_part(frame):

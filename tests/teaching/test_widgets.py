@@ -1,6 +1,5 @@
-"""The lessons' sliders: a control is set, and the picture is the one for its value; what the figures show."""
+"""A picture is the one for its controls' values; what the still figures show."""
 
-import inspect
 import io
 
 import ipywidgets
@@ -12,7 +11,7 @@ from PIL import Image
 
 from dglab.classes import colorize
 from dglab.data import Joined, streets_domains
-from dglab.evaluation import ConfusionMatrix, arrival_order
+from dglab.evaluation import ConfusionMatrix
 from dglab.models import build_model
 from dglab.report import figures
 from dglab.teaching import widgets
@@ -35,25 +34,6 @@ def model(stream):
     with torch.no_grad():
         net(torch.stack([stream[i][0] for i in range(6)]).float() / 255)
     return net.eval()
-
-
-@pytest.fixture
-def recorded(monkeypatch):
-    """Replace a figure's function by one that draws nothing and records what it was called with."""
-
-    def of(name):
-        calls, parameters = [], inspect.signature(getattr(widgets, name)).parameters
-
-        def record(*values):
-            calls.append(dict(zip(parameters, values, strict=True)))
-            fig, axis = figures.figure()
-            axis.set_title(str(len(calls)))
-            return fig
-
-        monkeypatch.setattr(widgets, name, record)
-        return calls
-
-    return of
 
 
 def controls(widget):
@@ -122,37 +102,6 @@ def test_losses_are_drawn_at_the_last_step_and_no_more_often_than_asked(monkeypa
         assert [len(log) for log in logs] == drawn
     pd.testing.assert_frame_equal(logs[-1], pd.DataFrame(lines).astype(float))
     assert bytes(screen.value).startswith(b"\x89PNG")
-
-
-def test_the_sliders_of_tn(model, stream, recorded):
-    calls = recorded("tn_figure")
-    other = build_model("thin", seed=1).eval()
-    found, screen = controls(widgets.explore_tn({"AGG": model, "MLDG": other}, stream, (1, 2, 6), test_seed=3))
-    assert list(found) == ["trained with", "arrival", "batch size M"]
-    assert found["trained with"].options == ("AGG", "MLDG") and found["batch size M"].options == (1, 2, 6)
-    assert (found["arrival"].min, found["arrival"].max) == (0, 5)
-    before = bytes(screen.value)
-    found["trained with"].value, found["arrival"].value, found["batch size M"].value = "MLDG", 4, 6
-    assert bytes(screen.value) != before
-    assert [call["model"] for call in calls] == [model, other, other, other]
-    assert [(call["image"], call["batch_size"]) for call in calls] == [(0, 2), (0, 2), (4, 2), (4, 6)]
-    assert all(call["order"] == arrival_order(6, 3) and call["stream"] is stream for call in calls)
-
-
-def test_the_sliders_of_the_bank(model, stream, recorded):
-    calls = recorded("bank_figure")
-    found, screen = controls(widgets.explore_bank(model, stream, (2, 4), (1, "layer3"), test_seed=3))
-    assert list(found) == ["arrival", "neighbours M", "queue Q", "style layer"]
-    assert found["queue Q"].options == (2, 4) and found["style layer"].options == (1, "layer3")
-    before = bytes(screen.value)
-    found["arrival"].value, found["neighbours M"].value = 2, 6
-    found["queue Q"].value, found["style layer"].value = 2, "layer3"
-    assert bytes(screen.value) != before
-    settings = ("arrival", "neighbors", "capacity", "style_layer")
-    assert [tuple(call[name] for name in settings) for call in calls] == [
-        (5, 4, 4, 1), (2, 4, 4, 1), (2, 6, 4, 1), (2, 6, 2, 1), (2, 6, 2, "layer3")
-    ]  # fmt: skip
-    assert all(call["model"] is model and call["order"] == arrival_order(6, 3) for call in calls)
 
 
 # --------------------------------------------------------------------------------------------- what is in a picture

@@ -39,7 +39,8 @@ def test_solutions_are_folded_away(built):
     assert len(folded) == 4 and "with_prior" in folded[0]
 
 
-def test_a_formula_that_cannot_be_drawn_is_named():
-    lesson = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Title\n\n$\\begin{what} x$")])
-    with pytest.raises(InputError, match="the formula .* is not understood"):
+@pytest.mark.parametrize("formula", [r"\begin{what} x", r"\nosuch x"])
+def test_a_formula_that_cannot_be_drawn_is_named(formula):
+    lesson = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# Title\n\n${formula}$")])
+    with pytest.raises(InputError, match="the formula .* is not understood|is not understood; write it otherwise"):
         book.page_of(lesson)

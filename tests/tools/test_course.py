@@ -1,6 +1,7 @@
 """The versions of the lessons: who sees what, and that nbgrader takes, tests and grades its own."""
 
 import copy
+import os
 import re
 import shutil
 from pathlib import Path
@@ -14,6 +15,8 @@ from tools import course
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 WITH_EXERCISES = [path for path in NOTEBOOKS if any(number.startswith(path.stem[:2]) for number in EXERCISES)]
+# Grading takes half a minute of a core a lesson: by default one is graded, in full; DGLAB_GRADED=all has them all.
+GRADED = [path for path in WITH_EXERCISES if os.environ.get("DGLAB_GRADED") in (path.stem, "all")]
 lessons = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -106,9 +109,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-def solve(notebook):
+def solve(notebook, stem="02_agg"):
     """The solutions put in where a student writes them."""
-    [master] = [path for path in NOTEBOOKS if path.stem == "02_agg"]
+    [master] = [path for path in NOTEBOOKS if path.stem == stem]
     answers = {cell["id"]: cell.source for cell in nbformat.read(master, 4).cells if course.tag(cell) == "solution"}
     for cell in notebook.cells:
         cell.source = answers.get(cell.metadata.nbgrader.grade_id, cell.source)
@@ -140,27 +143,34 @@ def test_the_release_hides_answers_and_tests(folder):
     assert [cell.source for cell in released.cells if "assert verdict.right" in cell.source]
 
 
+def submit(root, stem, student, write=None):
+    """The released assignment, as a student hands it in."""
+    place = root / "submitted" / student / stem / f"{stem}.ipynb"
+    place.parent.mkdir(parents=True)
+    shutil.copy(root / "release" / stem / f"{stem}.ipynb", place)
+    if write:
+        notebook = nbformat.read(place, 4)
+        write(notebook)
+        nbformat.write(notebook, place)
+
+
+def graded(root, stem, student):
+    """The points that nbgrader gives to the code of a submission."""
+    api = course.api(root)
+    with course.own_programs():
+        result = api.autograde(stem, student)
+    assert result["success"], result
+    with api.gradebook as gradebook:
+        notebook = gradebook.find_submission_notebook(stem, stem, student)
+        return {grade.name: grade.auto_score for grade in notebook.grades if grade.cell.cell_type == "code"}
+
+
 @pytest.mark.long
 def test_nbgrader_grades_what_is_solved_empty_endless_and_forged(folder):
-    root = folder / "nbgrader"
+    root, scores = folder / "nbgrader", {}
     for student, write in {"solved": solve, "empty": None, "endless": never_ends, "forged": cheat}.items():
-        place = root / "submitted" / student / "02_agg" / "02_agg.ipynb"
-        place.parent.mkdir(parents=True)
-        shutil.copy(root / "release" / "02_agg" / "02_agg.ipynb", place)
-        if write:
-            notebook = nbformat.read(place, 4)
-            write(notebook)
-            nbformat.write(notebook, place)
-    api, scores = course.api(root), {}
-    for student in ("solved", "empty", "endless", "forged"):
-        with course.own_programs():
-            result = api.autograde("02_agg", student)
-        assert result["success"], result
-        with api.gradebook as gradebook:
-            notebook = gradebook.find_submission_notebook("02_agg", "02_agg", student)
-            scores[student] = {
-                grade.name: grade.auto_score for grade in notebook.grades if grade.cell.cell_type == "code"
-            }
+        submit(root, "02_agg", student, write)
+        scores[student] = graded(root, "02_agg", student)
     full = dict.fromkeys(["check-02-2", "check-02-3", "check-02-4"], 2.0)
     none = dict.fromkeys(full, 0.0)
     assert scores == {"solved": full, "empty": none, "endless": {**full, "check-02-2": 0.0}, "forged": none}
@@ -174,3 +184,19 @@ def test_nbgrader_validates_the_solved_one(folder, capsys):
     nbformat.write(notebook, place)
     validator = Validator(config=course.api(folder / "nbgrader").config)
     assert validator.validate(str(place)) == {}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("path", GRADED, ids=lambda path: path.stem)
+def test_nbgrader_grades_every_lesson(path, tmp_path, capsys):
+    """All points for the solutions, none for empty answers, of every coding exercise; and what is solved is valid."""
+    course.build(tmp_path, [path])
+    root, stem = tmp_path / "nbgrader", path.stem
+    submit(root, stem, "solved", lambda notebook: solve(notebook, stem))
+    submit(root, stem, "empty")
+    checks = [f"check-{number.replace('.', '-')}" for number in EXERCISES if number.startswith(stem[:2])]
+    assert graded(root, stem, "solved") == dict.fromkeys(checks, 2.0)
+    assert graded(root, stem, "empty") == dict.fromkeys(checks, 0.0)
+    validator = Validator(config=course.api(root).config)
+    assert validator.validate(str(root / "submitted" / "solved" / stem / f"{stem}.ipynb")) == {}
+    assert "failed" in validator.validate(str(root / "submitted" / "empty" / stem / f"{stem}.ipynb"))

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dglab.report.moving import SHIFTS
 from tools import advice_tables, guard_tables
 from tools.guard_tables import DOCS, SETTING
 
@@ -91,3 +92,14 @@ def test_right_is_safe_and_near_the_best():
     verdicts = advice_tables.judged(pd.Series([-0.4, -0.2, 2.0, 0.0]), pd.Series([0.0, 0.5, 3.5, 0.9]))
     assert verdicts["safe"].tolist() == [False, True, True, True]
     assert verdicts["right"].tolist() == [False, True, False, True]
+
+
+def test_the_sliders_of_real_streets_are_what_is_recorded():
+    """The file is what would be written, and its gains are those of the figure of doses."""
+    shipped, found = pd.read_csv(SHIFTS), guard_tables.shift_means()
+    pd.testing.assert_frame_equal(shipped, found, check_dtype=False)
+    means = shipped.pivot(index=["images", "shift", "dose"], columns="test", values="miou")
+    gains = guard_tables.doses().sort_index()
+    for scene, images in (("unseen", "KITTI, unseen"), ("a source", "CamVid's V, a source")):
+        difference = (means.loc[images, "TN"] - means.loc[images, "source BN"]).rename("TN")
+        pd.testing.assert_series_equal(gains.loc[scene, "TN"], difference, atol=0.011, rtol=0)
