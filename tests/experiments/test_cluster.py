@@ -44,7 +44,7 @@ def test_each_network_is_a_job_and_the_results_are_the_same(lab, frames, tmp_pat
 def test_a_job_runs_in_a_process_of_one_thread_and_is_named_where_it_fails(tmp_path):
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # a node cannot import this file
     try:
-        with pytest.raises(cluster.InputError, match=r"the job \d+ failed: ValueError: cannot do 3; .*lies in .*err"):
+        with pytest.raises(cluster.InputError, match=r"the job \d+ failed: ValueError: cannot do 3; .*is in .*err"):
             list(cluster.on_cluster(note_and_fail, [tmp_path / "3"], tmp_path / "jobs", "cpu", None))
     finally:
         cloudpickle.unregister_pickle_by_value(sys.modules[__name__])

@@ -384,7 +384,7 @@ def test_torchjd_takes_the_projections_place():
     torch.testing.assert_close(2 * plain["encoders.a.0.weight"], joint["encoders.a.0.weight"])
     for name, words in (
         ("Nothing", "no aggregator 'Nothing'"),
-        ("Constant", "Constant cannot be had by its name alone"),
+        ("Constant", "Constant cannot be made from its name alone"),
     ):
         with pytest.raises(InputError, match=words):
             gradients(model, batch, f"torchjd:{name}")
