@@ -23,7 +23,7 @@ from dglab.data.shifts import SHIFTS, Shifted
 from dglab.data.streams import arrival_order
 from dglab.data.streets.size import StreetsSize
 from dglab.evaluation import evaluate
-from dglab.report.figures import dose_response
+from dglab.report.figures import gain_over_dose
 from dglab.testtime import (
     GuardedNormalization,
     ImageBank,
@@ -133,7 +133,7 @@ def main() -> None:
     if options.summary:
         summary()
     if options.figure:
-        dose_response(doses()).savefig(DOCS / "guard_doses.png")
+        gain_over_dose(doses()).savefig(DOCS / "guard_doses.png")
 
 
 if __name__ == "__main__":
