@@ -101,7 +101,8 @@ def test_the_sliders_of_real_streets_are_what_is_recorded():
     shipped, found = pd.read_csv(SHIFTS), guard_tables.shift_means()
     pd.testing.assert_frame_equal(shipped, found, check_dtype=False)
     means = shipped.pivot(index=["images", "shift", "dose"], columns="test", values="miou")
-    gains = guard_tables.gains(guard_tables.read("guard.csv").query("left_out == 'K' and batch_size == 4")).reset_index()
+    table = guard_tables.read("guard.csv").query("left_out == 'K' and batch_size == 4")
+    gains = guard_tables.gains(table).reset_index()
     gains = gains[gains["shift"] != ""].astype({"dose": float}).groupby(["tested", "shift", "dose"])["TN"].mean()
     for tested, images in (("K", "KITTI, unseen"), ("V", "CamVid's V, a source")):
         difference = (means.loc[images, "TN"] - means.loc[images, "source BN"]).rename("TN")
