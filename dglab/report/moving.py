@@ -17,7 +17,7 @@ from dglab.analysis.intervals import summarize
 from dglab.experiments.methods import SOURCE_BN, select, trained_in
 from dglab.experiments.recorded import SHIPPED
 
-SHIFTS = SHIPPED / "full" / "shifts.csv"  # the photometric series on real streets: docs/guard.md
+SHIFTS = SHIPPED / "shifts.csv"  # the photometric series on real streets: docs/guard.md
 NO_DOSE = (
     "No slider moves the dose of style: neither this run nor the record has the study style_dose yet. "
     "dglab reproduce --preset full --only style_dose makes it."

@@ -21,7 +21,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 PATIENCE = int(os.environ.get("DGLAB_PATIENCE", 300_000))  # milliseconds; no test measures time, and CI may be busy
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: while it is open an event loop runs, and other modules' tests start one
 def browser():
     """A browser without a window."""
     path = next(filter(None, map(shutil.which, CHROMIUM)), None)
