@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from PIL import Image
+
+from dglab.data.streets import STREETS, render
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -109,14 +112,9 @@ def test_it_trains_evaluates_and_predicts(run, tmp_path):
     assert "trained: " in run("dglab", "train", "--method", "mldg", "--out", "run", "--steps", "2", *tiny)
     checkpoint = ["--checkpoint", tmp_path / "run" / "last.safetensors", "--device", "cpu"]
     assert "mIoU" in run("dglab", "evaluate", *checkpoint, "--task", "G+S->C", "--method", "sib")
-    code = """
-from pathlib import Path
-from PIL import Image
-from dglab.data.streets import STREETS, render
-Path("images").mkdir()
-Image.fromarray(render(STREETS["C"], "val", 0, height=32, width=64).image).save("images/a.png")
-"""
-    run("python", "-c", code)
+    (tmp_path / "images").mkdir()
+    scene = render(STREETS["C"], "val", 0, height=32, width=64)
+    Image.fromarray(scene.image).save(tmp_path / "images" / "a.png")
     assert "predicted 1 image" in run(
         "dglab", "predict", *checkpoint, "--images", "images", "--method", "bn", "--out", "new"
     )
