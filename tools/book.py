@@ -122,15 +122,18 @@ def main(folder: str = "book") -> None:
         links = '<a href="index.html">all lessons</a>' + "".join(
             f'<a href="{name}.html">{arrow} {titles[name]}</a>' for arrow, name in near
         )
-        _write(out / f"{stem}.html", PAGE.format(title=titles[stem], style=style, links=links, body=page_of(lesson)))
+        write_page(
+            out / f"{stem}.html", PAGE.format(title=titles[stem], style=style, links=links, body=page_of(lesson))
+        )
     items = "".join(f'<li><a href="{stem}.html">{title}</a></li>' for stem, title in titles.items())
     lead = "To be read; in the notebooks everything can be moved and changed."
     body = f"<h1>dglab: the lessons</h1><p>{lead}</p><ul>{items}</ul>"
-    _write(out / "index.html", PAGE.format(title="dglab: the lessons", style=style, links="", body=body))
+    write_page(out / "index.html", PAGE.format(title="dglab: the lessons", style=style, links="", body=body))
     print(f"{len(lessons)} lessons in {out}/index.html")
 
 
-def _write(path: Path, page: str) -> None:
+def write_page(path: Path, page: str) -> None:
+    """Write a page as a whole, or not at all."""
     with written_whole(path) as beside:
         beside.write_text(page, encoding="utf-8")
 

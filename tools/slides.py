@@ -23,8 +23,7 @@ from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
 from dglab.experiments.lessons import find_lessons
-from dglab.utils.files import written_whole
-from tools.book import Lesson, title_of
+from tools.book import Lesson, title_of, write_page
 from tools.course import for_instructors, number_of, tag
 
 LINES = 12  # of text on a slide of 1280 x 720
@@ -283,17 +282,12 @@ def main(folder: str = "slides") -> None:
     out.mkdir(parents=True, exist_ok=True)
     lessons = {path.stem: nbformat.read(path, 4) for path in find_lessons()}
     for stem, lesson in lessons.items():
-        _write(out / f"{stem}.html", page_of(lesson))
+        write_page(out / f"{stem}.html", page_of(lesson))
     items = "".join(
         f'<li><a href="{stem}.html">{html.escape(title_of(lesson))}</a></li>' for stem, lesson in lessons.items()
     )
-    _write(out / "index.html", INDEX.format(items=items))
+    write_page(out / "index.html", INDEX.format(items=items))
     print(f"{len(lessons)} decks in {out}/index.html")
-
-
-def _write(path: Path, page: str) -> None:
-    with written_whole(path) as beside:
-        beside.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":
