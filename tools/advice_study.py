@@ -1,4 +1,4 @@
-"""How often advice is right: ``python -m tools.advice_study RUNS [RUNS ...] --data ROOT``.
+"""How often advice is right: ``python -m tools.advice_study RUNS [RUNS ...] [--data ROOT]``.
 
 Every finished run in these folders is asked for advice on 32 validation images of every domain, and a row goes to
 ``docs/advice.csv``: what was advised, from which distances, and the mIoU of following it, M = 4, on the images that
@@ -12,15 +12,15 @@ from pathlib import Path
 import torch
 from torch.utils.data import Subset
 
-from dglab.data import open_domains
 from dglab.data.streams import arrival_order, image_batches
+from dglab.data.streets.size import StreetsSize
 from dglab.evaluation import evaluate
 from dglab.testtime import TargetNormalization
 from dglab.testtime.advice import advise
 from dglab.training.checkpoints import load_checkpoint
 from dglab.utils.machine import keep_freed_memory
 from tools.advice_tables import tables
-from tools.guard_study import reference_of
+from tools.guard_study import opened, reference_of
 from tools.write_tables import markdown
 
 TABLE = Path(__file__).parents[1] / "docs" / "advice.csv"
@@ -32,11 +32,12 @@ ASKED, SCORED, M = 32, 16, 4  # images that advice sees, those of tools.guard_st
 def study(run: Path, root: str, done: set[tuple[str, ...]]) -> None:
     """Ask for advice on every domain that has no row yet, and follow it."""
     model, config = load_checkpoint(run / "last.safetensors")
-    domains = open_domains(root, True)
+    if isinstance(config.data, StreetsSize) == bool(root):
+        return
+    name, domains, left = opened(config, root)
     reference = reference_of(run, model, domains, config.sources)
-    left = "+".join(letter for letter in domains if letter not in config.sources)
     for letter, domain in domains.items():
-        key = (Path(root).name, config.method, left, letter, str(config.seed))
+        key = (name, config.method, left, letter, str(config.seed))
         if key in done:
             continue
         order = arrival_order(len(domain.val), 0)
@@ -54,7 +55,7 @@ def study(run: Path, root: str, done: set[tuple[str, ...]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="*")
-    parser.add_argument("--data", type=str)
+    parser.add_argument("--data", type=str, default="")
     parser.add_argument("--summary", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)

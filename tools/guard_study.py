@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from dglab.data import open_domains
+from dglab.data.domains import Domain
 from dglab.data.shifts import SHIFTS, Shifted
 from dglab.data.streams import arrival_order
 from dglab.data.streets.size import StreetsSize
@@ -33,6 +34,7 @@ from dglab.testtime import (
 )
 from dglab.testtime.comparators import AdaptiveMix, EntropyWeighted, FixedPrior, InstanceAware, MovingStatistics
 from dglab.testtime.of_sources import REFERENCE, source_reference
+from dglab.training import TrainingConfig
 from dglab.training.checkpoints import load_checkpoint
 from dglab.utils.machine import keep_freed_memory
 from tools.guard_tables import CHOICES, DOCS, SETTING, doses, tables
@@ -60,7 +62,7 @@ def predictors(model: nn.Module, reference: Callable[[], SourceReference]) -> di
     }
 
 
-def reference_of(run: Path, model: nn.Module, domains: dict[str, Any], sources: tuple[str, ...]) -> SourceReference:
+def reference_of(run: Path, model: nn.Module, domains: dict[str, Domain], sources: tuple[str, ...]) -> SourceReference:
     """What lies beside the run's checkpoint, measured and put there if nothing does."""
     path = run / REFERENCE
     if not path.exists():
@@ -68,7 +70,14 @@ def reference_of(run: Path, model: nn.Module, domains: dict[str, Any], sources: 
     return SourceReference.load(path)
 
 
-def tests(domains: dict[str, Any], images: int, photometric: bool) -> Iterator[tuple[str, str, str, Dataset]]:
+def opened(config: TrainingConfig, root: str) -> tuple[str, dict[str, Domain], str]:
+    """The name of a run's data, its domains, and the letters that it did not train on."""
+    domains = open_domains(root or config.data, True)
+    left = "+".join(letter for letter in domains if letter not in config.sources)
+    return Path(root).name if root else "streets", domains, left
+
+
+def tests(domains: dict[str, Domain], images: int, photometric: bool) -> Iterator[tuple[str, str, str, Dataset]]:
     """Letter, shift, dose and the images of every stream."""
     for letter, domain in domains.items():
         few = Subset(domain.val, arrival_order(len(domain.val), 0)[:images])
@@ -80,12 +89,9 @@ def tests(domains: dict[str, Any], images: int, photometric: bool) -> Iterator[t
 def study(run: Path, options: argparse.Namespace, done: set[tuple[str, ...]]) -> None:
     """Test one run in every way that has no row yet."""
     model, config = load_checkpoint(run / "last.safetensors")
-    streets = isinstance(config.data, StreetsSize)
-    if streets == bool(options.data):
+    if isinstance(config.data, StreetsSize) == bool(options.data):
         return
-    domains = open_domains(config.data if streets else options.data, True)
-    name = "streets" if streets else Path(options.data).name
-    left = "+".join(letter for letter in domains if letter not in config.sources)
+    name, domains, left = opened(config, options.data)
     methods = predictors(model, functools.cache(lambda: reference_of(run, model, domains, config.sources)))
     wanted = {
         letter: domain
