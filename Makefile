@@ -8,20 +8,19 @@ export VIRTUAL_ENV = $(CURDIR)/.venv
 reproduce: .venv/ready
 	$(BIN)/dglab reproduce --preset quick
 
-# Each test on one of the cores, with one thread: images as small as the tests' are slower on several.
-# -rs says which were skipped and why: those of tests/browser, where there is no Chromium.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 -rs
+# Each file's tests, and each notebook's cells, by a process on one of the cores, with one thread: images as small as
+# the tests' are slower on several. -rs says which were skipped and why: those of tests/browser, without Chromium.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 -rs \
+  --dist=loadfile --no-loadscope-reorder
 
-# The notebooks are run even when a test has failed; each of them by one process.
 test: .venv/ready
-	$(PYTEST) --dist=worksteal; failed=$$?; \
-	$(PYTEST) --dist=loadfile --nbval-lax --nbval-cell-timeout=900 notebooks && exit $$failed
+	$(PYTEST) --nbval-lax --nbval-cell-timeout=900 tests notebooks
 
 # What a processor may round otherwise, with the instructions of one of 2006: sums are taken in another order.
 test-oldest: export ATEN_CPU_CAPABILITY = default
 test-oldest: export ONEDNN_MAX_CPU_ISA = SSE41
 test-oldest: .venv/ready
-	$(PYTEST) --dist=worksteal -m numerical
+	$(PYTEST) -m numerical
 
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks

@@ -11,7 +11,9 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)  # a stable sort: else in the order of files
+    """Files with a long test first, so that no process is left with one at the end; else in their order."""
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 def pytest_collection_finish():

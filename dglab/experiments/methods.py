@@ -4,6 +4,8 @@ A record here is what a table or figure shows as one row, curve or panel. Its ``
 table, never by ``method``, which is for display only.
 """
 
+import functools
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -86,9 +88,8 @@ def select(frame: pd.DataFrame, *shown: Shown, **fields: Any) -> pd.DataFrame:
     """
     for one in shown:
         frame = one.rows(frame)
-    for column, value in fields.items():
-        frame = frame[frame[column] == value]
-    return frame
+    wanted = [frame[column] == value for column, value in fields.items()]
+    return frame[functools.reduce(operator.and_, wanted)] if wanted else frame  # one copy, not one a column
 
 
 AGG = TrainingMethod("AGG", "agg")

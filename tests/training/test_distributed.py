@@ -339,27 +339,16 @@ def torchrun(folder, script, *options, dies_at="", marks=None):
 
 
 @pytest.mark.long
-def test_ctrl_c_ends_all_processes_and_the_run_goes_on(tmp_path):
+def test_a_worker_dies_and_ctrl_c_comes_and_the_run_goes_on(tmp_path, monkeypatch):
+    """Two processes; one is killed, torchrun ends the other; resumed and interrupted, resumed once more.
+
+    The run equals one that nothing disturbs byte by byte, and one process with two micro-batches.
+    """
     script, folder, marks = tmp_path / "script.py", tmp_path / "run", tmp_path / "marks"
     script.write_text(SCRIPT)
     marks.mkdir()
-    stopped = torchrun(folder, script, marks=marks)
-    assert stopped.returncode != 0 and len(list(marks.iterdir())) == 2
-    assert stopped.stderr.count("interrupted; --resume continues from the last saved state") == 1  # one process speaks
-    assert {path.name for path in folder.iterdir()} - {"tensorboard"} == {state.STATE, log.LOG}
-    assert torchrun(folder, script, "--resume").returncode == 0
-    assert torchrun(tmp_path / "whole", script).returncode == 0
-    for name in (state.CHECKPOINT, log.LOG):
-        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-
-
-@pytest.mark.long
-def test_a_worker_dies_and_the_run_goes_on(tmp_path, monkeypatch):
-    """Two processes; one is killed, torchrun ends the other; resumed, the run equals one process with two parts."""
-    script, folder = tmp_path / "script.py", tmp_path / "run"
-    script.write_text(SCRIPT)
-    done = torchrun(folder, script, dies_at="3")
-    assert done.returncode != 0 and "SIGKILL" in done.stderr
+    died = torchrun(folder, script, dies_at="3")
+    assert died.returncode != 0 and "SIGKILL" in died.stderr
     assert (folder / state.STATE).exists() and not (folder / state.CHECKPOINT).exists()
 
     alone = dataclasses.replace(
@@ -372,10 +361,19 @@ def test_a_worker_dies_and_the_run_goes_on(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"for 2 process\(es\), and 1 train here; start torchrun with --nproc-per-"):
         train(dataclasses.replace(alone, processes=2, micro_batches=1), streets, folder, progress=False)
 
+    stopped = torchrun(folder, script, "--resume", marks=marks)
+    assert stopped.returncode != 0 and len(list(marks.iterdir())) == 2
+    assert stopped.stderr.count("interrupted; --resume continues from the last saved state") == 1  # one process speaks
+    assert {path.name for path in folder.iterdir()} - {"tensorboard"} == {state.STATE, log.LOG}
+
     done = torchrun(folder, script, "--resume")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("trained: ") == 1  # one process speaks
     assert not (folder / state.STATE).exists()
+
+    assert torchrun(tmp_path / "whole", script).returncode == 0
+    for name in (state.CHECKPOINT, log.LOG):
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
     monkeypatch.setattr(nn.Dropout, "forward", lambda self, x: x)
     train(alone, streets, tmp_path / "alone", progress=False)
