@@ -12,7 +12,7 @@ import pandas as pd
 
 from dglab.testtime.advice import LITTLE, MUCH
 from dglab.testtime.guarded import K, share_of_target
-from tools.guard_tables import CHOICES, read
+from tools.guard_tables import CHOICES, TEST, read
 
 SAFE, NEAR = -0.3, 1.0  # points
 THRESHOLDS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)  # of the distance, tried in place of K
@@ -68,9 +68,9 @@ def calibrated(found: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def advice_table() -> list[dict[str, object]]:
-    """What was advised, how often, and what following it gave."""
-    found = cases()
+def advice_table(data: str) -> list[dict[str, object]]:
+    """What was advised on one data set's images, how often, and what following it gave."""
+    found = cases().query("data == @data")
     found = found.join(judged(found["followed"], found["best"]))
     unseen = found["tested"] == found["left_out"]
     lines = []
@@ -118,4 +118,8 @@ def _share(true: pd.Series) -> str:
 
 def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
     """What can stand between the marks, by name."""
-    return {"advice": advice_table, "advice_calibration": calibration_table}
+    return {
+        "advice_real": lambda: advice_table(TEST),
+        "advice_streets": lambda: advice_table("streets"),
+        "advice_calibration": calibration_table,
+    }

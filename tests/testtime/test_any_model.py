@@ -55,7 +55,7 @@ def smp_net(architecture, encoder):
 
 
 NETS = {  # builder, style layer, side of the images
-    "fcn_resnet50": (torchvision_net("fcn_resnet50", aux_loss=True), "backbone.layer1", 64),
+    "fcn_resnet50": (torchvision_net("fcn_resnet50", aux_loss=True), "backbone.layer1", 48),
     "deeplabv3_mobilenet": (torchvision_net("deeplabv3_mobilenet_v3_large"), "backbone.3", 64),
     "lraspp_mobilenet": (torchvision_net("lraspp_mobilenet_v3_large"), "backbone.3", 64),
     "timm_resnet18d": (lambda: OnTimm("resnet18d", True), "backbone.layer1", 64),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -132,7 +133,8 @@ def work(rank, folder):
 def found(tmp_path_factory):
     """What each process found."""
     folder = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(work, (str(folder),), WORLD)
+    multiprocessing.set_forkserver_preload(["dglab.training"])  # imported once for all three
+    torch.multiprocessing.start_processes(work, (str(folder),), WORLD, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import scipy
 import torch
-from scipy import stats
 from torch import Generator, Tensor, nn
 
 from dglab.analysis.intervals import paired_difference
@@ -91,7 +91,7 @@ def spread(ours: Sequence[float], theirs: Sequence[float], ddof: int = 1) -> flo
 
 
 def t_of(ours: Sequence[float]) -> float:
-    return float(stats.t.ppf(0.975, len(ours) - 1))
+    return float(scipy.stats.t.ppf(0.975, len(ours) - 1))
 
 
 EXERCISES = {
@@ -162,7 +162,7 @@ EXERCISES = {
                     lambda a, b: around(a, b, 1.96 * spread(a, b) / len(a) ** 0.5)),
             Mistake("takes the exact normal quantile",
                     "Too narrow. With so few trainings the deviation itself is uncertain: which distribution knows it?",
-                    lambda a, b: around(a, b, float(stats.norm.ppf(0.975)) * spread(a, b) / len(a) ** 0.5)),
+                    lambda a, b: around(a, b, float(scipy.stats.norm.ppf(0.975)) * spread(a, b) / len(a) ** 0.5)),
             Mistake("divides the variance by n instead of n - 1",
                     "A little too narrow. By what is the sum of squares divided?",
                     lambda a, b: around(a, b, t_of(a) * spread(a, b, 0) / len(a) ** 0.5)),
@@ -174,7 +174,8 @@ EXERCISES = {
                     lambda a, b: interval(b, a)),
             Mistake("leaves 10 % outside instead of 5 %",
                     "Too narrow: how much is to lie outside on *each* side?",
-                    lambda a, b: around(a, b, float(stats.t.ppf(0.95, len(a) - 1)) * spread(a, b) / len(a) ** 0.5)),
+                    lambda a, b: around(a, b, float(scipy.stats.t.ppf(0.95, len(a) - 1))
+                                        * spread(a, b) / len(a) ** 0.5)),
         ),
         hint="Is the middle of yours the mean of the differences? If so, look at the width.",
     ),

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 import torch
-from scipy import stats
 from torch import Generator, Tensor
 
 from dglab.evaluation import ConfusionMatrix
@@ -55,7 +55,7 @@ def differences(generator: Generator) -> tuple[np.ndarray]:
 
 def interval(draws: np.ndarray, ddof: int = 1, quantile: float | None = None, root: bool = True) -> tuple[float, float]:
     if quantile is None:
-        quantile = float(stats.t.ppf(0.975, draws.size - 1))
+        quantile = float(scipy.stats.t.ppf(0.975, draws.size - 1))
     half = quantile * float(draws.std(ddof=ddof)) / (draws.size**0.5 if root else 1)
     return float(draws.mean()) - half, float(draws.mean()) + half
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
-from scipy import stats
 from torch import Generator, Tensor, nn
 
 from dglab.classes import NUM_CLASSES
@@ -104,7 +104,7 @@ EXERCISES = {
         name="rank_correlation",
         returns="one number from -1 to 1",
         inputs=signal_and_gain,
-        answer=lambda x, y: float(stats.spearmanr(x, y).statistic),
+        answer=lambda x, y: float(scipy.stats.spearmanr(x, y).statistic),
         mistakes=(
             Mistake("correlates the values (Pearson)",
                     "That is the correlation of the values, which a single far-off one can decide.",
@@ -114,10 +114,10 @@ EXERCISES = {
                     lambda x, y: pearson(places(x), places(y))),
             Mistake("ranks one list downwards",
                     "The sign is wrong.",
-                    lambda x, y: -float(stats.spearmanr(x, y).statistic)),
+                    lambda x, y: -float(scipy.stats.spearmanr(x, y).statistic)),
             Mistake("takes the covariance of the ranks",
                     "More than 1? A covariance grows with the number of values.",
-                    lambda x, y: float(np.cov(stats.rankdata(x), stats.rankdata(y))[0, 1])),
+                    lambda x, y: float(np.cov(scipy.stats.rankdata(x), scipy.stats.rankdata(y))[0, 1])),
         ),
         hint="Any rising relation gives 1, any falling one -1: try x and x**3.",
     ),

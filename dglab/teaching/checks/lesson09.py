@@ -2,7 +2,7 @@
 
 import math
 
-from scipy import stats
+import scipy
 from torch import Generator
 
 from dglab.teaching.checks.exercise import Exercise, Mistake
@@ -30,7 +30,7 @@ def chance_inputs(generator: Generator) -> tuple[float, float]:
 
 
 def chance(deviation: float, gain: float, root: float = 2**0.5) -> float:
-    return float(stats.norm.sf(gain / (deviation * root)))
+    return float(scipy.stats.norm.sf(gain / (deviation * root)))
 
 
 EXERCISES = {
