@@ -130,6 +130,7 @@ def exact_float32() -> Iterator[None]:
 
 
 def float32_without_tf32(device: torch.device) -> float:
+    """MLDG's gradient in float32 proper, against the CPU's in float64."""
     with exact_float32():
         return against_cpu("mldg", dtype=torch.float32)(device)
 
@@ -201,6 +202,8 @@ def largest(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
 
 
 def predicted_as_on_cpu(dtype: torch.dtype) -> Callable[[torch.device], float]:
+    """Every method's predictions on the device, in this type, against the CPU's in float64."""
+
     def difference(device: torch.device) -> float:
         expected, found = predictions(CPU), predictions(device, dtype)
         if dtype in (torch.float16, torch.bfloat16):  # who is nearest in style is decided by what they round away
