@@ -79,7 +79,7 @@ class Files:
     # ------------------------------------------------------------------------------------------ what is checked
 
     def convert(self, copy: Path, name: str, options: tuple[str, ...], count: Count, case: str) -> None:
-        """A converter refuses, or writes the labels of the unchanged source; twice, because it goes on where it was."""
+        """A converter refuses, or writes the labels of the unchanged source; twice, because it resumes."""
         out = copy / "out"
         arguments = [options[0], "--source", str(copy / "source" / "day"), "--out", str(out), *options[1:]]
         for again in ("", ", again"):
@@ -123,7 +123,7 @@ class Files:
                     count.wrong_labels.append(f"{case}: {key}")
 
     def resume(self, copy: Path, path: Path, count: Count, case: str) -> None:
-        """A run that was stopped goes on, or refuses."""
+        """A run that was stopped resumes, or refuses."""
 
         def resume() -> int:
             read_log(copy)
