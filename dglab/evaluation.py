@@ -61,6 +61,13 @@ class ConfusionMatrix:
         pairs = torch.bincount(self.num_classes * label + prediction, minlength=self.num_classes**2)
         self.counts += pairs.reshape(self.num_classes, self.num_classes).numpy()  # label x prediction
 
+    @classmethod
+    def of(cls, prediction: Tensor | np.ndarray, label: Tensor | np.ndarray) -> "ConfusionMatrix":
+        """The matrix of these pixels alone; arguments as of :meth:`update`."""
+        matrix = cls()
+        matrix.update(prediction, label)
+        return matrix
+
     def merge(self, other: "ConfusionMatrix") -> "ConfusionMatrix":
         """Add the counts of another matrix over the same classes, in place; returns itself."""
         if other.num_classes != self.num_classes:

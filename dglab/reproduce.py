@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dglab.experiments.cluster import check_cluster
-from dglab.experiments.lessons import execute_all, execute_alone, extract_figures, find_lessons
 from dglab.experiments.record import describe_run, expected_hours, recorded_networks
 from dglab.experiments.runner import Lab, open_lab, recorded, run
 from dglab.experiments.table import write_table
 from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, Study, Trial, mixed_task, studies_of
 from dglab.report.examples import draw_examples
 from dglab.report.page import write_report
+from dglab.teaching.execution import execute_all, execute_alone, extract_figures, find_lessons
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
 from dglab.utils.machine import usable_cpus

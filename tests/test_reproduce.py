@@ -8,14 +8,15 @@ import pytest
 from PIL import Image
 
 from dglab import reproduce
-from dglab.experiments import lessons, runner
+from dglab.experiments import runner
 from dglab.experiments.table import COLUMNS, read_table
 from dglab.experiments.trials import STUDIES
 from dglab.presets import PRESETS
+from dglab.teaching import execution
 from dglab.utils.errors import InputError
 from tools.store_lessons import store_outputs
 
-LESSONS = lessons.find_lessons()
+LESSONS = execution.find_lessons()
 PARAMETERS = 'preset, data, seed, device, results = "tiny", "streets", 0, "auto", None'
 CELL = """\
 from dglab.experiments.runner import open_lab, run
@@ -63,7 +64,7 @@ def check_results(out, report, names):
 
 
 def nothing_is_done_again(monkeypatch):
-    for module, name in ((runner, "train"), (runner, "run_test"), (lessons, "execute")):
+    for module, name in ((runner, "train"), (runner, "run_test"), (execution, "execute")):
         monkeypatch.setattr(module, name, lambda *_, name=name, **__: pytest.fail(f"{name} once more"))
 
 

@@ -17,7 +17,7 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
-from dglab.experiments.lessons import find_lessons
+from dglab.teaching.execution import find_lessons
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
 from tools.course import tag

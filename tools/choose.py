@@ -1,6 +1,6 @@
 """Choose network, steps and rates on the validation images of the sources: one row a try in ``docs/tries.csv``.
 
-``python tools/choose.py [--seeds 100 101] [--jobs 2]`` runs the tries below that have no row yet; a killed run goes on.
+``python tools/choose.py [--seeds 100 101] [--jobs 2]`` runs the tries below that have no row yet; a killed run resumes.
 Seeds are 100 and up, which no study uses. AGG and MLDG get the same tries; the controls take the rates of theirs.
 """
 

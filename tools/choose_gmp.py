@@ -1,6 +1,6 @@
 """Choose GMP's learning rate on the validation images of the sources: one row a try in ``docs/tries_gmp.csv``.
 
-``python tools/choose_gmp.py`` runs the tries below that have no row yet, one after the other; a killed run goes on.
+``python tools/choose_gmp.py`` runs the tries below that have no row yet, one after the other; a killed run resumes.
 They are short, and seed 100 is no study's. The joint training that GMP is compared with gets the same tries.
 """
 

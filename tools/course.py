@@ -30,8 +30,8 @@ from nbgrader.apps import NbGraderAPI
 from nbgrader.preprocessors import ClearSolutions
 from traitlets.config import Config
 
-from dglab.experiments.lessons import find_lessons
 from dglab.teaching.checks import EXERCISES
+from dglab.teaching.execution import find_lessons
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
 

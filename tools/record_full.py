@@ -1,7 +1,7 @@
 """Put what the preset full has computed so far into the package: ``python -m tools.record_full [RESULTS]``.
 
 Rows of the trials that are done, merged with those recorded before, and for each network where and how long. A run that
-is stopped may be recorded; ``dglab reproduce --preset full --reuse-recorded`` goes on from there, on any machine.
+is stopped may be recorded; ``dglab reproduce --preset full --reuse-recorded`` resumes from there, on any machine.
 """
 
 import sys

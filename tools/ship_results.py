@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from dglab.experiments.lessons import find_lessons
 from dglab.experiments.methods import AGG, MLDG
 from dglab.experiments.recorded import SHIPPED, write_recorded
 from dglab.experiments.runner import Lab, open_lab, run
 from dglab.experiments.table import read_table
 from dglab.experiments.trials import EXTRA_STUDIES, main_tasks, mixed_task
+from dglab.teaching.execution import find_lessons
 from dglab.testtime.of_sources import REFERENCE
 from dglab.training.config import TrainingConfig
 from dglab.training.log import LOG

@@ -22,7 +22,7 @@ import nbformat
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
-from dglab.experiments.lessons import find_lessons
+from dglab.teaching.execution import find_lessons
 from tools.book import Lesson, title_of, write_page
 from tools.course import for_instructors, number_of, tag
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 import papermill
 
-from dglab.experiments.lessons import QUIET, find_lessons, quiet_kernels
+from dglab.teaching.execution import QUIET, find_lessons, quiet_kernels
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
 from dglab.utils.machine import usable_cpus

@@ -76,19 +76,14 @@ def _signals_of(
         by_source, by_target = logits_of(source(image)), logits_of(target(image))  # 1 x 19 x H x W
         probabilities = by_source.float().softmax(1)
         predictions = by_source.argmax(1).cpu(), by_target.argmax(1).cpu()
+        miou = [ConfusionMatrix.of(prediction, label[None]).miou() for prediction in predictions]
         _, distances = index.nearest(styles_of(model, image, layer), everything, NEAREST)[0]
         yield {
-            "gain": 100 * (_miou(predictions[1], label[None]) - _miou(predictions[0], label[None])),
+            "gain": 100 * (miou[1] - miou[0]),
             "style_distance": float(np.mean(distances)),
             "entropy": float(torch.special.entr(probabilities).sum(1).mean()),
             "agreement": 100 * float((predictions[0] == predictions[1]).float().mean()),
         }
-
-
-def _miou(prediction: Tensor, label: Tensor) -> float:
-    matrix = ConfusionMatrix()
-    matrix.update(prediction, label)
-    return matrix.miou()
 
 
 def rank_correlations(frame: pd.DataFrame, signals: Sequence[str] = tuple(SIGNALS), draws: int = 1000) -> pd.DataFrame:

@@ -230,14 +230,8 @@ class Lab:
         on_cpu = torch.device(self.device).type == "cpu"
         parallel = self.preset.parallel and on_cpu
         submitted = self.executor == "slurm"
-        if self.data == "streets" and (parallel or submitted or not on_cpu):  # drawn once for all processes
-            modalities = dict.fromkeys((RGB, *(name for one in trainings for name in modalities_of(one))))
-            parts = [
-                (letter, split, modality) for modality in modalities for split in SPLITS for letter in self.domains
-                if not kept_path(self.out / "streets", self.preset.streets, letter, split, modality).exists()
-            ]  # fmt: skip
-            for _ in in_parallel(functools.partial(_draw_job, self), parts, None if submitted else self.jobs):
-                pass
+        if self.data == "streets" and (parallel or submitted or not on_cpu):
+            self._draw_streets(trainings, None if submitted else self.jobs)
         of_lab = functools.partial(function, self)
         if submitted:
             done = on_cluster(of_lab, tasks, self.out / "jobs", self.device, self.jobs)
@@ -246,6 +240,16 @@ class Lab:
         with tqdm(total=len(tasks), desc=f"{what} ({self.preset.name}, {self.data_name})", leave=False) as bar:
             for _ in done:
                 bar.update()
+
+    def _draw_streets(self, trainings: Iterable[TrainingConfig], workers: int | None) -> None:
+        """Draw the streets that are not drawn yet, once for all processes that will load them."""
+        modalities = dict.fromkeys((RGB, *(name for one in trainings for name in modalities_of(one))))
+        parts = [
+            (letter, split, modality) for modality in modalities for split in SPLITS for letter in self.domains
+            if not kept_path(self.out / "streets", self.preset.streets, letter, split, modality).exists()
+        ]  # fmt: skip
+        for _ in in_parallel(functools.partial(_draw_job, self), parts, workers):
+            pass
 
 
 def _draw_job(lab: Lab, part: tuple[str, str, str]) -> None:

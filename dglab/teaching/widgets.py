@@ -81,9 +81,7 @@ def _png(fig: Figure) -> bytes:
 
 
 def _score(prediction: Tensor, label: Tensor) -> str:
-    matrix = ConfusionMatrix()
-    matrix.update(prediction, label)
-    return f"mIoU of this image {100 * matrix.miou():.1f}"
+    return f"mIoU of this image {100 * ConfusionMatrix.of(prediction, label).miou():.1f}"
 
 
 def tn_figure(model: nn.Module, stream: Joined, order: list[int], image: int, batch_size: int) -> Figure:

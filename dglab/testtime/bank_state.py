@@ -16,17 +16,8 @@ if TYPE_CHECKING:
     from dglab.testtime.bank import ImageBank
 
 STATE_KEYS = {
-    "arrivals",
-    "arrival",
-    "domains",
-    "styles",
-    "center",
-    "images",
-    "moments",
-    "calls",
-    "generator",
-    "streams",
-}
+    "arrivals", "arrival", "domains", "styles", "center", "images", "moments", "calls", "generator", "streams"
+}  # fmt: skip
 
 
 def state_of(bank: ImageBank) -> dict[str, Any]:

@@ -182,7 +182,7 @@ def test_the_command_tells_what_is_left(tmp_path, monkeypatch, capsys):
     about = json.loads((tmp_path / "out" / "environment.json").read_text())
     assert len(about) == 1 and about[0]["packages"]["torch"] and about[0]["installed"] == []
     assert main(["choose", "--minutes", "0", *options]) == 3
-    assert "choose: 0 s, to be gone on with" in capsys.readouterr().out
+    assert "choose: 0 s, unfinished" in capsys.readouterr().out
     assert main(["study", *options]) == 2 and "run the step choose" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["chose", *options])

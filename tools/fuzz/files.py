@@ -8,6 +8,8 @@ import dataclasses
 import json
 import random
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,6 +79,7 @@ class Files:
     # ------------------------------------------------------------------------------------------ what is checked
 
     def convert(self, copy: Path, name: str, options: tuple[str, ...], count: Count, case: str) -> None:
+        """A converter refuses, or writes the labels of the unchanged source; twice, because it resumes."""
         out = copy / "out"
         arguments = [options[0], "--source", str(copy / "source" / "day"), "--out", str(out), *options[1:]]
         for again in ("", ", again"):
@@ -89,6 +92,8 @@ class Files:
                 run(lambda: check_root(out) and 0, f"{case}, checked", count, counted=False)
 
     def read(self, copy: Path, path: Path, count: Count, case: str) -> None:
+        """The reader of a prepared root refuses, or gives the labels of the unchanged files."""
+
         def read() -> int:
             for domain in open_root(copy).values():
                 for part in (domain.train, domain.val):
@@ -118,6 +123,8 @@ class Files:
                     count.wrong_labels.append(f"{case}: {key}")
 
     def resume(self, copy: Path, path: Path, count: Count, case: str) -> None:
+        """A run that was stopped resumes, or refuses."""
+
         def resume() -> int:
             read_log(copy)
             trainer.train(self.config, open_domains(TINY.streets), copy, progress=False)
@@ -127,6 +134,8 @@ class Files:
         count.half_written += [f"{case}: {left}" for left in copy.glob(".*")]
 
     def load(self, copy: Path, path: Path, count: Count, case: str) -> None:
+        """A checkpoint loads and predicts a folder, or is refused."""
+
         def load() -> int:
             model, _ = load_checkpoint(copy / CHECKPOINT)
             predict_folder(model, copy / "images", copy / "out", TestConfig("tn", batch_size=2))
@@ -138,11 +147,13 @@ class Files:
     # ----------------------------------------------------------------------------------------- what is read here
 
     def image(self, path: Path, **options: object) -> None:
+        """Write a random image; options as of Pillow's ``save``."""
         path.parent.mkdir(parents=True, exist_ok=True)
         smooth = np.kron(self.rng.integers(0, 256, (H // 10, W // 10, 3), np.uint8), np.ones((10, 10, 1), np.uint8))
         Image.fromarray(smooth + self.rng.integers(0, 9, smooth.shape, np.uint8)).save(path, **options)
 
     def label(self, path: Path, values: int = 19, palette: bytes | None = None) -> None:
+        """Write a random label of the values 0 to ``values`` - 1, with a palette if one is given."""
         path.parent.mkdir(parents=True, exist_ok=True)
         blocks = np.kron(self.rng.integers(0, values, (H // 10, W // 10), np.uint8), np.ones((10, 10), np.uint8))
         picture = Image.fromarray(blocks)
@@ -151,6 +162,7 @@ class Files:
         picture.save(path)
 
     def _prepared(self) -> None:
+        """A prepared root, twice as likely as the others, and what a converter has written, to be converted again."""
         root = self.originals / "prepared"
         for domain, suffix in (("day", "png"), ("night", "jpg")):
             for split in ("train", "val"):
@@ -240,9 +252,6 @@ def synthia(files: Files, source: Path) -> None:
 
 def png_of_16_bits(pixels: np.ndarray) -> bytes:
     """RGB of 16 bits, which Pillow does not write."""
-    import struct
-    import zlib
-
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
     header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))

@@ -1,7 +1,7 @@
 """Half an hour on one GPU, offline: ``python -m tools.gpu [STEP ...] --out DIR``; tools/gpu/README.md tells how.
 
-Each step goes on where an earlier call has stopped: what is in DIR is not done again. Exit code 0: all is done and has
-passed; 1: a check has failed; 2: wrong use; 3: time is up, the same command goes on.
+Each step resumes where an earlier call has stopped: what is in DIR is not done again. Exit code 0: all is done and has
+passed; 1: a check has failed; 2: wrong use; 3: time is up, the same command resumes.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace, until: float) -> int:
         start = time.monotonic()
         if not run_step[step](book):
             unfinished.append(step)
-        print(f"{step}: {time.monotonic() - start:.0f} s{', to be gone on with' * (step in unfinished)}", flush=True)
+        print(f"{step}: {time.monotonic() - start:.0f} s{', unfinished' * (step in unfinished)}", flush=True)
         if unfinished:
             break
     failed = [row["check"] for row in read_rows(out / "checks.csv") if row["verdict"] == "failed"]

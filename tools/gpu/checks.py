@@ -1,8 +1,8 @@
-"""Step 2: what CUDA alone takes another way, against the CPU.
+"""Step 2: what CUDA computes in another way, against the CPU.
 
-Gradients and predictions are compared in float64, where a right path agrees to nine digits and a wrong one does not;
-then come the precisions that a GPU trains in, whose tolerance is what they round. Each check gives one number, the
-difference found, and passes if it is within its tolerance. One that raises has failed, and the others go on.
+Gradients and predictions are compared in float64, where correct code agrees to nine digits and wrong code does not.
+Then come the precisions that a GPU trains in, with their rounding as tolerance. Each check gives one number, the
+difference found, and passes if it is within its tolerance. A check that raises has failed; the others still run.
 """
 
 import dataclasses
@@ -130,12 +130,13 @@ def exact_float32() -> Iterator[None]:
 
 
 def float32_without_tf32(device: torch.device) -> float:
+    """MLDG's gradient in float32 proper, against the CPU's in float64."""
     with exact_float32():
         return against_cpu("mldg", dtype=torch.float32)(device)
 
 
 def checkpointed_dropout(device: torch.device) -> float:
-    """Stages that run again in the backward pass leave the dropout of the head as it was."""
+    """Activation checkpointing, which runs stages again in the backward pass, keeps the head's dropout as it was."""
     plain = gradient(config_of("mldg", order=2), device, dropout=0.5)
     return relative(gradient(config_of("mldg", order=2, activation_checkpointing=True), device, dropout=0.5), plain)
 
@@ -167,7 +168,7 @@ def stream_of(device: torch.device, dtype: torch.dtype) -> Tensor:
     return images.to(dtype).to(device)
 
 
-def tested(device: torch.device, dtype: torch.dtype) -> nn.Module:
+def network_under_test(device: torch.device, dtype: torch.dtype) -> nn.Module:
     """A network whose running statistics are not those of its first step."""
     model = build_model("thin", seed=0).double().train()
     with torch.no_grad():
@@ -178,7 +179,7 @@ def tested(device: torch.device, dtype: torch.dtype) -> nn.Module:
 
 def predictions(device: torch.device, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
     """What each method predicts of a stream, in float64 on the CPU; and whom SIB selects."""
-    model, images = tested(device, dtype), stream_of(device, dtype)
+    model, images = network_under_test(device, dtype), stream_of(device, dtype)
     bank = ImageBank(model, neighbors=2, capacity=4)
     cached = ImageBank(model, neighbors=2, capacity=4, statistics="cached")
     guard = GuardedNormalization(model, SourceReference.measure(model, images[4:]))
@@ -201,6 +202,8 @@ def largest(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
 
 
 def predicted_as_on_cpu(dtype: torch.dtype) -> Callable[[torch.device], float]:
+    """Every method's predictions on the device, in this type, against the CPU's in float64."""
+
     def difference(device: torch.device) -> float:
         expected, found = predictions(CPU), predictions(device, dtype)
         if dtype in (torch.float16, torch.bfloat16):  # who is nearest in style is decided by what they round away
@@ -225,7 +228,7 @@ def moments_in_any_layout(device: torch.device) -> float:
 
 def compiled_at_test_time(device: torch.device) -> float:
     """TN reaches through a network that is compiled, and was run so, which after it runs compiled again."""
-    model, images = tested(device, torch.float64), stream_of(device, torch.float64)
+    model, images = network_under_test(device, torch.float64), stream_of(device, torch.float64)
     plain = {"TN": TargetNormalization(model)(images), "source BN": model(images).detach()}
     compiled = torch.compile(model)
     with torch.no_grad():
@@ -261,7 +264,7 @@ def random_state_left_alone(device: torch.device) -> float:
 
 
 def resumed(device: torch.device) -> float:
-    """A training interrupted after two of three steps and gone on with, against one at a stretch.
+    """A training interrupted after two of three steps and resumed, against one that was not interrupted.
 
     The one loads its batches in this process, the other in two of their own, into pinned memory beside a GPU.
     """

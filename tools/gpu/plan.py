@@ -63,7 +63,7 @@ class Book:
     Args:
         plan: how much of it.
         device: ``"cuda"`` or ``"cpu"``.
-        out: gets the results, a few small files; what lies there is gone on with.
+        out: gets the results, a few small files; what is there already is not computed again.
         work: gets what is large: drawn scenes, trained networks.
         until: when the call has to end, on ``time.monotonic``'s clock, in seconds.
     """

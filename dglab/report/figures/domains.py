@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dglab.report.figures.base import BLACK, BLUE, DOMAIN_COLORS, GREEN, VERMILION, domain_look, figure, plain_log
+from dglab.report.figures.base import BLACK, BLUE, GREEN, VERMILION, domain_look, figure, plain_log
 
 
 def class_frequencies(shares: pd.DataFrame) -> Figure:
@@ -17,10 +17,9 @@ def class_frequencies(shares: pd.DataFrame) -> Figure:
         shares: index = class names, columns = domains, values in percent.
     """
     fig, axis = figure(size=(12, 4.5))
-    marks = "os^Dv<>P*X"
     for i, (name, column) in enumerate(shares.items()):
-        color = DOMAIN_COLORS[i % 6]
-        axis.plot(column.to_numpy(), np.arange(len(column)), marks[i % len(marks)], color=color, label=name, alpha=0.85)
+        y = np.arange(len(column))
+        axis.plot(column.to_numpy(), y, linestyle="", label=name, alpha=0.85, **domain_look(i))
     axis.set_yticks(range(len(shares)), shares.index, fontsize=9)
     axis.invert_yaxis()
     axis.set(xscale="log", xlabel="share of labelled pixels (%)", ylabel="class")

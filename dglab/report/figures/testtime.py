@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from dglab.classes import CLASS_NAMES
 from dglab.evaluation import ConfusionMatrix
 from dglab.experiments.methods import trained_in
-from dglab.report.figures.base import GREY, MIOU, domain_look, figure, method_look, plain_log
+from dglab.report.figures.base import DOMAIN_MARKERS, GREY, MIOU, domain_look, figure, method_look, plain_log
 
 
 def shift_by_depth(shifts: Mapping[str, Mapping[str, float]], title: str) -> Figure:
@@ -20,7 +20,7 @@ def shift_by_depth(shifts: Mapping[str, Mapping[str, float]], title: str) -> Fig
         title: of the figure.
     """
     fig, axis = figure(size=(10, 4.2))
-    for (name, layers), marker in zip(shifts.items(), "os^Dv<>P*X", strict=False):
+    for (name, layers), marker in zip(shifts.items(), DOMAIN_MARKERS, strict=False):
         axis.plot(range(len(layers)), list(layers.values()), marker=marker, label=name)
     layers = list(next(iter(shifts.values())))
     axis.set_xticks(range(len(layers)), layers, rotation=45, ha="right", fontsize=9)

@@ -23,12 +23,6 @@ def maps(generator: Generator) -> tuple[Tensor, Tensor]:
     return prediction, label
 
 
-def counted(prediction: Tensor, label: Tensor) -> ConfusionMatrix:
-    matrix = ConfusionMatrix()
-    matrix.update(prediction, label)
-    return matrix
-
-
 def by_class(prediction: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Of the pixels that are labelled: hits, labelled and predicted pixels of each of the 19 classes."""
     known = label != 255
@@ -94,7 +88,7 @@ EXERCISES = {
         name="mean_iou",
         returns="one number between 0 and 1",
         inputs=maps,
-        answer=lambda prediction, label: counted(prediction, label).miou(),
+        answer=lambda prediction, label: ConfusionMatrix.of(prediction, label).miou(),
         mistakes=(
             Mistake("counts what is predicted at ignored pixels",
                     "Too small. What is predicted where the label is 255: is it a false positive?",

@@ -47,7 +47,7 @@ EXERCISES = {
                     "With that many the interval still touches zero. In which direction do you have to round?",
                     lambda m, h, n: round(exactly(m, h, n))),
             Mistake("has the ratio the other way round",
-                    "Yours asks for fewer trainings than there are, while the interval holds zero.",
+                    "Yours asks for fewer trainings than there are, while the interval contains zero.",
                     lambda m, h, n: math.floor(n * (m / h) ** 2) + 1),
             Mistake("forgets how many trainings there were",
                     "That is by which factor more. Of what?",

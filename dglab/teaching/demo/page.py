@@ -10,7 +10,7 @@ from dglab.teaching import explorers
 from dglab.utils.errors import InputError
 
 
-def demonstration(preset: str = "quick", data: str = "streets", results: str | None = None) -> Any:
+def demonstration(preset: str = "quick", data: str = "streets", results: str | None = None) -> ipywidgets.Widget:
     """The explorers below one another, on the networks that ship with the package.
 
     Args:

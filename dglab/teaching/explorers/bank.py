@@ -18,7 +18,8 @@ from dglab.models import logits_of
 from dglab.report.figures import base
 from dglab.teaching.explorers import drawing
 from dglab.teaching.explorers.panel import Panel, choice, names
-from dglab.testtime import GuardedNormalization, ImageBank, SourceNormalization, SourceReference, TargetNormalization
+from dglab.teaching.explorers.predictors import predictors_of
+from dglab.testtime import ImageBank, SourceReference
 from dglab.utils.sizes import together
 
 MILLISECONDS = 600  # between two arrivals at the slowest
@@ -62,9 +63,7 @@ class Arrivals:
         self, model: nn.Module, stream: Joined, order: Sequence[int], reference: SourceReference | None = None
     ) -> None:
         self.model, self.stream, self.order = model, stream, list(order)
-        self.methods = {"source BN": SourceNormalization(model), "TN, M = 1": TargetNormalization(model)}
-        if reference is not None:
-            self.methods["guarded"] = GuardedNormalization(model, reference)
+        self.methods = predictors_of(model, reference)
         self._seen: list[Alone] = []
 
     def at(self, arrival: int) -> Alone:
@@ -144,7 +143,8 @@ def moment_sheet(player: Player, arrival: int, overlay: str = "classes") -> str:
         drawing.class_map(label, "ground truth"),
     ]
     for method, prediction in now.predictions.items():
-        caption = f"{method}: {_miou(prediction, label):.1f} here, {now.miou[method]:.1f} % mIoU so far"
+        here = 100 * ConfusionMatrix.of(prediction, label).miou()
+        caption = f"{method}: {here:.1f} here, {now.miou[method]:.1f} % mIoU so far"
         maps.append(drawing.class_map(prediction, caption, label, overlay, best=now.miou[method] == best))
     neighbors = [
         drawing.picture(player.arrivals.at(number).image, _neighbor(player, place, number, distance), small=True)
@@ -169,12 +169,6 @@ def moment_sheet(player: Player, arrival: int, overlay: str = "classes") -> str:
             _lanes(now.queue, domains, player.capacity),
         ),
     ))  # fmt: skip
-
-
-def _miou(prediction: Tensor, label: Tensor) -> float:
-    matrix = ConfusionMatrix()
-    matrix.update(prediction, label)
-    return 100 * matrix.miou()
 
 
 def _neighbor(player: Player, place: int, number: int, distance: float) -> str:
@@ -212,7 +206,7 @@ def explore_arrivals(
     style_layers: tuple,
     test_seed: int = 0,
     references: Mapping[str, SourceReference] | None = None,
-) -> Any:
+) -> ipywidgets.Widget:
     """A mixed stream with play, pause, step and speed; M, Q, layer, policy and removal as controls.
 
     Args:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import ipywidgets
 import numpy as np
 from torch import Tensor, nn
 
@@ -18,30 +19,13 @@ from dglab.utils.sizes import together
 
 SIZES = (1, 2, 4, 8, 16, 32)  # M
 KEPT = 64  # choices whose results are kept
-SHORT = (
-    "road",
-    "walk",
-    "bldg",
-    "wall",
-    "fence",
-    "pole",
-    "light",
-    "sign",
-    "veg.",
-    "terr.",
-    "sky",
-    "pers.",
-    "rider",
-    "car",
-    "truck",
-    "bus",
-    "train",
-    "moto",
-    "bike",
-)  # the classes, as they fit below an axis
+SHORT = (  # the classes, as they fit below an axis
+    "road", "walk", "bldg", "wall", "fence", "pole", "light", "sign", "veg.", "terr.", "sky", "pers.", "rider", "car",
+    "truck", "bus", "train", "moto", "bike",
+)  # fmt: skip
 
 
-class Look(NamedTuple):
+class Comparison(NamedTuple):
     """One image, predicted by source BN and by TN together with the M - 1 images that arrive after it."""
 
     image: Tensor  # 3 x H x W
@@ -52,7 +36,7 @@ class Look(NamedTuple):
     shift: dict[str, float]  # by layer, in units of the source's deviation
 
 
-def look(model: nn.Module, stream: Joined, order: Sequence[int], arrival: int, m: int) -> Look:
+def compare(model: nn.Module, stream: Joined, order: Sequence[int], arrival: int, m: int) -> Comparison:
     """What TN makes of an image with M - 1 others.
 
     Args:
@@ -67,29 +51,21 @@ def look(model: nn.Module, stream: Joined, order: Sequence[int], arrival: int, m
     image, label = stream[members[0]]
     source = logits_of(SourceNormalization(model)(batch[:1])).argmax(1)[0].cpu()
     target = logits_of(TargetNormalization(model)(batch))[:1].argmax(1)[0].cpu()
-    iou = {"source BN": _iou(source, label), f"TN, M = {m}": _iou(target, label)}
-    return Look(image, label, source, target, iou, shift_by_layer(model, batch))
+    by_method = {"source BN": source, f"TN, M = {m}": target}
+    iou = {name: 100 * ConfusionMatrix.of(prediction, label).iou() for name, prediction in by_method.items()}
+    return Comparison(image, label, source, target, iou, shift_by_layer(model, batch))
 
 
-def _iou(prediction: Tensor, label: Tensor) -> np.ndarray:
-    matrix = ConfusionMatrix()
-    matrix.update(prediction, label)
-    return 100 * np.asarray(matrix.iou())
-
-
-def look_sheet(found: Look, overlay: str) -> str:
+def comparison_sheet(found: Comparison, overlay: str) -> str:
     """Image, label, predictions; IoU by class; shift by layer."""
     (_, of_source), (name, of_target) = found.iou.items()
     scores = (float(np.nanmean(of_source)), float(np.nanmean(of_target)))
+    captions = [f"{method}: {score:.1f} % mIoU" for method, score in zip(("source BN", name), scores, strict=True)]
     maps = (
         drawing.picture(found.image, "the image"),
         drawing.class_map(found.label, "ground truth"),
-        drawing.class_map(
-            found.source, f"source BN: {scores[0]:.1f} % mIoU", found.label, overlay, best=scores[0] > scores[1]
-        ),
-        drawing.class_map(
-            found.target, f"{name}: {scores[1]:.1f} % mIoU", found.label, overlay, best=scores[1] > scores[0]
-        ),
+        drawing.class_map(found.source, captions[0], found.label, overlay, best=scores[0] > scores[1]),
+        drawing.class_map(found.target, captions[1], found.label, overlay, best=scores[1] > scores[0]),
     )
     there = np.flatnonzero(~np.isnan(of_source) | ~np.isnan(of_target))
     places = range(len(there))
@@ -102,17 +78,12 @@ def look_sheet(found: Look, overlay: str) -> str:
         "", "IoU (%)", (-0.5, len(there) - 0.5), (0, 100),
         ticks=[(place, SHORT[int(i)]) for place, i in zip(places, there, strict=True)],
     )  # fmt: skip
-    shift = list(found.shift.values())
-    by_layer = drawing.chart(
-        [drawing.Curve("of this batch", range(1, len(shift) + 1), shift, 2)],
-        "BatchNorm layer, from the image on", "mean shift (source sigmas)",
-        (1, len(shift)), (0, 1.05 * max(1.0, *shift)),
-    )  # fmt: skip
+    by_layer = drawing.shift_chart(found.shift, "of this batch")
     key = drawing.class_legend(found.label, found.source, found.target, overlay=overlay)
     return drawing.row(*maps) + key + drawing.row(by_class, by_layer)
 
 
-def explore_batch_size(models: Mapping[str, nn.Module], stream: Joined, test_seed: int = 0) -> Any:
+def explore_batch_size(models: Mapping[str, nn.Module], stream: Joined, test_seed: int = 0) -> ipywidgets.Widget:
     """Sliders for the image and M from 1 to 32, and a choice of the trained network.
 
     Args:
@@ -123,14 +94,14 @@ def explore_batch_size(models: Mapping[str, nn.Module], stream: Joined, test_see
     order = arrival_order(len(stream), test_seed)
 
     @lru_cache(KEPT)
-    def kept(network: str, arrival: int, m: int) -> Look:
-        return look(models[network], stream, order, arrival, m)
+    def kept(network: str, arrival: int, m: int) -> Comparison:
+        return compare(models[network], stream, order, arrival, m)
 
     def refusal(m: int, **_: Any) -> str | None:
         return f"M = {m} needs {m} images; the stream has {len(stream)}" if m > len(stream) else None
 
     def draw(overlay: str, **values: Any) -> Iterator[str]:
-        yield look_sheet(kept(**values), overlay)
+        yield comparison_sheet(kept(**values), overlay)
 
     panel = Panel(
         draw,

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import ipywidgets
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +15,8 @@ from dglab.evaluation import ConfusionMatrix
 from dglab.models import logits_of
 from dglab.teaching.explorers import drawing
 from dglab.teaching.explorers.panel import Panel, choice, filled_in, names
-from dglab.testtime import GuardedNormalization, SourceNormalization, SourceReference, TargetNormalization
+from dglab.teaching.explorers.predictors import predictors_of
+from dglab.testtime import SourceReference, TargetNormalization
 from dglab.utils.sizes import together
 
 DOSES = tuple(number / 10 for number in range(10))
@@ -44,10 +46,10 @@ def dosed(
     """
     changed = [shifted(image, shift, dose) for image, _ in images]
     batch = together(changed, next(model.parameters()).device)  # N x 3 x H x W
-    singly = {"source BN": SourceNormalization(model), "TN, M = 1": TargetNormalization(model)}
-    if reference is not None:
-        singly["guarded"] = GuardedNormalization(model, reference)
-    logits = {name: torch.cat([logits_of(method(one)) for one in batch.split(1)]) for name, method in singly.items()}
+    logits = {
+        name: torch.cat([logits_of(predictor(one)) for one in batch.split(1)])
+        for name, predictor in predictors_of(model, reference).items()
+    }
     logits[f"TN, M = {len(images)}"] = logits_of(TargetNormalization(model)(batch))
     classes = {name: values.argmax(1).to(torch.uint8).cpu() for name, values in logits.items()}  # N x H x W
     scores = {}
@@ -91,7 +93,7 @@ def explore_dose(
     domains: Mapping[str, Domain],
     references: Mapping[str, SourceReference] | None = None,
     test_seed: int = 0,
-) -> Any:
+) -> ipywidgets.Widget:
     """A shift of colours and its dose: the gap on a slider.
 
     Args:

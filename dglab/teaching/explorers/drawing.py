@@ -7,12 +7,10 @@ import base64
 import html
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -164,6 +162,21 @@ def chart(
                 parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}" fill="{color}"/>' for x, y in points]
     said = f"{y_label} against {x_label}: " + "; ".join(f"{curve.name} {_last(curve)}" for curve in curves)
     return place.figure(parts, said, legend(curves))
+
+
+def shift_chart(shift: Mapping[str, float], name: str) -> str:
+    """How far statistics are from the source's, layer by layer.
+
+    Args:
+        shift: as :func:`dglab.testtime.shift_by_layer` returns it.
+        name: of the curve.
+    """
+    values = list(shift.values())
+    return chart(
+        [Curve(name, range(1, len(values) + 1), values, 2)],
+        "BatchNorm layer, from the image on", "mean shift (source sigmas)",
+        (1, len(values)), (0, 1.05 * max(1.0, *values)),
+    )  # fmt: skip
 
 
 def polyline(points: Sequence[tuple[float, float]], look: int, opacity: float = 1.0) -> str:
@@ -318,8 +331,3 @@ def _share_wrong(prediction: np.ndarray, label: np.ndarray) -> str:
 
 def _rgb(color: str) -> tuple[int, ...]:
     return tuple(bytes.fromhex(color[1:]))
-
-
-def uint8(image: Any) -> Tensor:
-    """A float image in [0, 1] as uint8."""
-    return (255 * torch.as_tensor(image)).round().clamp(0, 255).to(torch.uint8)

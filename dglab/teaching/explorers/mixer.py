@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import ipywidgets
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -14,16 +15,8 @@ from dglab.evaluation import ConfusionMatrix
 from dglab.models import logits_of
 from dglab.teaching.explorers import drawing
 from dglab.teaching.explorers.panel import Panel, choice, filled_in, names
-from dglab.testtime import (
-    GuardedNormalization,
-    SourceNormalization,
-    SourceReference,
-    Style,
-    TargetNormalization,
-    shift_by_layer,
-    style_distance,
-    styles_of,
-)
+from dglab.teaching.explorers.predictors import predictors_of
+from dglab.testtime import SourceReference, Style, shift_by_layer, style_distance, styles_of
 from dglab.testtime.style_layer import find_style_layer
 
 SHARES = tuple(number / 10 for number in range(11))  # of the second style
@@ -65,22 +58,14 @@ def blended(
     image = torch.from_numpy(np.ascontiguousarray(painted.image.transpose(2, 0, 1)))
     label = torch.from_numpy(painted.label)
     batch = image[None].to(next(model.parameters()).device).float() / 255  # 1 x 3 x H x W
-    methods = {"source BN": SourceNormalization(model), "TN, M = 1": TargetNormalization(model)}
-    if reference is not None:
-        methods["guarded"] = GuardedNormalization(model, reference)
+    methods = predictors_of(model, reference)
     logits = {name: logits_of(method(batch)) for name, method in methods.items()}  # 1 x 19 x H x W
     predictions = {name: values.argmax(1)[0].to(torch.uint8).cpu() for name, values in logits.items()}
+    miou = {name: 100 * ConfusionMatrix.of(prediction, label).miou() for name, prediction in predictions.items()}
     return Blended(
         image, label, styles_of(model, batch, find_style_layer(model, None)), predictions,
-        {name: miou(prediction, label) for name, prediction in predictions.items()}, shift_by_layer(model, batch),
+        miou, shift_by_layer(model, batch),
     )  # fmt: skip
-
-
-def miou(prediction: Tensor, label: Tensor) -> float:
-    """Of one image, in percent."""
-    matrix = ConfusionMatrix()
-    matrix.update(prediction, label)
-    return 100 * matrix.miou()
 
 
 def blend_sheet(found: Mapping[float, Blended], share: float, styles: tuple[str, str], overlay: str) -> str:
@@ -115,7 +100,6 @@ def blend_sheet(found: Mapping[float, Blended], share: float, styles: tuple[str,
     ]
     far = max(0.1, *(value for curve in to_ends for value in curve.y))
     top = 10 * (1 + max(value for curve in scores for value in curve.y) // 10)
-    shift = list(now.shift.values())
     x_label = f"share of style {styles[1]}"
     to_both = f"to the scene in {styles[0]}: {ends[0]:.3f}; in {styles[1]}: {ends[1]:.3f}"
     return "".join((
@@ -125,11 +109,7 @@ def blend_sheet(found: Mapping[float, Blended], share: float, styles: tuple[str,
         drawing.row(
             drawing.chart(to_ends, x_label, "style distance", (0, 1), (0, 1.05 * far), share),
             drawing.chart(scores, x_label, "mIoU of this image (%)", (0, 1), (0, top), share),
-            drawing.chart(
-                [drawing.Curve("of this image", range(1, len(shift) + 1), shift, 2)],
-                "BatchNorm layer, from the image on", "mean shift (source sigmas)",
-                (1, len(shift)), (0, 1.05 * max(1.0, *shift)),
-            ),
+            drawing.shift_chart(now.shift, "of this image"),
         ),
     ))  # fmt: skip
 
@@ -138,7 +118,7 @@ def explore_styles(
     models: Mapping[str, nn.Module],
     size: tuple[int, int] = (96, 192),
     references: Mapping[str, SourceReference] | None = None,
-) -> Any:
+) -> ipywidgets.Widget:
     """A scene, two styles and a share between them: what changes, and for whom.
 
     Args:

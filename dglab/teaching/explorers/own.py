@@ -3,7 +3,6 @@
 import io
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any
 
 import ipywidgets
 import numpy as np
@@ -15,13 +14,8 @@ from dglab.classes import colorize
 from dglab.models import logits_of
 from dglab.teaching.explorers import drawing
 from dglab.teaching.explorers.panel import Panel, names
-from dglab.testtime import (
-    GuardedNormalization,
-    SourceNormalization,
-    SourceReference,
-    TargetNormalization,
-    shift_by_layer,
-)
+from dglab.teaching.explorers.predictors import predictors_of
+from dglab.testtime import SourceReference, shift_by_layer
 from dglab.utils.errors import InputError
 
 MEGAPIXELS = 25
@@ -98,9 +92,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 def picture_sheet(model: nn.Module, image: Tensor, reference: SourceReference | None) -> str:
     """The picture and its predictions, laid over it; where they differ; the shift by layer."""
     batch = image[None].to(next(model.parameters()).device).float() / 255  # 1 x 3 x H x W
-    methods = {"source BN": SourceNormalization(model), "TN, M = 1": TargetNormalization(model)}
-    if reference is not None:
-        methods["guarded"] = GuardedNormalization(model, reference)
+    methods = predictors_of(model, reference)
     predictions = {name: logits_of(method(batch)).argmax(1)[0].cpu().numpy() for name, method in methods.items()}
     photo = image.permute(1, 2, 0).numpy()
     maps = [drawing.picture(image, "your picture, as the network sees it")]
@@ -109,19 +101,16 @@ def picture_sheet(model: nn.Module, image: Tensor, reference: SourceReference | 
         other = 100 * float((classes != predictions["source BN"]).mean())
         caption = name if name == "source BN" else f"{name}: {other:.0f} % of the pixels otherwise than source BN"
         maps.append(drawing.picture(over, caption))
-    shift = list(shift_by_layer(model, batch).values())
     return "".join((
         drawing.row(*maps),
         drawing.class_legend(*predictions.values()),
-        drawing.row(drawing.chart(
-            [drawing.Curve("of your picture", range(1, len(shift) + 1), shift, 2)],
-            "BatchNorm layer, from the image on", "mean shift (source sigmas)",
-            (1, len(shift)), (0, 1.05 * max(1.0, *shift)),
-        )),
+        drawing.row(drawing.shift_chart(shift_by_layer(model, batch), "of your picture")),
     ))  # fmt: skip
 
 
-def explore_picture(models: Mapping[str, nn.Module], references: Mapping[str, SourceReference] | None = None) -> Any:
+def explore_picture(
+    models: Mapping[str, nn.Module], references: Mapping[str, SourceReference] | None = None
+) -> ipywidgets.Widget:
     """A place for a picture of your own.
 
     Args:

@@ -2,8 +2,8 @@
 
 import html
 from collections.abc import Iterator
-from typing import Any
 
+import ipywidgets
 import numpy as np
 from torch import Tensor
 
@@ -68,7 +68,7 @@ def _tip(number: int, tip: np.ndarray, look: int) -> str:
     )
 
 
-def explore_projection(project: Projection = project_conflict) -> Any:
+def explore_projection(project: Projection = project_conflict) -> ipywidgets.Widget:
     """Two gradients to be dragged by their tips, or by sliders for angle and length; and Gamma.
 
     Args:

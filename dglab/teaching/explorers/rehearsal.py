@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import ipywidgets
 import numpy as np
 import torch
 
@@ -103,7 +104,7 @@ def _pair(values: np.ndarray) -> str:
     return f"({values[0]:.2f}, {values[1]:.2f})".replace("-", "−")
 
 
-def explore_mldg() -> Any:
+def explore_mldg() -> ipywidgets.Widget:
     """Sliders for theta, eta, alpha and the order of the gradient."""
 
     def draw(first: float, second: float, **values: Any) -> Iterator[str]:

@@ -147,7 +147,7 @@ def test_the_sliders_of_a_projection_of_ones_own():
 @pytest.mark.parametrize(("arrival", "m"), [(0, 1), (6, 4)])
 def test_a_look_at_an_image_is_the_librarys(model, stream, arrival, m):
     order = arrival_order(8, 0)
-    found = batch.look(model, stream, order, arrival, m)
+    found = batch.compare(model, stream, order, arrival, m)
     members = [order[(arrival + i) % 8] for i in range(m)]
     images = floats(stream, members)
     assert torch.equal(found.source, SourceNormalization(model)(images[:1]).argmax(1)[0])
@@ -157,7 +157,7 @@ def test_a_look_at_an_image_is_the_librarys(model, stream, arrival, m):
     assert np.nanmean(found.iou["source BN"]) == pytest.approx(
         100 * evaluate(SourceNormalization(model), alone).miou(), rel=1e-9
     )
-    shown = batch.look_sheet(found, "classes")
+    shown = batch.comparison_sheet(found, "classes")
     assert f"TN, M = {m}: {np.nanmean(found.iou[f'TN, M = {m}']):.1f} % mIoU" in shown and shown.count("<img") == 4
 
 
