@@ -53,6 +53,7 @@ def study(run: Path, root: str, done: set[tuple[str, ...]]) -> None:
 
 
 def main() -> None:
+    """Read the arguments, ask where there is no row yet, and print the tables if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="*")
     parser.add_argument("--data", type=str, default="")

@@ -57,10 +57,10 @@ def colours_of(datasets: list[Dataset]) -> tuple[Tensor, Tensor]:
     return pixels.mean(1)[:, None, None], pixels.std(1)[:, None, None]
 
 
-def study(run: Path, root: str) -> None:
-    """Test one run in every way."""
+def study(run: Path, root: str, done: set[tuple[str, ...]]) -> None:
+    """Test one run in every way that has no row yet."""
     model, config = load_checkpoint(run / "last.safetensors")
-    domains = open_domains(root, True)
+    domains = open_domains(root, in_memory=True)
     reference = reference_of(run, model, domains, config.sources)
     theirs = colours_of([domains[letter].train for letter in config.sources])
     own = colours_of([domains["K"].train])
@@ -79,6 +79,8 @@ def study(run: Path, root: str) -> None:
     for letter, domain in domains.items():
         few = Subset(domain.val, arrival_order(len(domain.val), 0)[:16])
         for name, change in (changes if letter == "K" else for_sources).items():
+            if (config.method, str(config.seed), letter, name) in done:
+                continue
             data = Changed(few, change)
             guard = GuardedNormalization(model, reference)
             guard.guard.see(image_batches(data, 1, "cpu"))
@@ -92,15 +94,19 @@ def study(run: Path, root: str) -> None:
 
 
 def main() -> None:
+    """Read the arguments, and test what has no row yet."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path)
     parser.add_argument("--data", type=str)
     options = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
-    TABLE.write_text(",".join(COLUMNS) + "\n")
+    if not TABLE.exists():
+        TABLE.write_text(",".join(COLUMNS) + "\n")
+    with open(TABLE, newline="") as file:
+        done = {tuple(row[name] for name in COLUMNS[:4]) for row in csv.DictReader(file)}
     for run in sorted(path.parent for path in options.runs.glob("*/last.safetensors")):
-        study(run, options.data)
+        study(run, options.data, done)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def reference_of(run: Path, model: nn.Module, domains: dict[str, Domain], source
 
 def opened(config: TrainingConfig, root: str) -> tuple[str, dict[str, Domain], str]:
     """The name of a run's data, its domains, and the letters that it did not train on."""
-    domains = open_domains(root or config.data, True)
+    domains = open_domains(root or config.data, in_memory=True)
     left = "+".join(letter for letter in domains if letter not in config.sources)
     return Path(root).name if root else "streets", domains, left
 
@@ -115,6 +115,7 @@ def summary() -> None:
 
 
 def main() -> None:
+    """Read the arguments, test what has no row yet, and print or draw what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="*")
     parser.add_argument("--data", type=str, default="")

@@ -107,7 +107,8 @@ def worst_cases(
     return lines
 
 
-def _of(letters: str, unseen: bool, shifted: bool) -> Callable[[pd.DataFrame], pd.Series]:
+def _of(letters: str, *, unseen: bool, shifted: bool = False) -> Callable[[pd.DataFrame], pd.Series]:
+    """Which rows of the index test these domains, left out or as sources, with or without a photometric shift."""
     return lambda index: (
         index["tested"].isin(list(letters))
         & ((index["tested"] == index["left_out"]) == unseen)
@@ -119,10 +120,10 @@ def test_table() -> list[dict[str, object]]:
     """The test's settings, images as they are."""
     table = read("guard.csv").query("data == @TEST")
     columns = {
-        "KITTI unseen": (_of("K", True, False), False),
-        "KITTI a source": (_of("K", False, False), True),
-        "CamVid's recordings unseen": (_of("TREV", True, False), False),
-        "CamVid's recordings as sources": (_of("TREV", False, False), True),
+        "KITTI unseen": (_of("K", unseen=True), False),
+        "KITTI a source": (_of("K", unseen=False), True),
+        "CamVid's recordings unseen": (_of("TREV", unseen=True), False),
+        "CamVid's recordings as sources": (_of("TREV", unseen=False), True),
     }
     return worst_cases(table, columns, ROWS)
 
@@ -131,8 +132,8 @@ def streets_table() -> list[dict[str, object]]:
     """The streets, with the test's seeds: each of the five domains left out in turn."""
     table = read("guard.csv").query("data == 'streets' and train_seed >= @SEEDS")
     columns = {
-        "streets unseen": (_of("GSIMC", True, False), False),
-        "streets as sources": (_of("GSIMC", False, False), True),
+        "streets unseen": (_of("GSIMC", unseen=True), False),
+        "streets as sources": (_of("GSIMC", unseen=False), True),
     }
     return worst_cases(table, columns, ROWS)
 
@@ -141,10 +142,10 @@ def photometric_table() -> list[dict[str, object]]:
     """The photometric series: three shifts, three doses."""
     table = read("guard.csv").query("data == @TEST")
     columns = {
-        "KITTI unseen, shifted": (_of("K", True, True), False),
-        "KITTI a source, shifted": (_of("K", False, True), False),
-        "V unseen, shifted": (_of("V", True, True), False),
-        "V a source, shifted": (_of("V", False, True), False),
+        "KITTI unseen, shifted": (_of("K", unseen=True, shifted=True), False),
+        "KITTI a source, shifted": (_of("K", unseen=False, shifted=True), False),
+        "V unseen, shifted": (_of("V", unseen=True, shifted=True), False),
+        "V a source, shifted": (_of("V", unseen=False, shifted=True), False),
     }
     return worst_cases(table, columns, ROWS)
 

@@ -36,6 +36,7 @@ def runs(root: str, letters: list[str], left_out: str) -> list[TrainingConfig]:
 
 
 def main() -> None:
+    """Read the arguments, and train what is not there yet."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--left-out", nargs="+", required=True, metavar="LETTER")
@@ -43,7 +44,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
-    domains = open_domains(options.data or QUICK.streets, True)
+    domains = open_domains(options.data or QUICK.streets, in_memory=True)
     if unknown := [letter for letter in options.left_out if letter not in domains]:
         raise SystemExit(f"--left-out got {' '.join(unknown)}; the data have {' '.join(domains)}.")
     for letter in options.left_out:
