@@ -23,7 +23,7 @@ from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
 from dglab.experiments.lessons import find_lessons
-from tools.book import Lesson, title_of, write_page
+from tools.book import MATH_STYLE, Lesson, title_of, write_page
 from tools.course import for_instructors, number_of, tag
 
 LINES = 12  # of text on a slide of 1280 x 720
@@ -263,7 +263,7 @@ def page_of(lesson: NotebookNode) -> str:
     return PAGE.format(
         title=html.escape(title_of(lesson)),
         reveal_css=_reveal("dist/reveal.css"),
-        style=STYLE + HtmlFormatter(style="default").get_style_defs(".highlight"),
+        style=STYLE + MATH_STYLE + HtmlFormatter(style="default").get_style_defs(".highlight"),
         slides=slides,
         reveal=_reveal("dist/reveal.js"),
         notes=_reveal("plugin/notes/notes.js"),
