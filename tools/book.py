@@ -40,7 +40,7 @@ a { color: #005a8f; } img { max-width: 100%; height: auto; } .anchor-link { disp
 pre { background: #f6f8fa; padding: .7rem .9rem; overflow-x: auto; font-size: .73rem; line-height: 1.5; }
 code { background: #f3f4f6; padding: .05rem .25rem; } pre code { padding: 0; }
 .output_text pre { background: none; border-left: 3px solid #d8dee4; padding: .1rem .9rem; white-space: pre-wrap; }
-.whole { white-space: nowrap; }
+.whole, .dataframe td:last-child { white-space: nowrap; }
 table { border-collapse: collapse; border: 0; font-size: .9rem; display: block; overflow-x: auto; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #e6eaee; text-align: left !important; }
 math { font-size: 1.08em; } math[display=block] { overflow: visible; padding: .3rem 0; } .prompt { display: none; }

@@ -39,6 +39,7 @@ STYLE = """
 .reveal a { color: #005a8f; } .reveal p, .reveal ul, .reveal ol { margin: .5em 0; } .reveal li { margin: .25em 0; }
 .reveal table { border-collapse: collapse; font-size: .72em; margin: .5em 0; } .anchor-link { display: none; }
 .reveal th, .reveal td { padding: .18em .7em; border-bottom: 1px solid #d0d7de; text-align: left; }
+.reveal .dataframe td:last-child { white-space: nowrap; }
 .reveal pre { background: #f6f8fa; padding: .6em .8em; font-size: 19px; line-height: 1.38; margin: .4em 0;
   max-height: 560px; overflow: auto; white-space: pre-wrap; }
 .reveal code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .92em; }
