@@ -86,7 +86,7 @@ def plain_log(axes: Any, direction: str = "x") -> None:
     """Plain numbers on a logarithmic axis, x or y, as many as there is room for: 0.5 rather than 5 x 10^-1."""
     axis = axes.xaxis if direction == "x" else axes.yaxis
     low, high = axis.get_view_interval()
-    digits = (1, 1.5, 2, 3, 4, 6, 8) if high < 10 * low else (1, 2, 5) if high < 500 * low else (1,)
+    digits = (1, 1.5, 2, 3, 4, 6, 8) if high < 10 * low else (1, 2, 5) if high < 1000 * low else (1,)
     ticks = [d * 10.0**e for e in range(-6, 7) for d in digits if low <= d * 10.0**e <= high]
     axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.set_minor_formatter(NullFormatter())
