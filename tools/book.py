@@ -22,8 +22,13 @@ from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
 from tools.course import tag
 
-MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.S)
+MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$([.,;:)]*)", re.S)  # with what must not begin the next line
+TASK = re.compile(r"\w(?:\+\w)*-&gt;\w(?:\+\w)*")  # G+S->C, which would else break at its arrow
 CODE = re.compile(r"(<pre.*?</pre>|<code.*?</code>)", re.S)
+MATH_STYLE = """
+math { font-family: "Latin Modern Math", "STIX Two Math", "Cambria Math", "DejaVu Math TeX Gyre", math; }
+mfrac > * { padding: .12em .1em; } munder > :nth-child(2), munderover > :nth-child(2) { padding-top: .25em; }
+"""  # the padding is for where none of these fonts is: bars and sums would touch what stands under them
 STYLE = """
 :root { color-scheme: light; }
 body { font: 17px/1.6 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: #1b1f24; margin: 0; }
@@ -34,10 +39,11 @@ h1 { font-size: 1.9rem; line-height: 1.25; } h2 { margin-top: 2.4rem; border-bot
 a { color: #005a8f; } img { max-width: 100%; height: auto; } .anchor-link { display: none; }
 pre { background: #f6f8fa; padding: .7rem .9rem; overflow-x: auto; font-size: .73rem; line-height: 1.5; }
 code { background: #f3f4f6; padding: .05rem .25rem; } pre code { padding: 0; }
-.jp-OutputArea-output pre { background: none; border-left: 3px solid #d8dee4; }
+.output_text pre { background: none; border-left: 3px solid #d8dee4; padding: .1rem .9rem; white-space: pre-wrap; }
+.whole, .dataframe td:last-child { white-space: nowrap; }
 table { border-collapse: collapse; border: 0; font-size: .9rem; display: block; overflow-x: auto; }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid #e6eaee; text-align: left; } math { font-size: 1.08em; }
-math[display=block] { overflow: visible; padding: .3rem 0; } .prompt { display: none; }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid #e6eaee; text-align: left !important; }
+math { font-size: 1.08em; } math[display=block] { overflow: visible; padding: .3rem 0; } .prompt { display: none; }
 details { border-left: 3px solid #0072B2; padding-left: .8rem; margin: .6rem 0; } summary { cursor: pointer; }
 @media print { nav { display: none; } details:not([open]) { display: none; }
   pre { white-space: pre-wrap; } pre, img { break-inside: avoid; } }
@@ -65,7 +71,7 @@ class Lesson(HTMLExporter):
 
 
 def _mathml(found: re.Match) -> str:
-    block, inline = found.groups()
+    block, inline, after = found.groups()
     formula = html.unescape(block or inline)
     try:
         drawn = convert(formula, display="block" if block else "inline")
@@ -73,7 +79,11 @@ def _mathml(found: re.Match) -> str:
         raise InputError(f"the formula {formula!r} is not understood ({error!r}); write it otherwise") from error
     if unknown := re.search(r"\\\w+", drawn):
         raise InputError(f"in the formula {formula!r} {unknown[0]} is not understood; write it otherwise")
-    return drawn
+    return f'<span class="whole">{drawn}{after}</span>' if after else drawn
+
+
+def _whole(found: re.Match) -> str:
+    return f'<span class="whole">{found[0]}</span>'
 
 
 def page_of(lesson: NotebookNode) -> str:
@@ -92,6 +102,8 @@ def page_of(lesson: NotebookNode) -> str:
             drawn = f"<details><summary>A solution</summary>{drawn}</details>"
         parts.append(drawn)
     page = "\n".join(parts).replace("<pre", '<pre tabindex="0"')  # long lines scroll, by the keyboard, too
+    texts = re.split(r"(<pre.*?</pre>)", page, flags=re.S)
+    page = "".join(text if text.startswith("<pre") else TASK.sub(_whole, text) for text in texts)
     return re.sub(r'href="([0-9][0-9]_\w+)\.ipynb', r'href="\1.html', page)
 
 
@@ -114,7 +126,7 @@ def main(folder: str = "book") -> None:
     out.mkdir(parents=True, exist_ok=True)
     lessons = {path.stem: nbformat.read(path, 4) for path in paths}
     titles = {stem: html.escape(title_of(lesson)) for stem, lesson in lessons.items()}
-    style = STYLE + HtmlFormatter(style="default").get_style_defs(".highlight")
+    style = STYLE + MATH_STYLE + HtmlFormatter(style="default").get_style_defs(".highlight")
     names = list(lessons)
     for number, (stem, lesson) in enumerate(lessons.items()):
         before, after = names[max(0, number - 1) : number], names[number + 1 : number + 2]

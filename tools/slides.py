@@ -23,7 +23,7 @@ from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
 from dglab.teaching.execution import find_lessons
-from tools.book import Lesson, title_of, write_page
+from tools.book import MATH_STYLE, Lesson, title_of, write_page
 from tools.course import for_instructors, number_of, tag
 
 LINES = 12  # of text on a slide of 1280 x 720
@@ -39,6 +39,7 @@ STYLE = """
 .reveal a { color: #005a8f; } .reveal p, .reveal ul, .reveal ol { margin: .5em 0; } .reveal li { margin: .25em 0; }
 .reveal table { border-collapse: collapse; font-size: .72em; margin: .5em 0; } .anchor-link { display: none; }
 .reveal th, .reveal td { padding: .18em .7em; border-bottom: 1px solid #d0d7de; text-align: left; }
+.reveal .dataframe td:last-child { white-space: nowrap; }
 .reveal pre { background: #f6f8fa; padding: .6em .8em; font-size: 19px; line-height: 1.38; margin: .4em 0;
   max-height: 560px; overflow: auto; white-space: pre-wrap; }
 .reveal code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .92em; }
@@ -263,7 +264,7 @@ def page_of(lesson: NotebookNode) -> str:
     return PAGE.format(
         title=html.escape(title_of(lesson)),
         reveal_css=_reveal("dist/reveal.css"),
-        style=STYLE + HtmlFormatter(style="default").get_style_defs(".highlight"),
+        style=STYLE + MATH_STYLE + HtmlFormatter(style="default").get_style_defs(".highlight"),
         slides=slides,
         reveal=_reveal("dist/reveal.js"),
         notes=_reveal("plugin/notes/notes.js"),

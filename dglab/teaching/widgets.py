@@ -138,7 +138,7 @@ def bank_figure(
     source = logits_of(SourceNormalization(model)(image)).argmax(1)[0].cpu()
     joint = logits_of(bank(image)).argmax(1)[0].cpu()
     columns = max(4, neighbors)
-    fig, axes = figures.figure(2, columns, (3.1 * columns, 4.3))
+    fig, axes = figures.figure(2, columns, (3.1 * columns, 4.8))
     for axis in axes.flat:
         axis.set_axis_off()
     figures.show(axes[0][0], picture, f"arrival {arrival}, domain {stream.domain_of(order[arrival])}")
@@ -148,4 +148,5 @@ def bank_figure(
     for axis, number, distance in zip(axes[1], bank.selected, bank.distances, strict=False):
         chosen = past[number]
         figures.show(axis, stream[chosen][0], f"chosen: domain {stream.domain_of(chosen)}, distance {distance:.2f}")
+    figures.class_legend(fig, columns=10)
     return fig

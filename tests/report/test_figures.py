@@ -222,7 +222,7 @@ def test_class_frequencies_have_one_kind_of_mark_a_domain():
 def test_a_matrix_of_distances_has_its_numbers():
     distances = pd.DataFrame([[0.0, 1.5], [1.5, 0.0]], index=list("GS"), columns=list("GS"))
     axis, bar = draws(figures.distance_matrix(distances, "how far", "Eq. 10")).axes
-    assert texts(axis) == ["0", "1.5", "1.5", "0"] and axis.get_title() == "how far"
+    assert texts(axis) == ["0.00", "1.50", "1.50", "0.00"] and axis.get_title() == "how far"
     assert ticks(axis) == ticks(axis, "y") == ["G", "S"] and bar.get_ylabel() == "Eq. 10"
 
 

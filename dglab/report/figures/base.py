@@ -82,12 +82,14 @@ def domain_look(number: int) -> dict[str, str]:
     return {"color": DOMAIN_COLORS[number % len(DOMAIN_COLORS)], "marker": DOMAIN_MARKERS[number % len(DOMAIN_MARKERS)]}
 
 
-def plain_log(axis: Any) -> None:
-    """Plain numbers on a logarithmic x axis: 0.5 rather than 5 x 10^-1."""
-    low, high = axis.get_xlim()
-    ticks = [d * 10.0**e for e in range(-6, 7) for d in (1, 2, 5) if low <= d * 10.0**e <= high]
-    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axis.xaxis.set_minor_formatter(NullFormatter())
+def plain_log(axes: Any, direction: str = "x") -> None:
+    """Plain numbers on a logarithmic axis, x or y, as many as there is room for: 0.5 rather than 5 x 10^-1."""
+    axis = axes.xaxis if direction == "x" else axes.yaxis
+    low, high = axis.get_view_interval()
+    digits = (1, 1.5, 2, 3, 4, 6, 8) if high < 10 * low else (1, 2, 5) if high < 1000 * low else (1,)
+    ticks = [d * 10.0**e for e in range(-6, 7) for d in digits if low <= d * 10.0**e <= high]
+    axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_minor_formatter(NullFormatter())
 
 
 def as_jpeg(fig: Figure, quality: int = 75) -> Any:

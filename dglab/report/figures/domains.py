@@ -32,8 +32,9 @@ def distance_matrix(distances: pd.DataFrame, title: str, unit: str) -> Figure:
     import seaborn as sns  # imported here because it takes seconds
 
     fig, axis = figure(size=(6, 5))
-    sns.heatmap(distances, annot=True, fmt=".2g", cmap="cividis", square=True, ax=axis, cbar_kws={"label": unit})
+    sns.heatmap(distances, annot=True, fmt=".2f", cmap="cividis", square=True, ax=axis, cbar_kws={"label": unit})
     axis.set(title=title, xlabel="", ylabel="")
+    axis.tick_params("y", rotation=0)
     axis.grid(False)
     return fig
 
@@ -57,8 +58,9 @@ def value_strips(panels: Mapping[str, Mapping[str, Any]], xlabel: str) -> Figure
         axis.set_yticks(range(len(series)), list(series), fontsize=12)
     if len(panels) > 2:  # what came out is compared from panel to panel
         limits = [axis.get_xlim() for axis in axes[0][1:]]
+        low, high = min(low for low, _ in limits), max(high for _, high in limits)
         for axis in axes[0][1:]:
-            axis.set_xlim(min(low for low, _ in limits), max(high for _, high in limits))
+            axis.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))  # no mark on the axis
     return fig
 
 

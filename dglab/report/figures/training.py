@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dglab.report.figures.base import BLACK, BLUE, GREY, VERMILION, figure
+from dglab.report.figures.base import BLACK, BLUE, GREY, VERMILION, figure, plain_log
 
 
 def loss_curves(logs: Mapping[str, pd.DataFrame], window: int = 20) -> Figure:
@@ -23,6 +23,7 @@ def loss_curves(logs: Mapping[str, pd.DataFrame], window: int = 20) -> Figure:
                 left.plot(log["step"], log[column].rolling(window, 1).mean(), dash, label=what)
         right.plot(log["step"], log["lr"])
     left.set(xlabel="step", ylabel=f"cross-entropy (mean of {window} steps)", yscale="log")
+    plain_log(left, "y")
     left.legend()
     right.set(xlabel="step", ylabel="learning rate", title="poly decay, power 0.9")
     return fig

@@ -65,7 +65,7 @@ def compare(number: str, **truths: Any) -> pd.DataFrame:
         else:
             off = "" if question not in guesses else "as predicted" if _same(guess, truth) else "otherwise"
         rows[question] = (guess, truth, off)
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["you", "result", "off by"])
+    return pd.DataFrame(rows.values(), rows.keys(), ["you", "result", "off by"], dtype=object)  # a count stays whole
 
 
 def _same(guess: Any, truth: Any) -> bool:

@@ -37,6 +37,8 @@ def main() -> None:
         nbformat.write(notebook(options.preset, lab.data, str(lab.out)), path)
         arguments = [str(path), "--template=projector", f"--port={options.port}", "--Voila.ip=127.0.0.1"]
         arguments.append(f"--VoilaConfiguration.extension_allowlist={EXTENSIONS}")
+        # A page that was closed or loaded anew leaves its kernel behind, a gigabyte: it ends once nobody has used it.
+        arguments += ["--MappingKernelManager.cull_idle_timeout=300", "--MappingKernelManager.cull_interval=60"]
         Voila.launch_instance(arguments + ["--no-browser"] * options.no_browser)
 
 

@@ -32,6 +32,7 @@ STYLE = """
 .dglab-legend i { width: 1em; height: 1em; display: inline-block; border: 1px solid #555; }
 .dglab-legend svg { width: 2.2em; height: .8em; }
 .dglab-controls .widget-label, .dglab-controls .widget-readout { font-size: inherit; height: auto; }
+.dglab-controls > * { margin-right: .8em; }
 """
 WRONG, RIGHT, UNLABELLED = base.VERMILION, "#d9d9d9", base.BLUE
 LOOKS = (  # colour and dashes of the curves of a chart, so that they differ without colour, too
