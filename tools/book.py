@@ -110,7 +110,7 @@ def page_of(lesson: NotebookNode) -> str:
 def _still(output: NotebookNode) -> NotebookNode:
     """An output without a kernel: a widget becomes a sentence."""
     if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
-        sentence = "<p><em>Here the notebook has controls to move.</em></p>"
+        sentence = "<p><em>Live in the notebook, where a kernel runs.</em></p>"
         return nbformat.v4.new_output("display_data", {"text/html": sentence})
     return output
 

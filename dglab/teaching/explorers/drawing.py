@@ -176,7 +176,7 @@ def shift_chart(shift: Mapping[str, float], name: str) -> str:
     return chart(
         [Curve(name, range(1, len(values) + 1), values, 2)],
         "BatchNorm layer, from the image on", "mean shift (source sigmas)",
-        (1, len(values)), (0, 1.05 * max(1.0, *values)),
+        (1, len(values)), (0, 1.05 * max(0.5, *values)),
     )  # fmt: skip
 
 
