@@ -14,7 +14,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=logical --maxp
   --dist=loadfile --no-loadscope-reorder
 
 test: .venv/ready
-	$(PYTEST) --nbval-lax --nbval-cell-timeout=900 tests notebooks
+	$(PYTEST) --nbval-lax --nbval-cell-timeout=900 notebooks tests
 
 # What a processor may round otherwise, with the instructions of one of 2006: sums are taken in another order.
 test-oldest: export ATEN_CPU_CAPABILITY = default
