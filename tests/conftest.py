@@ -1,8 +1,15 @@
 import gc
+import os
+from pathlib import Path
 
-import pytest
-import torch
-from PIL import Image
+gc.disable()  # until all is imported
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
+
+START = Path(__file__).parent / "start"  # for the processes that tests start
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(START), os.environ.get("PYTHONPATH"))))
 
 
 def pytest_addoption(parser):
@@ -20,6 +27,7 @@ def pytest_collection_finish():
     """What is imported stays: no search for garbage, and none for tensors, need go through these million objects."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_sessionfinish():

@@ -100,7 +100,8 @@ def _serving(*arguments, cwd=None, path="/"):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     root = str(Path(__file__).parents[2])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONPATH": root}
+    places = os.pathsep.join((root, os.environ["PYTHONPATH"]))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONPATH": places}
     environment["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), environment["PATH"]))
     with tempfile.TemporaryFile("w+") as log:
         server = subprocess.Popen(
