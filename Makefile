@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN = .venv/bin
 export VIRTUAL_ENV = $(CURDIR)/.venv
+# Bytecode is written, also where that is switched off (in many containers): every process would else compile torch
+# anew, 4 s of a core each, and the tests start some sixty.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: reproduce test test-oldest lab demo course book slides lessons lint clean
 
@@ -51,12 +54,10 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Bytecode is compiled once: where Python may not write it (PYTHONDONTWRITEBYTECODE, as in many containers), every
-# process would else compile torch anew, 4 s of a core each, and the tests start some sixty.
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
