@@ -81,8 +81,9 @@ class _DeferredAtTheEnds(DeferredInterrupts):
             super().__exit__()
 
     def _waits(self, frame: FrameType | None) -> bool:
+        """Whether this manager is being entered or left: not another one within its block, which delivers to this."""
         own = (_DeferredAtTheEnds.__enter__.__code__, _DeferredAtTheEnds.__exit__.__code__)
-        while frame is not None and frame.f_code not in own:
+        while frame is not None and not (frame.f_code in own and frame.f_locals["self"] is self):
             frame = frame.f_back
         return frame is not None
 

@@ -270,6 +270,32 @@ def test_what_comes_while_entering_or_leaving_waits_and_what_comes_inside_does_n
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize("where", ["entering", "leaving"])
+def test_what_waits_at_an_inner_block_does_not_wait_for_the_end_of_the_outer_one(where):
+    """As in training: the random state is set aside for the whole run, BatchNorm's statistics for a pass."""
+    steps = []
+
+    @interrupt_safe_contextmanager
+    def outer():
+        yield
+        steps.append("the outer is left")
+
+    @interrupt_safe_contextmanager
+    def inner():
+        if where == "entering":
+            signal.raise_signal(signal.SIGINT)
+        yield
+        if where == "leaving":
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        with outer():
+            with inner():
+                steps.append("inside")
+            steps.append("after the inner")
+    assert steps == (["inside"] if where == "leaving" else [])
+
+
 def test_a_handler_that_raises_nothing_is_called_once_and_the_block_goes_on():
     calls = []
     before = signal.signal(signal.SIGINT, lambda number, frame: calls.append(number))
