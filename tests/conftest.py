@@ -2,19 +2,28 @@ import gc
 import os
 from pathlib import Path
 
-gc.disable()  # until all is imported
-
-import pytest  # noqa: E402
-import torch  # noqa: E402
-from PIL import Image  # noqa: E402
+import pytest
+import torch
+from PIL import Image
 
 START = Path(__file__).parent / "start"  # for the processes that tests start
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(START), os.environ.get("PYTHONPATH"))))
+_places = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys((str(START), *filter(None, _places))))
 
 
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=2, help="how often the test of killed runs kills its process")
     parser.addoption("--interrupts", type=int, default=100, help="how often the tests of Ctrl-C raise it")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """No search for garbage while the tests are imported, and what they test."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items):
@@ -27,7 +36,6 @@ def pytest_collection_finish():
     """What is imported stays: no search for garbage, and none for tensors, need go through these million objects."""
     gc.collect()
     gc.freeze()
-    gc.enable()
 
 
 def pytest_sessionfinish():

@@ -117,17 +117,19 @@ def solve(notebook, stem="02_agg"):
         cell.source = answers.get(cell.metadata.nbgrader.grade_id, cell.source)
 
 
-def go_wrong(notebook):
-    """An answer that never ends, a right one, an empty one that brings a check of its own; and other tests."""
+def never_ends(notebook):
     solve(notebook)
+    cell = next(cell for cell in notebook.cells if cell.metadata.nbgrader.grade_id == "answer-02-2")
+    cell.source = "def poly(step, steps, lr):\n    while True:\n        pass"
+
+
+def cheat(notebook):
+    """An empty answer, and other tests."""
     for cell in notebook.cells:
         if cell.metadata.nbgrader.grade_id.startswith("check"):
             cell.source = "assert True"
         if cell.metadata.nbgrader.grade_id == "answer-02-2":
-            cell.source = "def poly(step, steps, lr):\n    while True:\n        pass"
-        if cell.metadata.nbgrader.grade_id == "answer-02-4":
-            cell.source = "def gradient_in_parts(*arguments):\n    pass\n\n\n"
-            cell.source += "def check(*arguments):\n    return type('Verdict', (), {'right': True})"
+            cell.source += "\n\n\ndef check(*arguments):\n    return type('Verdict', (), {'right': True})"
 
 
 def test_the_release_hides_answers_and_tests(folder):
@@ -167,8 +169,11 @@ def graded(root, stem, student):
 def test_nbgrader_grades_what_is_endless_and_forged(folder):
     """An answer that never ends costs its own points alone; tests of one's own give none."""
     root = folder / "nbgrader"
-    submit(root, "02_agg", "wrong", go_wrong)
-    assert graded(root, "02_agg", "wrong") == {"check-02-2": 0.0, "check-02-3": 2.0, "check-02-4": 0.0}
+    submit(root, "02_agg", "endless", never_ends)
+    submit(root, "02_agg", "forged", cheat)
+    checks = ["check-02-2", "check-02-3", "check-02-4"]
+    assert graded(root, "02_agg", "endless") == dict(zip(checks, (0.0, 2.0, 2.0), strict=True))
+    assert graded(root, "02_agg", "forged") == dict.fromkeys(checks, 0.0)
 
 
 @pytest.mark.long
@@ -184,3 +189,4 @@ def test_nbgrader_grades_every_lesson(path, tmp_path, capsys):
     assert graded(root, stem, "empty") == dict.fromkeys(checks, 0.0)
     validator = Validator(config=course.api(root).config)
     assert validator.validate(str(root / "submitted" / "solved" / stem / f"{stem}.ipynb")) == {}
+    assert "failed" in validator.validate(str(root / "submitted" / "empty" / stem / f"{stem}.ipynb"))
