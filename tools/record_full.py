@@ -1,7 +1,8 @@
 """Put what the preset full has computed so far into the package: ``python -m tools.record_full [RESULTS]``.
 
-Rows of the trials that are done, merged with those recorded before, and for each network where and how long. A run that
-is stopped may be recorded; ``dglab reproduce --preset full --reuse-recorded`` resumes from there, on any machine.
+Rows of the trials that are done, merged with those recorded before, and for each network where and how long; the
+studies of GMP in files of their own. A run that is stopped may be recorded; ``dglab reproduce --preset full
+--reuse-recorded`` resumes from there, on any machine.
 """
 
 import sys
@@ -15,12 +16,16 @@ from dglab.experiments.recorded import SHIPPED, WHOLE_METRICS, write_recorded
 from dglab.experiments.runner import Lab, open_lab, recorded
 from dglab.experiments.table import tidy
 from dglab.experiments.trials import Study, studies_of
+from dglab.report.gmp_tables import STUDIES as GMP_STUDIES
 
 
 def main(results: str | None = None) -> None:
     """Record what lies in a results folder; None takes ``results/full``."""
     lab = open_lab("full", results=results and Path(results), use_shipped=False)
-    record(lab, studies_of(lab).values(), WHOLE_METRICS, "streets.csv", "networks.csv")
+    studies = studies_of(lab)
+    of_gmp = [studies.pop(name) for name in GMP_STUDIES]
+    record(lab, studies.values(), WHOLE_METRICS, "streets.csv", "networks.csv")
+    record(lab, of_gmp, WHOLE_METRICS, "streets_gmp.csv", "networks_gmp.csv")
 
 
 def record(lab: Lab, studies: Iterable[Study], metrics: Sequence[str], table: str, networks: str) -> None:

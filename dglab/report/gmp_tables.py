@@ -62,10 +62,10 @@ def published_table_2() -> dict[Named, pd.Series]:
     return {method: table.loc[name] for method, name in TABLE_2.items()}
 
 
-def first_task(frame: pd.DataFrame, study: str) -> pd.DataFrame:
-    """The rows of a study on its first task; a preset that runs every table has a second one."""
+def of_task(frame: pd.DataFrame, study: str, number: int = 0) -> pd.DataFrame:
+    """The rows of a study on its first task, or on its second, which a preset that runs every table has."""
     rows = frame[frame["study"] == study]
-    return rows[rows["task"] == rows["task"].iloc[0]] if len(rows) else rows
+    return rows[rows["task"].isin(rows["task"].unique()[number : number + 1])]
 
 
 def ablation_rows(frame: pd.DataFrame) -> list[Row]:
@@ -74,7 +74,7 @@ def ablation_rows(frame: pd.DataFrame) -> list[Row]:
     Args:
         frame: a tidy table.
     """
-    rows = first_task(frame, "gmp_ablation")
+    rows = of_task(frame, "gmp_ablation")
     if rows.empty:
         return []
     balances = {JOINT: ("", ""), IGDM: ("yes", ""), CAGP: ("", "yes"), UNIFIED: ("one for both tasks", "yes"),
@@ -95,7 +95,7 @@ def strategies_rows(frame: pd.DataFrame) -> list[Row]:
 
     Those that it does not have stand there only where they have been run.
     """
-    rows = first_task(frame, "gmp_strategies")
+    rows = of_task(frame, "gmp_strategies")
     if rows.empty:
         return []
     return [
@@ -111,12 +111,16 @@ def strategies_rows(frame: pd.DataFrame) -> list[Row]:
     ]
 
 
-def branches_rows(frame: pd.DataFrame) -> list[Row]:
+def branches_rows(frame: pd.DataFrame, number: int = 0) -> list[Row]:
     """Each branch by how it was trained, under every normalization on the unseen target.
 
     The last column is paired: the same networks, normalized in two ways.
+
+    Args:
+        frame: a tidy table.
+        number: of the study's task, from 0.
     """
-    rows = first_task(frame, "gmp_branches")
+    rows = of_task(frame, "gmp_branches", number)
     if rows.empty:
         return []
     target, found = _target(rows), []
@@ -135,7 +139,7 @@ def branches_rows(frame: pd.DataFrame) -> list[Row]:
 
 def missing_rows(frame: pd.DataFrame) -> list[Row]:
     """What the fused classifier does on the target when a sensor fails, under source BN."""
-    rows = first_task(frame, "gmp_branches")
+    rows = of_task(frame, "gmp_branches")
     if rows.empty:
         return []
     failing = {f"without {name}": rows[(rows["without"] == name).fillna(False)] for name in BOTH}
@@ -154,7 +158,7 @@ def conflict_rows(frame: pd.DataFrame) -> list[Row]:
 
     Each is compared with the same split of the domains without either.
     """
-    rows = first_task(frame, "domain_conflict")
+    rows = of_task(frame, "domain_conflict")
     if rows.empty:
         return []
     return [

@@ -7,6 +7,7 @@ It reads only what a finished run has left in its folder: ``tables.csv``, ``run.
 import base64
 import io
 import json
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ GMP_PARTS = (
     ("Which half does what (its Table 4)", gmp_tables.ablation_rows, "gmp_ablation"),
     ("Other ways to balance (its Table 2)", gmp_tables.strategies_rows, "gmp_strategies"),
     ("Branch by branch, and what target normalization does to each", gmp_tables.branches_rows, "gmp_branches"),
+    ("Branch by branch with M as the unseen domain", partial(gmp_tables.branches_rows, number=1), None),
     ("When a sensor fails", gmp_tables.missing_rows, None),
 )
 
@@ -229,7 +231,7 @@ def _gmp(folder: Path, frame: pd.DataFrame) -> dict[str, Any]:
         return {}
     parts = []
     for title, make, study in GMP_PARTS:
-        drawn = gmp_tables.first_task(table, study) if study else ()
+        drawn = gmp_tables.of_task(table, study) if study else ()
         picture = _png(getattr(figures, study)(drawn), folder / "figures" / f"{study}.png") if len(drawn) else None
         parts.append({"title": title, "rows": make(table), "picture": picture})
     # a study of images alone, recorded with another preset than those of two modalities

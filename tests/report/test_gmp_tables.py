@@ -56,6 +56,20 @@ def test_what_normalization_does_to_a_branch_is_paired(frame):
     assert depth["source BN"] == "23.0 ± 0.0" and depth["TN, M = 4 - source BN"] == depth["SIB"] == "not run"
 
 
+def test_a_second_unseen_domain_has_a_table_of_its_own(frame):
+    other = frame[frame["study"] == "gmp_branches"].assign(task="G+S+I+C->M", target="M")
+    other["domain_evaluated"] = other["domain_evaluated"].map({"C": "M", "M": "C"}).fillna(other["domain_evaluated"])
+    other["value"] += 7
+    both = pd.concat([frame, other.astype(frame.dtypes)])
+    assert tables.branches_rows(both) == tables.branches_rows(frame) and tables.branches_rows(frame, 1) == []
+    (joint,) = [
+        row
+        for row in tables.branches_rows(both, 1)
+        if (row["read by"], row["trained"]) == ("rgb branch", "joint training")
+    ]
+    assert joint["source BN"] == "27.0 ± 0.0"
+
+
 def test_a_failing_sensor_and_the_projection_between_domains(frame):
     branch = frame[frame["branch"] == "rgb"]
     fused = branch.assign(branch=pd.NA, value=branch["value"] + 5)
