@@ -105,7 +105,7 @@ _OWN_RATES = dict.fromkeys(("mldg", "mldg_mean"), {"lr": 0.2, "inner_lr": 0.04})
 # the sum of two gradients, so that its step is as long as MLDG's
 _OWN_RATES["projected"] = {"lr": 0.2}
 # best of 0.01, 0.02, 0.05 and 0.1 on the sources' validation images, docs/tries_gmp.csv; its encoders have no decoder
-_OWN_RATES["gmp"] = {"lr": 0.02, "backbone": "thin"}
+_OWN_RATES["gmp"] = {"lr": 0.05, "backbone": "thin"}
 # Other architectures, a third of the steps because each is many times as large: depthwise convolutions from ImageNet
 # weights, whose learning rate is the best of four on the sources of CamVid (the study imagenet); and parallel
 # resolutions, whose learning rate was not tuned. AGG and MLDG share them.

@@ -136,9 +136,9 @@ class MultimodalNetwork(nn.Module):
     classifier, which says how much its encoder knows of the classes, and a domain discriminator behind a gradient
     reversal.
 
-    Ours, because the paper classifies videos: the discriminator sees an image's mean feature; each modality's own
-    classifier is a head like the fused one, and by default a probe that does not train its encoder, so that only the
-    fused loss does, as in the network that the paper starts from.
+    Ours, because the paper classifies videos: the discriminator sees an image's mean feature, by one hidden layer with
+    LayerNorm; each modality's own classifier is a head like the fused one, and by default a probe that does not train
+    its encoder, so that only the fused loss does, as in the network that the paper starts from.
 
     Args:
         modalities: keys of :data:`DOORS`, in the order in which stacked images hold their channels.
@@ -226,10 +226,15 @@ class MultimodalNetwork(nn.Module):
 
 
 def _discriminator(channels: int, num_domains: int) -> nn.Module:
-    """Features N x C x h x w -> logits N x D of the domain that an image is from."""
+    """Features N x C x h x w -> logits N x D of the domain that an image is from.
+
+    The hidden layer is normalized image by image: without that, the reversed gradient moves the features until none of
+    its ReLUs fires, and from then on there is no domain gradient.
+    """
+    hidden = channels // 2
     return nn.Sequential(
-        GradientReversal(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, channels // 2), nn.ReLU(),
-        nn.Linear(channels // 2, num_domains),
+        GradientReversal(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(channels, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Linear(hidden, num_domains),
     )  # fmt: skip
 
 

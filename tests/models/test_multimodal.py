@@ -166,6 +166,22 @@ def test_progress_reaches_every_reversal_and_is_no_part_of_the_weights(model):
     set_progress(nn.Linear(1, 1), 0.5)  # has none
 
 
+def test_an_encoder_cannot_silence_its_discriminator(model):
+    """Features moved so that each hidden unit's input is 50 lower: plain ReLUs would all be silent."""
+    *_, linear, norm, relu, out = discriminator = model.discriminators["rgb"]
+    features = torch.randn(4, linear.in_features, 2, 3, generator=torch.Generator().manual_seed(0))
+    move = torch.linalg.lstsq(linear.weight, torch.full((linear.out_features, 1), -50.0)).solution.view(1, -1, 1, 1)
+    plain = out(relu(linear((features + move).mean((2, 3)))))
+    assert torch.equal(plain, out.bias.expand_as(plain))
+    gradients = []
+    for moved in (features, features + move):
+        moved = moved.detach().requires_grad_()
+        F.cross_entropy(discriminator(moved), torch.tensor([0, 1, 2, 0])).backward()
+        gradients.append(moved.grad)
+    assert gradients[0].abs().sum() > 0
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("own_losses", [False, True])
 def test_whether_a_modalitys_classifier_teaches_its_encoder(own_losses):
     model = build_multimodal(("rgb", "depth"), 3, seed=0, width=4, own_losses=own_losses)
