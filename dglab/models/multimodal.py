@@ -84,10 +84,11 @@ class Concatenation(nn.Module):
 class GradientReversal(nn.Module):
     """Passes features through, and their gradient back with the sign turned: the discriminator learns, they unlearn.
 
-    The strength grows over training as in the source, 2 / (1 + exp(-10 p)) - 1 with p from 0 to 1: a discriminator that
-    knows nothing yet has nothing to say. The discriminator itself learns at full strength throughout.
+    The strength grows over training, 2 / (1 + exp(-10 p)) - 1 with p from 0 to 1: a discriminator that knows nothing
+    yet has nothing to say. The discriminator itself learns at full strength throughout.
 
-    Source: Ganin and Lempitsky, ICML 2015; the schedule is that of Ganin et al., JMLR 2016, section 5.2.2.
+    Source: Ganin and Lempitsky, ICML 2015; the schedule is that of Ganin et al., JMLR 2016, section 5.2.2. To take it
+    for GMP is our choice, for GMP's source leaves the schedule open.
 
     Attributes:
         progress: p, the share of the training that is done; :func:`set_progress` moves it.
@@ -142,10 +143,13 @@ class MultimodalNetwork(nn.Module):
 
     Args:
         modalities: keys of :data:`DOORS`, in the order in which stacked images hold their channels.
-        num_domains: source domains, of which the discriminators tell.
+        num_domains: source domains, of which the discriminators tell; two or more.
         num_classes: K.
         width: of each encoder, see :class:`Encoder`.
         own_losses: let each modality's own classifier teach its encoder, too.
+
+    Raises:
+        InputError: for unknown modalities, none, or one named twice; for less than two domains.
     """
 
     def __init__(
@@ -159,8 +163,14 @@ class MultimodalNetwork(nn.Module):
     ) -> None:
         super().__init__()
         unknown = [name for name in modalities if name not in DOORS]
-        if unknown or not modalities:
-            raise InputError(f"the modalities are {modalities!r}; expected one or more of {', '.join(DOORS)}")
+        if unknown or not modalities or len(set(modalities)) < len(modalities):
+            raise InputError(
+                f"the modalities are {modalities!r}; expected one or more of {', '.join(DOORS)}, each once"
+            )
+        if not isinstance(num_domains, int) or num_domains < 2:
+            raise InputError(
+                f"num_domains is {num_domains!r}; expected 2 or more, for the discriminators tell source domains apart"
+            )
         channels = 8 * width
         self.encoders = nn.ModuleDict({name: Encoder(name, width) for name in modalities})
         self.fusion = Concatenation([channels] * len(modalities), num_classes)
@@ -198,18 +208,30 @@ class MultimodalNetwork(nn.Module):
         return upsampled(logits, next(iter(images.values())).shape[-2:])
 
     def branch(self, images: Tensor | Mapping[str, Tensor], modality: str) -> Tensor:
-        """The logits N x K x H x W of one modality's own classifier; ``images`` as in :meth:`forward`."""
-        pictures = self.by_modality(images)[modality]
+        """The logits N x K x H x W of one modality's own classifier; ``images`` as in :meth:`forward`.
+
+        Raises:
+            InputError: for a modality that the network, or ``images``, does not have.
+        """
+        _check_known(self, [modality])
+        images = self.by_modality(images)
+        if modality not in images:
+            raise InputError(
+                f"the branch of {modality} is asked for, and the images are of {', '.join(images)}; pass those of "
+                f"{modality}, too"
+            )
+        pictures = images[modality]
         return upsampled(self.classifiers[modality](self.encoders[modality](pictures)), pictures.shape[-2:])
 
     def by_modality(self, images: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Images by modality; a tensor of all their channels is split into them.
 
         Raises:
-            InputError: for another number of channels, a modality that the network does not have, or none at all.
+            InputError: for another number of channels, a modality that the network does not have, or none at all; for
+                images of modalities that are not of one N, H and W.
         """
+        channels = {name: DOORS[name].channels for name in self.encoders}
         if isinstance(images, Tensor):
-            channels = {name: DOORS[name].channels for name in self.encoders}
             if images.shape[1] != sum(channels.values()):
                 each = ", ".join(f"{name} {count}" for name, count in channels.items())
                 raise InputError(
@@ -222,7 +244,17 @@ class MultimodalNetwork(nn.Module):
                 f"the images are of the modalities {', '.join(images) or 'none'}; expected one or more of "
                 f"{', '.join(self.encoders)}, which this network was built for"
             )
+        _check_pictures(images, channels)
         return dict(images)
+
+
+def _check_pictures(images: Mapping[str, Tensor], channels: Mapping[str, int]) -> None:
+    """Refuse what is no picture of its modality, and pictures of several numbers or sizes."""
+    ok = all(isinstance(x, Tensor) and x.ndim == 4 and x.shape[1] == channels[name] for name, x in images.items())
+    if not ok or len({(len(x), *x.shape[2:]) for x in images.values()}) > 1:
+        got = (f"{name} {' x '.join(map(str, getattr(x, 'shape', [type(x).__name__])))}" for name, x in images.items())
+        expected = (f"{name} N x {channels[name]} x H x W" for name in images)
+        raise InputError(f"the images are {', '.join(got)}; expected {', '.join(expected)}, with one N, H and W")
 
 
 def _discriminator(channels: int, num_domains: int) -> nn.Module:

@@ -4,10 +4,20 @@ Source: Li, Shen, Li, Xu, Khan, "Balancing Multimodal Domain Generalization via 
 arXiv 2603.14175. An encoder m serves two tasks: classification, with the gradient g_c, and domain invariance, with the
 gradient g_d of its discriminator behind a gradient reversal.
 
-The source leaves some things open, and what stands here is ours: the normalizers of the ratios, by which each of three
-or more modalities is measured against the mean of the others, and so are its tasks against each other; that at a ratio
-of exactly 1 nothing happens; that the losses of a task are added without weights; and that fusion, classifiers and
-discriminators are neither modulated nor projected.
+The source leaves some things open, and what stands here is ours:
+
+* each of three or more modalities is measured against the mean of the others (the ratios' normalizers); with three or
+  more modalities, too, the task that is ahead in an encoder follows from its two ratios, Gamma = rho / sigma;
+* at a ratio of exactly 1 nothing happens;
+* the losses of a task are added without weights;
+* fusion, classifiers and discriminators are neither modulated nor projected;
+* the discriminators' loss is in every row of a comparison: in joint training (the base), in that of one modality alone
+  and in OGM-GE, too, so that rows differ in the treatment of gradients alone. Whether the published base has it is not
+  known to us;
+* the strength of the gradient reversal grows by the schedule of Ganin et al., see
+  :class:`dglab.models.multimodal.GradientReversal`;
+* a projection in a fixed direction, and PCGrad, act on modulated gradients;
+* what :func:`unified` and :func:`ogm_ge` say of themselves.
 """
 
 import math
@@ -18,7 +28,15 @@ import torch
 from torch import Tensor, nn
 
 from dglab.training.distributed import world_size
-from dglab.training.gmp_checks import check_alphas, check_batch, check_confidences, check_gradients, check_model
+from dglab.training.gmp_checks import (
+    all_finite,
+    check_alphas,
+    check_batch,
+    check_confidences,
+    check_gradients,
+    check_model,
+    check_step,
+)
 from dglab.training.losses import Losses, LossFunction
 from dglab.training.mean_loss import set_gradient, trainable
 from dglab.training.surgery import by_torchjd, find_aggregator
@@ -68,7 +86,8 @@ def modulation_coefficients(
         alpha_k, alpha_p: how strongly to hold back, 0 (not at all) to 1.
 
     Raises:
-        InputError: for a single modality, other modalities in ``domain``, values or alphas outside [0, 1].
+        InputError: for a single modality, other modalities or samples in ``domain``, no tensors, values or alphas
+            outside [0, 1].
     """
     check_confidences(semantic, domain)
     check_alphas(alpha_k, alpha_p)
@@ -94,7 +113,7 @@ def project_conflict(g_c: OneOrMore, g_d: OneOrMore, gamma: float) -> tuple[OneO
         gamma: rho / sigma, 0 or more.
 
     Raises:
-        InputError: for other shapes, or a gamma that is negative or no number.
+        InputError: for other shapes, nan or inf in a gradient, or a gamma that is negative or no number.
     """
     check_gradients(g_c, g_d, gamma)
     if isinstance(g_c, Tensor):
@@ -126,16 +145,15 @@ def gmp_backward(
     Args:
         model: with ``encoders``, ``classifiers`` and ``discriminators``, each an ``nn.ModuleDict`` by modality, and
             ``fusion``, a module on the list of features, as :class:`dglab.models.multimodal.MultimodalNetwork` has
-            them. Gradient reversal is the discriminators' matter, and whether a modality's own classifier teaches its
-            encoder the classifiers'. Run in the mode it is in; no parameter moves; BatchNorm's running statistics move
-            once.
+            them. The discriminators hold the gradient reversal; the classifiers decide whether they train the encoder.
+            Run in the mode it is in; no parameter moves; BatchNorm's running statistics move once for each micro-batch.
         loss_fn: (logits, labels) -> scalar.
         batch: ({modality: images N x C x H x W}, labels N x H x W (0-18, 255) or N, domains N from 0).
         alpha_k, alpha_p: of IGDM, 0 to 1; a variant without modulation does not look at them.
         variant: a key of :data:`VARIANTS`; ``"torchjd:NAME"``, an aggregator of TorchJD (see
             :mod:`dglab.training.surgery`); or a function that makes an encoder's step of its g_c, its g_d and its
             :class:`Coefficients`, called for one modality after the other in the model's order. One of your own may
-            look on, too.
+            also record what it is given.
         micro_batches: as in :func:`dglab.training.agg.agg_backward`; process groups, too.
 
     Returns:
@@ -143,7 +161,7 @@ def gmp_backward(
 
     Raises:
         InputError: for a model or batch without what it needs, a single modality (but for ``joint``) or domain, an
-            unknown variant, alphas outside [0, 1].
+            unknown variant, a step of a variant that does not fit the encoder, alphas outside [0, 1].
     """
     step = find_variant(variant)
     check_alphas(alpha_k, alpha_p)
@@ -157,11 +175,12 @@ def gmp_backward(
 
     g_c, g_d = (dict(zip(theta, g, strict=True)) for g in (tasks.g_c, tasks.g_d))
     grad = {parameter: g_c[parameter] + g_d[parameter] for parameter in theta}
-    if math.isfinite(losses.total):  # what is no number is the trainer's to refuse
+    if math.isfinite(losses.total) and all_finite(list(grad.values())):  # else the trainer refuses it
         coefficients = modulation_coefficients(tasks.semantic, tasks.domain, alpha_k, alpha_p)
         for name, encoder in model.encoders.items():
             own = trainable(encoder)
             balanced = step([g_c[p] for p in own], [g_d[p] for p in own], coefficients[name])
+            check_step(name, balanced, own)
             grad.update(zip(own, balanced, strict=True))
     set_gradient(theta, list(grad.values()))
     return losses
@@ -191,7 +210,8 @@ def cagp(g_c: Gradient, g_d: Gradient, of: Coefficients) -> Gradient:
 
 
 def unified(g_c: Gradient, g_d: Gradient, of: Coefficients) -> Gradient:
-    """GMP with one coefficient for both tasks; ours: k, by which those methods balance that GMP improves on."""
+    """GMP with one coefficient for both tasks; ours: k for both, the coefficient that methods which balance by accuracy
+    use."""
     return _sum(*project_conflict(_scaled(of.k, g_c), _scaled(of.k, g_d), of.gamma))
 
 
@@ -232,16 +252,17 @@ def find_variant(variant: str | Variant) -> Variant:
     """A variant by name; a function is one itself.
 
     Raises:
-        InputError: for an unknown name, TorchJD where it is not installed, or OGM-GE on several processes, which would
-            each add a noise of its own.
+        InputError: for no name, an unknown one, TorchJD where it is not installed, or OGM-GE on several processes,
+            which would each add a noise of its own.
     """
     if callable(variant):
         return variant
-    if variant.startswith("torchjd:"):
+    if isinstance(variant, str) and variant.startswith("torchjd:"):
         return by_torchjd(find_aggregator(variant.removeprefix("torchjd:")))
-    if variant not in VARIANTS:
+    if not isinstance(variant, str) or variant not in VARIANTS:
         raise InputError(
-            f"unknown variant of GMP {variant!r}; expected one of {', '.join(VARIANTS)}, or torchjd:PCGrad"
+            f"unknown variant of GMP {variant!r}; expected one of {', '.join(VARIANTS)}, torchjd:PCGrad, or a function "
+            "of (g_c, g_d, coefficients)"
         )
     if variant == "ogm_ge" and world_size() > 1:
         raise InputError("ogm_ge draws noise, another in each process; train it in one process")

@@ -20,6 +20,7 @@ from dglab.training.checks import check_variant
 from dglab.training.config import TrainingConfig
 from dglab.training.distributed import sum_over_processes
 from dglab.training.gmp import find_variant
+from dglab.training.gmp_checks import check_several
 from dglab.training.losses import Losses
 from dglab.training.mean_loss import trainable
 from dglab.training.methods import METHODS, OPTIONS, check_passes, modalities_of, split_sizes
@@ -62,11 +63,7 @@ def check_multimodal(config: TrainingConfig, domains: Mapping[str, Domain]) -> N
     """Refuse modalities, a variant or a way to run that GMP cannot train with."""
     find_variant(config.variant)
     modalities = check_modalities(config.modalities)
-    if len(modalities) == 1 and config.variant != "joint":
-        raise InputError(
-            f"there is only one modality, {modalities[0]}, and nothing to balance; name two or more, or choose the "
-            "variant joint"
-        )
+    check_several(modalities, alone=config.variant == "joint")
     if len(config.sources) < 2:
         raise InputError(
             f"the discriminators of GMP tell source domains apart and need two or more, got {config.sources}"

@@ -6,6 +6,7 @@ from torch import nn
 
 from dglab.models.batchnorm import update_running_stats
 from dglab.training.gmp import project_conflict
+from dglab.training.gmp_checks import all_finite
 from dglab.training.losses import Batch, Losses, LossFunction
 from dglab.training.mean_loss import MeanLoss, set_gradient
 
@@ -33,7 +34,8 @@ def projected_backward(
         loss_dg, g_dg = dg.value_and_grad()
 
     losses = Losses(loss_ds.item(), loss_dg.item(), (loss_ds + loss_dg).item())
-    if math.isfinite(losses.total) and losses.ds > 0:  # what is no number is the trainer's to refuse
+    finite = math.isfinite(losses.total) and all_finite([*g_ds, *g_dg])  # else the trainer refuses it
+    if finite and losses.ds > 0:
         g_ds, g_dg = project_conflict(g_ds, g_dg, losses.dg / losses.ds)
     set_gradient(ds.theta, [a + b for a, b in zip(g_ds, g_dg, strict=True)])
     return losses

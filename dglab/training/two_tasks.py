@@ -82,13 +82,14 @@ def two_losses(
         The two losses; of the modalities' own classifiers the logits at the labels' size; of the discriminators.
 
     Raises:
-        InputError: for a domain that a discriminator does not know.
+        InputError: for a label that a classifier, or a domain that a discriminator, does not know.
     """
     images, labels, domains = batch
     features = {name: encoder(images[name]) for name, encoder in model.encoders.items()}
     fused = _sized(model.fusion(list(features.values())), labels)
     own = [_sized(model.classifiers[name](feature), labels) for name, feature in features.items()]
     told = [_wide(model.discriminators[name](feature)) for name, feature in features.items()]
+    _check_known(labels, min(logits.shape[1] for logits in (fused, *own)))
     known = min(logits.shape[1] for logits in told)
     if domains.max() >= known:
         raise InputError(
@@ -96,12 +97,21 @@ def two_losses(
             f"numbers from 0 to {known - 1}: number the source domains so, or build the model for more"
         )
 
-    loss_d = torch.stack([F.cross_entropy(logits, domains) for logits in told]).sum()
+    loss_d = torch.stack([F.cross_entropy(logits, domains.long()) for logits in told]).sum()
     if (labels != IGNORED).any():
         loss_c = torch.stack([loss_fn(logits, labels) for logits in (fused, *own)]).sum()
     else:  # zero, not the mean over nothing
         loss_c = torch.zeros_like(loss_d)
     return loss_c, loss_d, own, told
+
+
+def _check_known(labels: Tensor, classes: int) -> None:
+    low, high = (int(one) for one in labels.where(labels != IGNORED, 0).aminmax())
+    if low < 0 or high >= classes:
+        raise InputError(
+            f"the labels reach from {low} to {high}, and a classifier tells {classes} classes apart; expected numbers "
+            f"from 0 to {classes - 1}, or {IGNORED} for what does not count: map them so, or build the model for more"
+        )
 
 
 @torch.no_grad()

@@ -114,6 +114,15 @@ def test_domains_that_agree_are_added():
     torch.testing.assert_close(model.theta.grad, torch.tensor([-2.0, -2.0], dtype=torch.float64))
 
 
+def test_a_gradient_that_is_no_number_is_left_to_the_trainer():
+    def distance(output, labels):
+        return (output**2).sum().sqrt()  # whose slope at 0 is 0 / 0
+
+    model = Line([0.0, 0.0])
+    losses = projected_backward(model, distance, at(1.0, 0.0), at(0.0, 0.0))
+    assert losses.total == 1 and model.theta.grad.isnan().all()
+
+
 def test_the_study_compares_the_projection_with_the_inner_step(tmp_path):
     from dglab.experiments.trials import EXTRA_STUDIES
 

@@ -105,6 +105,11 @@ def test_a_branch_sees_its_modality_alone(model):
         (torch.rand(1, 3, 32, 32), "3 channels, the network takes 4 .rgb 3, depth 1.; stack them"),
         ({}, "of the modalities none; expected one or more of rgb, depth"),
         ({"lidar": torch.rand(1, 1, 32, 32)}, "of the modalities lidar; expected"),
+        ({"rgb": torch.rand(1, 3, 32, 32), "depth": None}, "depth NoneType; expected .* depth N x 1 x H x W, with"),
+        ({"rgb": torch.rand(1, 1, 32, 32)}, "are rgb 1 x 1 x 32 x 32; expected rgb N x 3 x H x W, with one N"),
+        ({"depth": torch.rand(1, 32, 32)}, "are depth 1 x 32 x 32; expected depth N x 1 x H x W"),
+        (pictures(size=SIZE) | pictures(["depth"], size=(32, 64)), "rgb 2 x 3 x 40 x 72, depth 2 x 1 x 32 x 64; exp"),
+        (pictures(count=2) | pictures(["depth"], count=3), "rgb 2 x .*, depth 3 x .* with one N, H and W"),
     ],
 )
 def test_other_images_are_refused(model, images, words):
@@ -113,8 +118,8 @@ def test_other_images_are_refused(model, images, words):
 
 
 def test_other_modalities_are_refused(model):
-    for modalities in ((), ("rgb", "lidar")):
-        with pytest.raises(InputError, match="expected one or more of rgb, depth, normals"):
+    for modalities in ((), ("rgb", "lidar"), ("rgb", "rgb"), "rgb"):
+        with pytest.raises(InputError, match="expected one or more of rgb, depth, normals, each once"):
             MultimodalNetwork(modalities)
     with pytest.raises(InputError, match="no modality 'lidar'; it has rgb, depth"):
         Branch(model, "lidar")
@@ -122,6 +127,19 @@ def test_other_modalities_are_refused(model):
         Without(model, ["rgb", "depth"])
     with pytest.raises(InputError, match="a Linear has no modalities"):
         Branch(nn.Linear(1, 1), "rgb")
+
+
+def test_a_branch_without_its_images_is_refused(model):
+    with pytest.raises(InputError, match="the branch of depth is asked for, and the images are of rgb; pass those of"):
+        model.branch(pictures(["rgb"]), "depth")
+    with pytest.raises(InputError, match="no modality 'lidar'; it has rgb, depth"):
+        model.branch(pictures(), "lidar")
+
+
+@pytest.mark.parametrize("num_domains", [1, 0, None, 2.5])
+def test_a_discriminator_needs_two_domains(num_domains):
+    with pytest.raises(InputError, match=rf"num_domains is {num_domains}; expected 2 or more"):
+        MultimodalNetwork(("rgb", "depth"), num_domains)
 
 
 # ------------------------------------------------------------------------------------------------- what comes in

@@ -3,6 +3,7 @@
 import math
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -130,13 +131,21 @@ def test_equal_modalities_are_treated_equally():
         (of(a=[0.5], b=[0.5]), of(a=[0.5], b=[-0.1]), (1, 1), "domain confidences of b begin with"),
         (of(a=[math.nan], b=[0.5]), of(a=[0.5], b=[0.5]), (1, 1), r"of a begin with \[nan\]; expected prob"),
         (of(a=[], b=[]), of(a=[0.5], b=[0.5]), (1, 1), "one or more"),
-        (of(a=[0.5], b=[0.5, 0.5]), of(a=[0.5], b=[0.5]), (1, 1), "1 of a, 2 of b; expected those of the same"),
+        (of(a=[0.5], b=[0.5, 0.5]), of(a=[0.5], b=[0.5]), (1, 1),
+         "1 semantic confidences of a, 2 semantic confidences of b, .*; expected those of the same samples"),
+        (of(a=[0.5], b=[0.5]), of(a=[0.5] * 2, b=[0.5] * 2), (1, 1), "1 semantic .*, 2 domain .*expected those of"),
+        ([[0.5], [0.5]], of(a=[0.5], b=[0.5]), (1, 1), "the semantic confidences are a list; expected .modality"),
+        (of(a=[0.5], b=[0.5]), None, (1, 1), "the domain confidences are a NoneType; expected .modality: tensor"),
+        ({"a": [0.5], "b": [0.5]}, of(a=[0.5], b=[0.5]), (1, 1), "confidences of a are a list; expected a tensor of B"),
+        (of(a=[0.5], b=[0.5]), {"a": 0.5, "b": 0.5}, (1, 1), "domain confidences of a are a float; expected a tensor"),
         (of(a=[0.5], b=[0.5]), of(a=[0.5], c=[0.5]), (1, 1), "domain confidences of a, c; expected the same"),
         (of(a=[0.5], b=[0.5]), of(a=[0.5], b=[0.5]), (1.5, 1), r"alpha_k is 1.5; expected a number from 0 .* to 1"),
         (of(a=[0.5], b=[0.5]), of(a=[0.5], b=[0.5]), (1, -0.1), "alpha_p is -0.1"),
         (of(a=[0.5], b=[0.5]), of(a=[0.5], b=[0.5]), (math.nan, 1), "alpha_k is nan"),
+        (of(a=[0.5], b=[0.5]), of(a=[0.5], b=[0.5]), ("0.5", 1), "alpha_k is '0.5'; expected a number from 0"),
+        (of(a=[0.5], b=[0.5]), of(a=[0.5], b=[0.5]), (1, None), "alpha_p is None; expected a number from 0"),
     ],
-)
+)  # fmt: skip
 def test_confidences_that_are_none_are_refused(q, c, alphas, words):
     with pytest.raises(InputError, match=words):
         modulation_coefficients(q, c, *alphas)
@@ -199,6 +208,8 @@ def test_gradients_too_small_to_be_squared_stay_finite():
         (6, 2.0, r"\(7,\).*\(6,\).*expected the same"),
         (7, -1.0, "gamma is -1"),
         (7, math.nan, "gamma is nan"),
+        (7, "2", "gamma is '2'; expected a ratio of 0 or more"),
+        (7, None, "gamma is None"),
     ],
 )
 def test_other_gradients_are_refused(count, gamma, words):
@@ -211,6 +222,29 @@ def test_other_gradients_are_refused(count, gamma, words):
 def test_a_tensor_and_a_list_are_no_pair():
     with pytest.raises(InputError, match=r"shapes \(2, 3\) and \[\(3,\), \(3,\)\]; expected the same"):
         project_conflict(torch.ones(2, 3), [torch.ones(3), torch.ones(3)], 2.0)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_gradients_that_are_not_finite_are_refused(wrong, gamma):
+    fine, bad = torch.ones(3), torch.tensor([-1.0, wrong, 1.0])
+    for pair in ((fine, bad), (bad, fine), ([fine, fine], [fine, bad])):
+        with pytest.raises(InputError, match="the gradients hold nan or inf; expected finite numbers: look at the"):
+            project_conflict(*pair, gamma)
+
+
+@pytest.mark.parametrize(
+    ("pair", "words"),
+    [
+        ((None, None), "shapes a NoneType and a NoneType; expected the same, as of one encoder: two tensors, or two"),
+        ((torch.ones(2), 3.0), r"shapes \(2,\) and a float; expected"),
+        (([torch.ones(2)], [None]), r"shapes \[\(2,\)\] and \['a NoneType'\]"),
+        (([None], [None]), "NoneType.*; expected the same"),
+    ],
+)
+def test_what_is_no_gradient_is_refused(pair, words):
+    with pytest.raises(InputError, match=words):
+        project_conflict(*pair, 2.0)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -475,14 +509,17 @@ def test_confidence_of_an_image_is_the_mean_over_its_labelled_pixels():
         assert found[i].item() == pytest.approx(sum(of_pixels) / len(of_pixels) if of_pixels else 0, rel=1e-12)
 
 
-def test_running_statistics_move_once_and_as_in_a_plain_pass(network):
+def test_running_statistics_move_once_a_part_and_as_in_a_plain_pass(network):
     plain = build_multimodal(("rgb", "depth"), 2, seed=0, width=4).double().train()
     batch = pictures()
     plain(batch[0])
     gradients(network, batch)
     for name, buffer in plain.encoders.named_buffers():
         torch.testing.assert_close(dict(network.encoders.named_buffers())[name], buffer)
-    assert {int(b) for name, b in network.named_buffers() if "num_batches" in name} == {1}
+    moved = [buffer for name, buffer in network.named_buffers() if "num_batches" in name]
+    assert set(map(int, moved)) == {1}
+    gradients(network, batch, micro_batches=3)
+    assert set(map(int, moved)) == {1 + 3}
 
 
 def test_micro_batches_add_up_to_the_batch(network):
@@ -539,6 +576,13 @@ def shared():
     return model
 
 
+def changed(**parts):
+    """The batch with other parts: ``labels``, ``domains``, or the images of a modality."""
+    images, labels, domains = points()
+    labels, domains = parts.pop("labels", labels), parts.pop("domains", domains)
+    return {**images, **parts}, labels, domains
+
+
 @pytest.mark.parametrize(
     ("model", "change", "words"),
     [
@@ -550,14 +594,35 @@ def shared():
         (lambda: toy(modalities=("a",)), {}, "only one modality, a, and nothing to balance; expected two"),
         (toy, {"alpha_k": 1.01}, "alpha_k is 1.01; expected"),
         (toy, {"alpha_p": math.nan}, "alpha_p is nan"),
+        (toy, {"alpha_k": "0.5"}, "alpha_k is '0.5'; expected a number from 0"),
         (toy, {"variant": "gmpp"}, "unknown variant of GMP 'gmpp'; expected one of gmp, joint, igdm"),
+        (toy, {"variant": None}, "unknown variant of GMP None; expected one of gmp, .*, or a function of"),
+        (toy, {"variant": 3}, "unknown variant of GMP 3; expected one of gmp"),
+        (toy, {"variant": ["gmp"]}, r"unknown variant of GMP \['gmp'\]; expected one of gmp"),
         (toy, {"batch": points(("a",))}, "the batch has the modalities a, the model a, b; training needs all"),
+        (toy, {"batch": changed(b=None)}, "the batch has the modalities a, the model a, b; training needs all"),
+        (toy, {"batch": changed(b=[1.0] * 8)}, "images of b are a list; expected a tensor with one entry for"),
+        (toy, {"batch": changed(b=torch.zeros(7, 2).double())}, "8 images of a, 7 images of b, 8 labels, 8 domains"),
         (toy, {"batch": points()[:2]}, "another form; expected .{modality: images}, labels, domains"),
-        (toy, {"batch": (*points()[:2], torch.zeros(8).long())}, "of one domain, from which no discriminator"),
-        (toy, {"batch": (*points()[:2], torch.arange(8) - 1)}, r"domains begin with \[-1, 0.*expected whole numbers"),
-        (toy, {"batch": (*points()[:2], torch.ones(8))}, r"domains begin with \[1.0, .*expected whole numbers from 0"),
-        (toy, {"batch": (*points()[:2], torch.arange(8))}, "of domain 7, and a discriminator tells . domains apart"),
-        (toy, {"batch": (*points()[:2], torch.arange(7) % 2)}, "8 of a, 8 of b, 8 of labels, 7 of domains"),
+        (toy, {"batch": None}, "another form; expected .{modality: images}, labels, domains"),
+        (toy, {"batch": changed(labels=None)}, "the labels are a NoneType; expected a tensor with one entry for every"),
+        (toy, {"batch": changed(labels=np.arange(8))}, "the labels are a ndarray; expected a tensor with one entry"),
+        (toy, {"batch": changed(labels=torch.tensor(1))}, "the labels are a tensor of no dimension; expected a tensor"),
+        (toy, {"batch": changed(labels=torch.arange(8))}, "labels reach from 0 to 7, and a classifier tells 3 classes"),
+        (toy, {"batch": changed(labels=torch.arange(8) % 3 - 1)}, "labels reach from -1 to 1, .* from 0 to 2, or 255"),
+        (toy, {"batch": changed(domains=[0, 1] * 4)}, "the domains are a list; expected a tensor with one entry"),
+        (toy, {"batch": changed(domains=torch.arange(8)[:, None] % 2)}, r"shape \(8, 1\) and begin .* one for each"),
+        (toy, {"batch": changed(domains=torch.arange(8) % 2 == 1)}, r"begin with \[False, True, .* whole numbers"),
+        (toy, {"batch": changed(domains=torch.zeros(8).long())}, "of one domain, from which no discriminator"),
+        (toy, {"batch": changed(domains=torch.arange(8) - 1)}, r"begin with \[-1, 0.*expected whole numbers from 0"),
+        (toy, {"batch": changed(domains=torch.ones(8))}, r"begin with \[1.0, .*expected whole numbers from 0"),
+        (toy, {"batch": changed(domains=torch.arange(8))}, "of domain 7, and a discriminator tells . domains apart"),
+        (toy, {"batch": changed(domains=torch.arange(7) % 2)}, "8 images of a, 8 images of b, 8 labels, 7 domains"),
+        (toy, {"variant": lambda g_c, g_d, of: None}, "for the encoder of a the variant returned a NoneType; expected "
+         r"its step, a list of 2 tensors of the shapes \[\(4, 2\), \(4,\)\], as g_c has them"),
+        (toy, {"variant": lambda g_c, g_d, of: g_c[:1]}, r"the variant returned \[\(4, 2\)\]; expected its step"),
+        (toy, {"variant": lambda g_c, g_d, of: [g.flatten() for g in g_c]}, r"returned \[\(8,\), \(4,\)\]; expected"),
+        (toy, {"variant": lambda g_c, g_d, of: vector(g_c)}, r"returned \(12,\); expected its step, a list of 2"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_balanced_is_refused(model, change, words):
@@ -566,6 +631,29 @@ def test_what_cannot_be_balanced_is_refused(model, change, words):
     with pytest.raises(InputError, match=words):
         gmp_backward(model, cross_entropy, batch, **{**ALPHAS, **change}, variant=variant)
     assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rgb": torch.rand(4, 4, 16, 24)}, "rgb 4 x 4 x 16 x 24, depth 4 x 1 x 16 x 24; expected rgb N x 3 x H x W"),
+        ({"depth": torch.rand(4, 1, 8, 12)}, "rgb 4 x 3 x 16 x 24, depth 4 x 1 x 8 x 12; expected .* one N, H and W"),
+        ({"depth": torch.rand(4, 16, 24)}, "depth 4 x 16 x 24; expected rgb N x 3 x H x W, depth N x 1 x H x W"),
+        ({"depth": torch.rand(3, 1, 16, 24)}, "4 images of rgb, 3 images of depth, 4 labels, 4 domains; expected one"),
+    ],
+)
+def test_other_pictures_than_the_networks_are_refused(network, change, words):
+    images, labels, domains = pictures()
+    with pytest.raises(InputError, match=words):
+        gradients(network, ({**images, **change}, labels, domains))
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int32])
+def test_labels_and_domains_of_any_whole_kind(kind):
+    images, labels, domains = points()
+    _, expected = gradients(toy(), (images, labels, domains))
+    _, found = gradients(toy(), (images, labels.to(kind), domains.to(kind)))
+    assert all(torch.equal(found[name], grad) for name, grad in expected.items())
 
 
 def test_joint_trains_a_single_modality():
@@ -579,3 +667,19 @@ def test_a_loss_that_is_no_number_comes_out_as_such():
     images["a"][0] = math.nan
     losses, found = gradients(toy(), (images, labels, domains))
     assert math.isnan(losses.total) and found["encoders.a.0.weight"].isnan().any()
+
+
+def test_a_gradient_that_is_no_number_comes_out_as_such():
+    class Steepest(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.view_as(x)
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * math.inf
+
+    model = toy()
+    model.encoders["a"].register_forward_hook(lambda module, inputs, output: Steepest.apply(output))
+    losses, found = gradients(model, points())
+    assert math.isfinite(losses.total) and not found["encoders.a.0.weight"].isfinite().all()
