@@ -147,6 +147,16 @@ def per_training(
     return rows.groupby(["task", "train_seed"])["value"].agg(aggregate)
 
 
+def on_target(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of tests on the unseen target."""
+    return frame[frame["domain_evaluated"] == frame["target"]]
+
+
+def on_sources(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of tests on the source domains."""
+    return frame[frame["domain_evaluated"] != frame["target"]]
+
+
 def cached_against_joint(frame: pd.DataFrame) -> pd.DataFrame:
     """Cached against joint statistics: their accuracy, one row for each task and training method.
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 BOTH = ("rgb", "depth")  # the modalities of the studies
+UNSEEN = ("C", "M")  # the targets of their tasks: the main one, and the second one of gmp_branches
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from dglab.experiments.gmp_methods import (
     IN_BRANCHES,
     STRATEGIES,
     STRATEGIES_IN_PART,
+    UNSEEN,
     MultimodalMethod,
     View,
 )
@@ -54,7 +55,8 @@ def gmp_branches(lab: Lab) -> list[Trial]:
     """
     tasks = _tasks(lab)
     if lab.preset.whole and tasks:
-        tasks.append(Task(tuple(letter for letter in lab.domains if letter != "M"), ("M",)))
+        second = UNSEEN[1]
+        tasks.append(Task(tuple(letter for letter in lab.domains if letter != second), (second,)))
     return _study(lab, "gmp_branches", tasks, IN_BRANCHES, lambda task, method: _of_branches(lab, task, method))
 
 

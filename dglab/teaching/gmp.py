@@ -17,7 +17,7 @@ from dglab.report.figures import base
 from dglab.report.figures.gmp import MODALITY_LOOKS
 from dglab.teaching.lesson import verdicts_table
 from dglab.teaching.widgets import redraw
-from dglab.training.gmp import modulation_coefficients, project_conflict
+from dglab.training.gmp import Coefficients, modulation_coefficients, project_conflict
 
 Projection = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
 
@@ -88,9 +88,10 @@ def draw_coefficients(log: pd.DataFrame, alpha_k: float, alpha_p: float) -> Figu
         alpha_k, alpha_p: 0 to 1.
     """
     fig, axes = figures.figure(1, 3, (13, 3.8), sharey=True, width_ratios=(1, 1.2, 1.2))
-    ratio = np.linspace(0, 3, 301)
-    for alpha, color, dash, name in ((alpha_k, base.BLUE, "-", "k"), (alpha_p, base.VERMILION, "--", "p")):
-        axes[0].plot(ratio, np.where(ratio > 1, 1 - np.tanh(alpha * ratio), 1), dash, color=color, label=f"${name}$")
+    ratios = np.linspace(0, 3, 301)
+    held_back = [_at_ratio(ratio, alpha_k, alpha_p) for ratio in ratios]
+    for name, color, dash in (("k", base.BLUE, "-"), ("p", base.VERMILION, "--")):
+        axes[0].plot(ratios, [getattr(of, name) for of in held_back], dash, color=color, label=f"${name}$")
     axes[0].set(title="over $\\rho$ and $\\sigma$", xlabel="ratio: above 1 it is ahead", ylim=(-0.03, 1.08))
     axes[0].legend()
     found = _coefficients(log, alpha_k, alpha_p)
@@ -100,6 +101,13 @@ def draw_coefficients(log: pd.DataFrame, alpha_k: float, alpha_p: float) -> Figu
         axis.set(title=f"${name}$, on the gradient of {what}", xlabel="step")
     axes[1].legend()
     return fig
+
+
+def _at_ratio(ratio: float, alpha_k: float, alpha_p: float) -> Coefficients:
+    """Of two modalities the one whose rho and sigma are both ``ratio``, 0 to 3."""
+    share, third = torch.tensor([ratio / 3]), torch.tensor([1 / 3])
+    semantic, domain = {"it": share, "other": third}, {"it": third, "other": share}
+    return modulation_coefficients(semantic, domain, alpha_k, alpha_p)["it"]
 
 
 def _coefficients(log: pd.DataFrame, alpha_k: float, alpha_p: float) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from dglab.analysis.gmp_claims import GMP_CLAIMS, judge_gmp
+from dglab.analysis.gmp_claims import GMP_CLAIMS, judge_gmp, of_task
 from dglab.experiments.table import COLUMNS, TYPES
 
 
@@ -45,8 +45,22 @@ def test_one_training_decides_nothing_and_no_training_is_not_run(gmp_table):
 
 def test_other_tests_and_other_targets_do_not_count(gmp_table):
     frame = gmp_table()
-    other = frame.assign(task="S+C->G", target="G", domain_evaluated="G", value=frame["value"] * 0)
+    second, other = (
+        frame.assign(task=f"S+C->{letter}", target=letter, domain_evaluated=letter, value=0.0) for letter in "MG"
+    )
     without = frame.assign(without="rgb", value=0.0).astype({"without": "string"})
     under_tn = frame.assign(test_method="tn", value=0.0)
-    together = pd.concat([frame, other, without, under_tn], ignore_index=True)
+    together = pd.concat([other, second, frame, without, under_tn], ignore_index=True)
     assert [v.parts for v in judge_gmp(together)] == [v.parts for v in judge_gmp(frame)]
+
+
+def test_the_task_of_a_study_is_chosen_by_name(gmp_table):
+    frame = gmp_table()
+    first, second, third = (
+        frame.assign(task=f"I->{letter}", target=letter, domain_evaluated=letter).astype(frame.dtypes)
+        for letter in "CMG"
+    )
+    for rows in ([first, second, third], [third, second, first]):
+        tasks = [of_task(pd.concat(rows), "gmp_branches", number) for number in range(4)]
+        assert [set(one["target"]) for one in tasks] == [{"C"}, {"M"}, {"G"}, set()]
+        assert {study for one in tasks for study in one["study"]} == {"gmp_branches"}

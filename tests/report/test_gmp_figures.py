@@ -11,6 +11,8 @@ from dglab import paper
 from dglab.experiments.gmp_methods import ABLATION, GMP
 from dglab.experiments.table import COLUMNS, TYPES
 from dglab.report import figures
+from dglab.report.gmp_tables import of_task
+from dglab.utils.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +79,16 @@ def test_branches_alone_joint_and_balanced(study):
     assert dict((y, x) for x, y in points(rgb, 11)) == pytest.approx({0: 24, 1: 20, 2: 21.5})
     assert dict((y, x) for x, y in points(depth, 11)) == pytest.approx({0: 23, 1: 20, 2: 21.5})
     assert rows_of(fused)[:2] == ["rgb alone", "depth alone"] and not points(fused, 11)
+
+
+@pytest.mark.parametrize("name", ["gmp_ablation", "gmp_strategies", "gmp_branches"])
+def test_two_tasks_are_not_drawn_as_one(study, name):
+    own = study(name)
+    both = pd.concat([own.assign(task="G+S->M", target="M", value=0.0).astype(own.dtypes), own])
+    with pytest.raises(InputError, match=r"tasks G\+S->M, G\+S->C, and a figure shows one; .* gmp_tables.of_task"):
+        getattr(figures, name)(both)
+    alone, chosen = (draws(getattr(figures, name)(rows)).axes for rows in (own, of_task(both, name)))
+    assert [points(axis, 11) for axis in alone] == [points(axis, 11) for axis in chosen]
 
 
 def race():

@@ -42,6 +42,17 @@ def test_strategies_have_a_column_for_the_sources_and_say_what_is_not_run(frame)
     assert (pcgrad["ours, unseen target"], pcgrad["published, HAC"]) == ("20.0 ± 0.0", "") and len(more) == 5
 
 
+def test_the_distance_from_gmp_by_hand(frame):
+    """20 - 22 points; two groups of deviation 0.02: t(4) = 2.776 times 0.02 sqrt(2 / 3)."""
+    balanced = frame[(frame["study"] == "gmp_strategies") & (frame["variant"] == "joint")].assign(variant="gmp")
+    balanced["value"] += 2.0
+    found = {row["strategy"]: row for row in tables.strategies_rows(pd.concat([frame, balanced.astype(frame.dtypes)]))}
+    gaps = {name: row["- GMP [95 %]"] for name, row in found.items()}
+    assert gaps == {"joint training": "-2.00 [-2.05, -1.95]", "OGM-GE": "-1.50 [-1.55, -1.45]",
+                    "Grad-Blending (not built here)": "", "GMP (IGDM + CAGP)": ""}  # fmt: skip
+    assert {row["- GMP [95 %]"] for row in tables.strategies_rows(frame)} == {""}  # GMP is not run there
+
+
 def test_what_normalization_does_to_a_branch_is_paired(frame):
     """TN adds 1, 2 and 3 points to the three networks: 2 with t(2) = 4.303 times 1 / sqrt(3)."""
     rgb = (frame["study"] == "gmp_branches") & (frame["branch"] == "rgb") & (frame["variant"] == "gmp")
@@ -60,7 +71,7 @@ def test_a_second_unseen_domain_has_a_table_of_its_own(frame):
     other = frame[frame["study"] == "gmp_branches"].assign(task="G+S+I+C->M", target="M")
     other["domain_evaluated"] = other["domain_evaluated"].map({"C": "M", "M": "C"}).fillna(other["domain_evaluated"])
     other["value"] += 7
-    both = pd.concat([frame, other.astype(frame.dtypes)])
+    both = pd.concat([other.astype(frame.dtypes), frame])  # in whatever order
     assert tables.branches_rows(both) == tables.branches_rows(frame) and tables.branches_rows(frame, 1) == []
     (joint,) = [
         row
@@ -68,6 +79,29 @@ def test_a_second_unseen_domain_has_a_table_of_its_own(frame):
         if (row["read by"], row["trained"]) == ("rgb branch", "joint training")
     ]
     assert joint["source BN"] == "27.0 ± 0.0"
+
+
+def test_what_each_modality_loses_by_hand(frame):
+    """RGB loses 5, 4 and 3 points: 4 with t(2) = 4.303 times 1 / sqrt(3); depth 1 each. Their difference, 3, has the
+    same error with t(4) = 2.776."""
+    rows = frame[(frame["study"] == "gmp_branches") & (frame["branch"] == frame["modalities"])].assign(branch=pd.NA)
+    scores = {"rgb": {"C": [20.0, 21.0, 22.0], "G": [26.0] * 3, "S": [24.0] * 3},
+              "depth": {"C": [20.0] * 3, "G": [22.0] * 3, "S": [20.0] * 3}}  # fmt: skip
+    own = pd.concat(
+        rows[rows["modalities"] == name].assign(domain_evaluated=domain, value=values)
+        for name, by_domain in scores.items()
+        for domain, values in by_domain.items()
+    ).astype(frame.dtypes)
+    other = own[own["modalities"] == "rgb"].assign(task="G+S->M", target="M")
+    other["domain_evaluated"] = other["domain_evaluated"].replace("C", "M")
+    rgb, depth, apart, *of_m = tables.shift_rows(pd.concat([other, own, frame]))
+    assert rgb == {"unseen": "C", "network": "rgb alone", "trainings": "3", "on the sources": "25.0 ± 0.0",
+                   "on the target": "21.0 ± 1.0", tables.LOST: "-4.00 [-6.48, -1.52]"}  # fmt: skip
+    assert (depth["network"], depth[tables.LOST]) == ("depth alone", "-1.00 [-1.00, -1.00]")
+    assert apart == {"unseen": "C", "network": "rgb - depth", "trainings": "", "on the sources": "+4.00 [+4.00, +4.00]",
+                     "on the target": "+1.00 [-0.60, +2.60]", tables.LOST: "-3.00 [-4.60, -1.40]"}  # fmt: skip
+    assert [row["unseen"] for row in of_m] == ["M"] * 3
+    assert [row[tables.LOST] for row in of_m] == [rgb[tables.LOST], "not run", ""]
 
 
 def test_a_failing_sensor_and_the_projection_between_domains(frame):
@@ -97,7 +131,7 @@ def test_claims_are_those_of_the_judge(frame):
 def test_without_rows_there_are_no_tables(frame):
     nothing = frame.iloc[:0]
     for make in (tables.ablation_rows, tables.strategies_rows, tables.branches_rows, tables.missing_rows,
-                 tables.conflict_rows, tables.claims_rows):  # fmt: skip
+                 tables.shift_rows, tables.conflict_rows, tables.claims_rows):  # fmt: skip
         assert make(nothing) == []
 
 

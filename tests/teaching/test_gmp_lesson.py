@@ -52,8 +52,9 @@ def test_a_projection_of_ones_own_and_no_conflict():
 def test_coefficients_over_ratios_and_over_a_training():
     fig = lesson.draw_coefficients(log(), 0.5, 0.2)
     curves, k, p = fig.axes
-    x, y = curves.lines[0].get_data()
-    assert y[x <= 1].min() == 1 and y[x > 1].max() == pytest.approx(1 - np.tanh(0.5), abs=0.01)
+    for line, alpha in zip(curves.lines, (0.5, 0.2), strict=True):
+        x, y = line.get_data()
+        np.testing.assert_allclose(y, np.where(x > 1, 1 - np.tanh(alpha * x), 1), atol=1e-6)
     of_k, of_p = ({line.get_label(): line.get_ydata() for line in axis.lines} for axis in (k, p))
     np.testing.assert_allclose(of_k["rgb"], [1 - np.tanh(0.5 * 2), 1])  # rho = 0.6 / 0.3
     np.testing.assert_allclose(of_p["depth"], [1 - np.tanh(0.2 * 2), 1])  # sigma = 0.5 / 0.25

@@ -20,7 +20,8 @@ C         Cityscapes                      a good stereo rig: calibrated, a littl
 ========  ==============================  =========================================  ================================
 
 Expected, not measured: towards C depth should lose less than RGB, towards M more, whichever of the two leads on the
-sources. A result either way is a result; the ranges below are not to be moved after looking at one.
+sources. A result either way is a result; the ranges below are not to be moved after looking at one. What came out is in
+the rows of :func:`dglab.report.gmp_tables.shift_rows`.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Figures of GMP: its tables, ours beside the published ones, and gradients over a training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,11 +8,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from dglab.analysis.intervals import per_training
+from dglab.analysis.intervals import on_sources, on_target, per_training
 from dglab.experiments.gmp_methods import ABLATION, ALONE, BRANCHES, FUSED, GMP, JOINT, MultimodalMethod
 from dglab.experiments.methods import SOURCE_BN, Shown, select
 from dglab.report.figures.base import BLACK, BLUE, GREEN, GREY, MIOU, ORANGE, VERMILION, figure
 from dglab.report.gmp_tables import IN_TABLE_2, PUBLISHED, Named, published_table_2, published_table_4
+from dglab.utils.errors import InputError
 
 MODALITY_LOOKS = {
     "rgb": {"color": BLUE, "linestyle": "-", "marker": "o"},
@@ -28,8 +29,11 @@ def gmp_ablation(frame: pd.DataFrame | None = None) -> Figure:
 
     Args:
         frame: tidy rows of the study ``gmp_ablation``, one task; None, or an empty one, leaves the published alone.
+
+    Raises:
+        InputError: for rows of several tasks.
     """
-    return _beside_published(ABLATION, published_table_4(), {"ours, unseen target": _on(frame, target=True)})
+    return _beside_published(ABLATION, published_table_4(), frame, {"ours, unseen target": on_target})
 
 
 def gmp_strategies(frame: pd.DataFrame | None = None) -> Figure:
@@ -37,9 +41,12 @@ def gmp_strategies(frame: pd.DataFrame | None = None) -> Figure:
 
     Args:
         frame: tidy rows of the study ``gmp_strategies``, one task; None, or an empty one, leaves the published alone.
+
+    Raises:
+        InputError: for rows of several tasks.
     """
-    ours = {"ours, unseen target": _on(frame, target=True), "ours, the sources": _on(frame, target=False)}
-    return _beside_published(IN_TABLE_2, published_table_2(), ours)
+    panels = {"ours, unseen target": on_target, "ours, the sources": on_sources}
+    return _beside_published(IN_TABLE_2, published_table_2(), frame, panels)
 
 
 def gmp_branches(frame: pd.DataFrame) -> Figure:
@@ -47,21 +54,25 @@ def gmp_branches(frame: pd.DataFrame) -> Figure:
 
     Args:
         frame: tidy rows of the study ``gmp_branches``, one task.
+
+    Raises:
+        InputError: for rows of several tasks.
     """
+    _check_one_task(frame)
     rows = SOURCE_BN.rows(frame[frame["without"].isna()])
     views = [*BRANCHES.items(), ("fused", FUSED)]
-    looks = {True: (VERMILION, "^"), False: (BLUE, "o")}  # the target's, the sources'
+    looks = {"unseen target": (on_target, VERMILION, "^"), "the sources": (on_sources, BLUE, "o")}
     fig, axes = figure(1, len(views), (4 * len(views), 3.2), sharex=True)
     for axis, (name, view) in zip(axes, views, strict=True):
         methods = (*([ALONE[name]] if name in ALONE else ALONE.values()), JOINT, GMP)
         for y, method in enumerate(methods):
-            for target, (color, marker) in looks.items():
-                _marks(axis, _trainings(_on(rows, target=target), method, view), y, color=color, marker=marker)
+            for on, color, marker in looks.values():
+                _marks(axis, _trainings(on(rows), method, view), y, color=color, marker=marker)
         _name_rows(axis, methods)
         axis.set(title=view.label, xlabel=MIOU)
         axis.margins(x=0.1)
-    for target, (color, marker) in looks.items():
-        axes[0].plot([], [], marker, color=color, label="unseen target" if target else "the sources")
+    for label, (_, color, marker) in looks.items():
+        axes[0].plot([], [], marker, color=color, label=label)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
 
@@ -131,10 +142,16 @@ def gradient_conflicts(log: pd.DataFrame, names: Mapping[str, str]) -> Figure:
 
 
 def _beside_published(
-    rows: Sequence[Named], published: Mapping[Named, pd.Series], ours: Mapping[str, pd.DataFrame]
+    rows: Sequence[Named],
+    published: Mapping[Named, pd.Series],
+    frame: pd.DataFrame | None,
+    panels: Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]],
 ) -> Figure:
-    """A row a method; ours by single trainings where there are any, then the published figures."""
-    ours = {title: frame for title, frame in ours.items() if len(frame)}
+    """A row a method; ours by single trainings where there are any, a panel for each choice; the published figures."""
+    ours = {}
+    if frame is not None:
+        _check_one_task(frame)
+        ours = {title: found for title, choice in panels.items() if len(found := choice(frame))}
     rows = [row for row in rows if row in published or any(len(_trainings(one, row, FUSED)) for one in ours.values())]
     count = len(ours) + len(PUBLISHED)
     fig, axes = figure(1, count, (3.1 * count + 2, 0.5 * len(rows) + 1.4), sharey=True)
@@ -158,11 +175,13 @@ def _beside_published(
     return fig
 
 
-def _on(frame: pd.DataFrame | None, *, target: bool) -> pd.DataFrame:
-    """The rows that were tested on the target, or on the sources."""
-    if frame is None:
-        return pd.DataFrame()
-    return frame[(frame["domain_evaluated"] == frame["target"]) == target]
+def _check_one_task(frame: pd.DataFrame) -> None:
+    """Refuse rows of several tasks, which would be drawn as one."""
+    tasks = frame["task"].unique()
+    if len(tasks) > 1:
+        raise InputError(
+            f"the rows are of the tasks {', '.join(tasks)}, and a figure shows one; select it by gmp_tables.of_task"
+        )
 
 
 def _trainings(frame: pd.DataFrame, *shown: Shown) -> np.ndarray:
