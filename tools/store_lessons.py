@@ -50,8 +50,16 @@ def execute(path: Path) -> nbformat.NotebookNode:
 
 
 def main(*names: str) -> None:
-    """Store the outputs of all lessons, or of those of these names (``04_tn``)."""
-    for path in find_lessons():
+    """Store the outputs of all lessons, or of those of these names (``04_tn``).
+
+    Raises:
+        InputError: for a name that no lesson has.
+    """
+    lessons = find_lessons()
+    if unknown := set(names) - {path.stem for path in lessons}:
+        known = ", ".join(path.stem for path in lessons)
+        raise InputError(f"got {', '.join(sorted(unknown))}; the lessons are {known}")
+    for path in lessons:
         if not names or path.stem in names:
             notebook = store_outputs(nbformat.read(path, 4), execute(path))
             with written_whole(path) as beside:

@@ -108,6 +108,7 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "gmp_ablation": lambda: gmp_tables.ablation_rows(quick),
         "gmp_strategies": lambda: gmp_tables.strategies_rows(quick),
         "gmp_branches": lambda: gmp_tables.branches_rows(quick),
+        "gmp_shift": lambda: gmp_tables.shift_rows(quick),
         "gmp_missing": lambda: gmp_tables.missing_rows(quick),
         "domain_conflict": lambda: gmp_tables.conflict_rows(full),
         **advice_tables.tables(),

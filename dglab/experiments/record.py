@@ -80,17 +80,15 @@ def note_network(folder: Path, device: str, **seconds: float) -> None:
 
 
 def write_networks(scores: Path, path: Path, names: Collection[str] | None = None) -> None:
-    """Write where each network was made and how long it took as a table; its rows of other networks are kept.
+    """Write where each network was made and how long it took as a table; what it holds of other networks stays.
 
     Args:
         scores: the folder of a lab that has a folder of scores for each network.
         path: of the table.
-        names: of the networks to record; None takes all.
+        names: of the networks that the table may hold; None takes all.
     """
     rows = {row["network"]: row for row in pd.read_csv(path).to_dict("records")} if path.exists() else {}
-    for note in sorted(scores.glob(f"*/{NETWORK}")):
-        if names is not None and note.parent.name not in names:
-            continue
+    for note in scores.glob(f"*/{NETWORK}"):
         known = read_json(note)
         rows[note.parent.name] = {
             "network": note.parent.name, "train_method": _method(note.parent),
@@ -98,8 +96,9 @@ def write_networks(scores: Path, path: Path, names: Collection[str] | None = Non
             "torch": known["versions"]["torch"], "dglab": known["versions"]["dglab"],
             **{f"seconds_{what}": known["seconds"].get(what) for what in ("training", "testing")},
         }  # fmt: skip
+    held = [rows[name] for name in sorted(rows) if names is None or name in names]  # none of settings that are no more
     with written_whole(path) as beside:
-        pd.DataFrame(sorted(rows.values(), key=lambda row: row["network"])).to_csv(beside, index=False)
+        pd.DataFrame(held).to_csv(beside, index=False)
 
 
 def _method(scores: Path) -> str:
