@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from dglab.analysis.intervals import paired_difference
-from dglab.teaching.lesson import claims, pivot, source
+from dglab.teaching.lesson import claims, claims_at, pivot, source
 
 
 def test_source_shows_the_lines_and_their_file():
@@ -29,4 +29,9 @@ def test_pivot_by_fields(frames):
 def test_claims_of_these_numbers(frames):
     found = claims(pd.concat(frames.values()), [1, 9])
     assert {text.split(".")[0] for text in found.index.get_level_values("claim")} == {"1", "9"}
-    assert found.index.get_level_values("difference (points)").tolist() == ["MLDG - AGG", "not run"]
+    assert found.index.get_level_values(1).tolist() == ["verdict", "MLDG - AGG", "verdict"]
+    assert found.columns.tolist() == ["the paper", "tiny", "n (tiny)"]
+    assert found["tiny"].tolist()[0] == "open, as far as tested" and found["tiny"].tolist()[2] == "not run"
+    other = claims_at({"tiny": pd.concat(frames.values()), "full": frames["ablation"][:0]}, [1])
+    assert other.columns.tolist() == ["the paper", "tiny", "n (tiny)", "full", "n (full)"]
+    assert other["full"].tolist() == ["not run", "not run"]
