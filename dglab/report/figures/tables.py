@@ -218,7 +218,7 @@ def sweep(
         log: a base-2 axis.
     """
     frame = common_seeds(frame, column)
-    trainings, [preset] = frame["train_seed"].nunique(), frame["preset"].unique()
+    trainings, preset = frame["train_seed"].nunique(), "".join(frame["preset"].unique())
     panels = 2 if paper is None else 3
     fig, axes = figure(1, panels, (4 * panels, 3.6))
     for axis, metric, ylabel in (
