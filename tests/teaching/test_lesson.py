@@ -1,9 +1,13 @@
 """What lessons show of the library and of the table."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
+from scipy import stats
 
 from dglab.analysis.intervals import paired_difference
+from dglab.experiments.recorded import recorded_table
 from dglab.teaching.lesson import claims, claims_at, pivot, source
 
 
@@ -35,3 +39,14 @@ def test_claims_of_these_numbers(frames):
     other = claims_at({"tiny": pd.concat(frames.values()), "full": frames["ablation"][:0]}, [1])
     assert other.columns.tolist() == ["the paper", "tiny", "n (tiny)", "full", "n (full)"]
     assert other["full"].tolist() == ["not run", "not run"]
+
+
+def test_the_teachers_note_to_09_3_has_the_record_s_deviation():
+    """The chance of the paper's gain of 2.24 under the deviation over trainings that is recorded."""
+    rows = recorded_table("full").query("study == 'ablation' and task == 'G+S+I+M->C' and metric == 'miou'")
+    rows = rows[(rows["test_method"] == "bn") & ((rows["inner_lr"] != 0) | rows["inner_lr"].isna())]
+    text = (Path(__file__).parents[2] / "notebooks" / "09_the_paper.ipynb").read_text(encoding="utf-8")
+    for method in ("agg", "mldg"):
+        deviation = rows[rows["train_method"] == method].groupby("train_seed")["value"].mean().std()
+        chance = 100 * stats.norm.sf((55.95 - 53.71) / (deviation * 2**0.5))
+        assert f"{deviation:.3f}" in text and f"{chance:.1f} %" in text, "write the note to 09.3 anew"
