@@ -10,7 +10,7 @@ from dglab.experiments.cluster import check_cluster
 from dglab.experiments.record import describe_run, expected_hours, recorded_networks
 from dglab.experiments.runner import Lab, open_lab, recorded, run
 from dglab.experiments.table import write_table
-from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, Study, Trial, mixed_task, studies_of
+from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, Study, Trial, mixed_task, needs, studies_of
 from dglab.report.examples import draw_examples
 from dglab.report.page import write_report
 from dglab.teaching.execution import execute_all, execute_alone, extract_figures, find_lessons
@@ -53,7 +53,8 @@ def reproduce(
         The path of ``report.html``; with ``only``, of the executed notebook or of the study's table.
 
     Raises:
-        InputError: for bad input, or for a lesson that failed, with its name and error.
+        InputError: for bad input, for a study that needs what the data lack, or for a lesson that failed, with its name
+            and error.
     """
     start = time.monotonic()
     on_nodes = _submitted(executor, device)
@@ -106,8 +107,11 @@ def _reproduce_one(lab: Lab, trained_by: Lab, name: str) -> Path:
     studies: dict[str, Study] = STUDIES | EXTRA_STUDIES
     if name in studies:
         path = lab.out / f"{name}.csv"
-        tell_expected(lab, studies[name](lab))
-        write_table(run(trained_by, studies[name](lab)), path)
+        trials = studies[name](lab)
+        if not trials:
+            raise InputError(f"{name}: not run on {lab.data_name} ({', '.join(lab.domains)}); it needs {needs(name)}")
+        tell_expected(lab, trials)
+        write_table(run(trained_by, trials), path)
         return path
     lessons = {path.stem: path for path in find_lessons()}
     if name not in lessons:

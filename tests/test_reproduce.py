@@ -129,3 +129,11 @@ def test_three_domains_leave_nothing_to_mix(own_lesson, prepared, tmp_path, monk
     monkeypatch.setattr(reproduce, "find_lessons", lambda: [own_lesson.with_name("05_sib.ipynb")])
     with pytest.raises(InputError, match="lesson 05_sib mixes two target domains; .*mine has too few"):
         reproduce.reproduce("tiny", str(root), tmp_path / "results", only="05_sib", device="cpu")
+
+
+@pytest.mark.parametrize("study", ["queue_size", "style_dose"])
+def test_a_study_that_needs_what_the_data_lack_says_so(own_lesson, prepared, tmp_path, study):
+    root = prepared(tmp_path / "mine", "GSI")
+    with pytest.raises(InputError, match=f"{study}: not run on mine \\(.*\\); it needs (four domains|the embedded)"):
+        reproduce.reproduce("tiny", str(root), tmp_path / "results", only=study, device="cpu")
+    assert not (tmp_path / "results" / f"{study}.csv").exists()

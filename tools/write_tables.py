@@ -5,13 +5,13 @@ and so it does with the means that the report's sliders of real streets move ove
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from dglab.analysis.claims import judge
+from dglab import paper
 from dglab.analysis.intervals import summarize
 from dglab.analysis.predictions import as_rows, train_as_you_test
 from dglab.experiments.methods import (
@@ -25,7 +25,8 @@ from dglab.experiments.methods import (
     trained_in,
 )
 from dglab.experiments.recorded import recorded_table
-from dglab.report import gmp_tables
+from dglab.report import gmp_tables, overview
+from dglab.report import tables as of_paper
 from dglab.report.moving import SHIFTS
 from dglab.report.tables import plus_minus
 from tools import advice_tables, guard_tables
@@ -78,22 +79,21 @@ def as_you_test(frame: pd.DataFrame) -> list[dict[str, object]]:
     return found
 
 
-def claims(full: pd.DataFrame, quick: pd.DataFrame) -> list[dict[str, object]]:
-    """Each claim with its verdicts, and the primary parts at ``full``."""
-    return [
-        {
-            "claim": f"{at_full.claim.number}. {at_full.claim.text}",
-            "full": at_full.outcome,
-            "quick": at_quick.outcome,
-            "full, in points": "; ".join(str(p) for p in at_full.parts if p.primary and p.difference is not None),
-        }
-        for at_full, at_quick in zip(judge(full), judge(quick), strict=True)
-    ]
+def claims(scales: Mapping[str, pd.DataFrame]) -> list[dict[str, object]]:
+    """Each claim with its verdicts, and its primary parts: the paper's own difference, and ours at each scale."""
+    found = overview.claim_rows(scales)
+    return [row for row in found if not str(row[overview.PARTS]).startswith("beside it")]
+
+
+def published(name: str) -> list[dict[str, object]]:
+    """A table of the paper as printed."""
+    return paper.table(name).astype(object).fillna("").to_dict("records")
 
 
 def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
     """What can stand between the marks, by name."""
     quick, full = recorded_table("quick"), recorded_table("full")
+    both = {"full": full, "quick": quick}
     short = (SOURCE_BN, TN_1, TN_4, SIB)
     whole = (SOURCE_BN, BN_REESTIMATED, TN_1, TN_4, SIB)
     return {
@@ -102,7 +102,24 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "full": lambda: methods_by_normalization(full, whole),
         "as_you_test": lambda: as_you_test(full),
         "predictions": lambda: as_rows(train_as_you_test(full)),
-        "claims": lambda: claims(full, quick),
+        "claims": lambda: claims(both),
+        "networks": lambda: overview.networks_table(full),
+        "table_1": lambda: of_paper.at_scales(of_paper.bound_table, both),
+        "table_1_printed": lambda: published("table01_state_of_the_art"),
+        "table_2": lambda: of_paper.per_class_table(full),
+        "categories": lambda: of_paper.categories_table(full),
+        "table_3": lambda: of_paper.tasks_table(full),
+        "common_rate": lambda: of_paper.common_rate_table(full),
+        "table_4": lambda: of_paper.split_table(full),
+        "table_5": lambda: of_paper.at_scales(lambda frame: of_paper.policy_table(frame, of_paper=True), both),
+        "table_6": lambda: of_paper.at_scales(of_paper.style_layer_table, both),
+        "table_7": lambda: of_paper.at_scales(of_paper.queue_size_table, both),
+        "table_8": lambda: of_paper.sources_table(full),
+        "table_8_fixed": lambda: of_paper.sources_table(full, fixed=True),
+        "table_9": lambda: of_paper.stacked(of_paper.source_and_target_table, both),
+        "table_9_printed": of_paper.published_source_and_target,
+        "table_10": lambda: of_paper.backbones_table(full),
+        "table_11": lambda: of_paper.at_scales(of_paper.adabn_tasks, both),
         **guard_tables.tables(),
         "gmp_claims": lambda: gmp_tables.claims_rows(quick),
         "gmp_ablation": lambda: gmp_tables.ablation_rows(quick),

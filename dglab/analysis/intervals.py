@@ -131,6 +131,18 @@ def seed_correlation(frame: pd.DataFrame, metric: str = "miou") -> float:
     return float((between - within) / (between + (methods - 1) * within))
 
 
+def common_seeds(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The rows of those training seeds that every value of a column has: else means differ by their seeds, too.
+
+    Args:
+        frame: rows of a tidy table.
+        column: whose values are to be compared; rows without one are left out.
+    """
+    there = frame[frame[column].notna()]
+    values = there.groupby("train_seed")[column].nunique()
+    return there[there["train_seed"].isin(values.index[values == there[column].nunique()])]
+
+
 def per_training(
     frame: pd.DataFrame, *shown: Shown, metric: str = "miou", aggregate: str = "mean", **fields: object
 ) -> pd.Series:

@@ -108,7 +108,8 @@ MAIN_METHODS = (AGG, BY_DOMAIN, MLDG_INNER_0, MLDG)
 
 SOURCE_BN = Normalization("source BN", "bn")
 BN_REESTIMATED = Normalization("BN re-estimated", "bn-reestimated")
-TN_1, TN_4, TN_5 = (Normalization(f"TN, M = {m}", "tn", m, prior=0.0) for m in (1, M, M + 1))  # M + 1: as SIB
+# M + 1: as many images as SIB normalizes; 16: the authors' evaluation by default
+TN_1, TN_4, TN_5, TN_16 = (Normalization(f"TN, M = {m}", "tn", m, prior=0.0) for m in (1, M, M + 1, 16))
 ADABN = Normalization("AdaBN", "adabn")
 RANDOM, QIB, SIB, ORACLE = (
     Normalization(label, method, statistics="joint")
@@ -130,7 +131,7 @@ def display_name(row: Mapping[str, Any]) -> str:
         row: the other fields of the row.
     """
     return (
-        _training_name(row)
+        training_name(row)
         + (f" {row['domains_per_pass']} domain(s) a pass" if row["domains_per_pass"] else "")
         + (" (ImageNet)" if row["weights"] == "imagenet" else "")
         + _SUFFIXES[row["test_method"]]
@@ -142,7 +143,8 @@ def display_name(row: Mapping[str, Any]) -> str:
     )
 
 
-def _training_name(row: Mapping[str, Any]) -> str:
+def training_name(row: Mapping[str, Any]) -> str:
+    """The way of training of a row of the tidy table: "MLDG inner 0". For display only."""
     if row["train_method"] == "gmp":
         known = {
             (one.variant, "+".join(one.modalities)): one.label for one in (*ABLATION, *STRATEGIES, *ALONE.values())

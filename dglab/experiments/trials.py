@@ -469,3 +469,12 @@ EXTRA_STUDIES: dict[str, Study] = {
 def studies_of(lab: Lab) -> dict[str, Study]:
     """The studies that the preset runs."""
     return STUDIES | WHOLE_STUDIES if lab.preset.whole and lab.of_paper else STUDIES
+
+
+def needs(study: str) -> str:
+    """What a study needs of the data, to be said where it has no trial."""
+    if study in ("selection_policy", "style_layer", "queue_size"):
+        return "four domains or more: two targets on one stream, and two sources"
+    if study in ("source_domains_fixed", "style_dose") or study.startswith("gmp_"):
+        return "the embedded streets, of which images, styles and depth can be made to measure"
+    return "two source domains beside the target, for methods that split them"

@@ -52,10 +52,11 @@ def example_predictions(
     bank = ImageBank(mldg, resize=True)
     for images in image_batches(stream, 1, device, order[:-count]):
         bank.observe(images)
+    ours = f"{MLDG.label} + {SIB.label}"
     predictors = {
         AGG.label: SourceNormalization(agg),
         MLDG.label: SourceNormalization(mldg),
-        f"{MLDG.label} + {SIB.label}": bank,
+        ours: bank,
     }
     columns = {name: [] for name in ("image", *predictors, "ground truth")}
     for image, label, _ in arrivals(stream, order[-count:]):
@@ -64,4 +65,4 @@ def example_predictions(
         for name, predictor in predictors.items():
             logits = logits_of(predictor(together([image], device)))  # 1 x 19 x H x W
             columns[name].append(logits.argmax(1)[0].cpu())
-    return figures.predictions(columns)
+    return figures.predictions(columns, compared=(AGG.label, ours))

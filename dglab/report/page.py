@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dglab import __version__, paper
-from dglab.analysis.claims import Verdict, judge
+from dglab.analysis.claims import judge
 from dglab.analysis.doses import dose_predictions, dose_response, dose_table
 from dglab.analysis.gmp_claims import judge_gmp
 from dglab.analysis.intervals import cached_against_joint
@@ -25,28 +25,15 @@ from dglab.analysis.predictions import as_rows, train_as_you_test
 from dglab.analysis.signals import prior_grid
 from dglab.experiments.recorded import recorded_table
 from dglab.experiments.table import read_table
-from dglab.report import figures, gmp_tables
+from dglab.report import figures, gmp_tables, overview, tables
 from dglab.report.moving import moving_part
-from dglab.report.tables import (
-    ablation_table,
-    adabn_table,
-    backbones_table,
-    beside_record,
-    bound_table,
-    policy_table,
-    sources_table,
-    split_table,
-)
+from dglab.report.tables import MISSING, Row, ablation_table, adabn_table, at_scales, beside_record, policy_table
 from dglab.tasks import are_the_papers
 from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
 
 RECORDED = "full"  # the preset whose recorded study is shown first
-NOT_RUN = (
-    ("Table 2", "needs the Cityscapes benchmark's test server; the published figures are in dglab.paper"),
-    ("Table 10", "three networks of different kind: dglab reproduce --only backbones"),
-    ("Inference time", "run dglab bench testtime"),
-)
+NEEDS_STUDY = {4: "meta_split", 8: "queue_size", 9: "source_domains_fixed", 11: "backbones"}  # claim: its study
 # the second paper's part: title, rows, and the study whose figure is shown with them
 GMP_PARTS = (
     ("Which half does what (its Table 4)", gmp_tables.ablation_rows, "gmp_ablation"),
@@ -79,19 +66,26 @@ def write_report(folder: Path) -> Path:
     template = environment.from_string((resources.files("dglab.report") / "report.html.j2").read_text(encoding="utf-8"))
     mixed = _tasks(frame, "selection_policy")
     recorded = recorded_table(RECORDED) if is_streets(record) and record["preset"]["name"] != RECORDED else None
+    scales = {"ours": frame} if recorded is None else {"recorded": recorded, "here": frame}
     page = template.render(
         version=__version__,
         run=record,
         of_paper=of_paper,
         streets=is_streets(record),
-        tasks=[_section(folder, frame, task, of_paper, recorded) for task in _tasks(frame, "ablation")],
+        tasks=[_section(folder, frame, task, of_paper, recorded, scales) for task in _tasks(frame, "ablation")],
         mixed=mixed[0] if mixed else None,
-        policies=policy_table(frame, of_paper),
+        policies=at_scales(partial(policy_table, of_paper=of_paper), scales),
+        layers=at_scales(tables.style_layer_table, scales) if of_paper else [],
+        queues=at_scales(tables.queue_size_table, scales) if of_paper else [],
+        domains=tables.stacked(tables.source_and_target_table, scales) if of_paper else [],
+        published_domains=tables.published_source_and_target() if of_paper else [],
         cached=cached_against_joint(frame).to_dict("records"),
         figures=pictures,
         recorded=_recorded(recorded),
+        scales=list(scales),
         gmp=_gmp(folder, frame) if is_streets(record) else {},
-        verdicts=_verdicts(frame, recorded) if of_paper else [],
+        verdicts=overview.claim_rows(scales) if of_paper else [],
+        columns={"part": overview.PARTS, "verdict": overview.VERDICT, "paper": tables.PAPER},
         not_run=_not_run(frame) if of_paper else [],
         classes=_classes(frame),
         moving=moving_part(frame, recorded_table(RECORDED) if is_streets(record) else None),
@@ -102,7 +96,12 @@ def write_report(folder: Path) -> Path:
 
 
 def _section(
-    folder: Path, frame: pd.DataFrame, task: str, of_paper: bool, recorded: pd.DataFrame | None
+    folder: Path,
+    frame: pd.DataFrame,
+    task: str,
+    of_paper: bool,
+    recorded: pd.DataFrame | None,
+    scales: dict[str, pd.DataFrame],
 ) -> dict[str, Any]:
     """The part of the page about a task with one target: its name, two tables and four pictures."""
     rows = frame[frame["task"] == task]
@@ -114,7 +113,7 @@ def _section(
         "name": task.replace("->", " → "),
         "target": target,
         "ablation": ablation if recorded is None else beside_record(ablation, ablation_table(recorded, task, of_paper)),
-        "adabn": adabn_table(frame, task, of_paper),
+        "adabn": at_scales(tables.adabn_tasks if of_paper else partial(adabn_table, task=task, of_paper=False), scales),
         "examples": _encoded(examples.read_bytes()) if examples.exists() else None,
         **{
             name: _png(figure, folder / "figures" / f"{file}{suffix}.png")
@@ -207,19 +206,31 @@ def _recorded(record: pd.DataFrame | None) -> dict[str, Any]:
     """The part of the page about the recorded study; empty if there is none."""
     if record is None:
         return {}
-    tables = {
-        "Table 4: meta-train : meta-test": split_table(record),
-        "Table 8: how many source domains": sources_table(record),
-        "Table 1, and the bound": bound_table(record),
-        "Table 10: three networks of different kind": backbones_table(record),
+    found: dict[str, list[Row]] = {
+        "Which networks": overview.networks_table(record),
+        "Table 1 on our target, and the bound": tables.bound_table(record),
+        "Table 2: each class": tables.per_class_table(record),
+        "Table 3: the paper's four tasks": tables.tasks_table(record),
+        "The seven categories": tables.categories_table(record),
+        "All at the learning rate of MLDG": tables.common_rate_table(record),
+        "Table 4: meta-train : meta-test": tables.split_table(record),
+        "Table 8: how many source domains": tables.sources_table(record),
+        "Table 8 with the number of images fixed": tables.sources_table(record, fixed=True),
+        "Table 10: other networks": tables.backbones_table(record),
         "Train as you test: what was predicted, and what came out": as_rows(train_as_you_test(record)),
         "Dose and response: gain over source BN by dose": dose_table(record),
         "Dose and response: what was predicted, and what came out": as_rows(dose_predictions(record)),
     }
-    runs = record.drop_duplicates(
-        ["task", "train_method", "inner_lr", "split", "backbone", "domains_per_pass", "train_seed"]
-    )
-    return {"networks": len(runs), "tables": {title: rows for title, rows in tables.items() if rows}}
+    published = {
+        "Table 1, as printed (Cityscapes test set)": paper.table("table01_state_of_the_art"),
+        "Table 2, as printed (Cityscapes test set)": paper.table("table02_uda_per_class"),
+    }
+    found |= {title: table.astype(object).fillna("").to_dict("records") for title, table in published.items()}
+    return {
+        "networks": len(overview.networks(record)),
+        "machines": overview.recorded_on(RECORDED),
+        "tables": {title: rows for title, rows in found.items() if rows},
+    }
 
 
 def _gmp(folder: Path, frame: pd.DataFrame) -> dict[str, Any]:
@@ -238,34 +249,19 @@ def _gmp(folder: Path, frame: pd.DataFrame) -> dict[str, Any]:
     between = ((of, gmp_tables.conflict_rows(known)) for of, known in tables.items())
     of, rows = next(((of, rows) for of, rows in between if rows), (where, []))
     parts.append({"title": f"The projection between domains, images alone, {of}", "rows": rows, "picture": None})
-    verdicts = [{"claim": v.claim, "parts": v.parts, "outcome": _tag(v)} for v in judge_gmp(table)]
+    verdicts = [{"claim": v.claim, "parts": v.parts, "outcome": v.outcome} for v in judge_gmp(table)]
     return {"where": where, "verdicts": verdicts, "parts": [part for part in parts if part["rows"]]}
 
 
-def _verdicts(frame: pd.DataFrame, recorded: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """Each claim with its outcome in the record and in this run; the parts are the record's, if there is one."""
-    here = judge(frame)
-    of_record = here if recorded is None else judge(recorded)
-    return [
-        {
-            "claim": own.claim,
-            "parts": [str(part) for part in known.parts if part.difference is not None],
-            "recorded": None if recorded is None else _tag(known),
-            "here": _tag(own),
-        }
-        for own, known in zip(here, of_record, strict=True)
-    ]
-
-
-def _tag(verdict: Verdict) -> dict[str, str]:
-    kinds = {"holds": "holds", "contradicted": "not", "open": "open"}
-    return {"outcome": verdict.outcome, "kind": kinds.get(verdict.tested, "notrun")}
-
-
 def _not_run(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    """The paper's tables that are not run, by any preset or by this one, and why."""
-    ran = {"Table 10"} if (frame["study"] == "backbones").any() else set()
-    return [(name, why) for name, why in NOT_RUN if name not in ran]
+    """What of the paper this run lacks, and what would run it."""
+    lacking = [verdict.claim for verdict in judge(frame) if verdict.outcome == MISSING]
+    claims = [
+        (f"Claim {claim.number} ({claim.where})", f"dglab reproduce --only {NEEDS_STUDY[claim.number]}")
+        for claim in lacking
+        if claim.number in NEEDS_STUDY
+    ]
+    return [*claims, ("Inference time", "dglab bench testtime")]
 
 
 def _classes(frame: pd.DataFrame) -> str:

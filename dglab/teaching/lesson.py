@@ -1,14 +1,15 @@
 """Small things that every lesson uses: the library's own lines, and the paper's claims beside what came out."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 from IPython.display import Markdown
 
-from dglab.analysis.claims import Verdict, judge
+from dglab.analysis.claims import Verdict
 from dglab.analysis.intervals import summarize
+from dglab.report.overview import PARTS, claim_rows
 
 
 def source(*objects: Any) -> Markdown:
@@ -21,13 +22,24 @@ def source(*objects: Any) -> Markdown:
 
 
 def claims(frame: pd.DataFrame, numbers: Sequence[int]) -> pd.DataFrame:
-    """The paper's claims of these numbers beside the table: each part with its interval, 95 % for all parts together.
+    """The paper's claims of these numbers, its own evidence and ours; see :func:`claims_at`.
 
     Args:
         frame: a tidy table.
         numbers: of the claims, see :data:`dglab.paper.CLAIMS`.
     """
-    return verdicts_table([verdict for verdict in judge(frame) if verdict.claim.number in numbers])
+    presets = frame["preset"].dropna().unique()
+    return claims_at({presets[0] if len(presets) else "here": frame}, numbers)
+
+
+def claims_at(scales: Mapping[str, pd.DataFrame], numbers: Sequence[int]) -> pd.DataFrame:
+    """The same at several scales, side by side: each part with its interval, 95 % for all parts of a claim together.
+
+    Args:
+        scales: the tidy table of each, by name.
+        numbers: of the claims.
+    """
+    return pd.DataFrame(claim_rows(scales, numbers)).set_index(["claim", PARTS])  # a claim's text stands once
 
 
 def verdicts_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:

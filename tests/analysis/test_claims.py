@@ -7,6 +7,7 @@ from scipy import stats
 
 from dglab import paper
 from dglab.analysis.claims import judge
+from dglab.analysis.published import published_differences
 from dglab.experiments.table import COLUMNS
 
 
@@ -81,9 +82,65 @@ def test_stronger_backbones_have_a_part_each():
     ]  # fmt: skip
     assert verdict_of(11, pd.concat([*good, rows("efficientnet-lite0", high, low)])).outcome == "contradicted"
     assert verdict_of(11, pd.concat(good)).outcome == "holds, as far as tested"
+    alone = verdict_of(11, good[0])  # the claim is about other networks than the preset's own
+    assert alone.outcome == "not run" and alone.parts[0].difference.mean == pytest.approx(3)
+    ablation = table_of(dict(enumerate(low)), "agg").assign(task="G+S+I+M->C", backbone="thin-fpn")
+    assert verdict_of(11, pd.concat([ablation, good[1]])).outcome == "holds, as far as tested"
+    assert verdict_of(11, pd.concat([ablation, good[0]])).outcome == "not run"
     error = np.sqrt(2 * np.var(low, ddof=1) / 3)
     assert found.parts[0].difference.high - 3 == pytest.approx(stats.t.ppf(1 - 0.05 / 6, 4) * error)  # Bonferroni
     assert str(verdict_of(11, pd.DataFrame(columns=list(COLUMNS))).parts[0]).endswith("not run")
+
+
+def of_settings(study, column, values, metric="miou"):
+    """Rows of MLDG with SIB: {setting: {train_seed: value}}."""
+    parts = [
+        table_of(by_seed, "mldg").assign(study=study, task="G+S+I->C+M", test_method="sib", metric=metric,
+                                         **{column: setting})
+        for setting, by_seed in values.items()
+    ]  # fmt: skip
+    return pd.concat(parts)
+
+
+def test_the_best_other_setting_is_found_on_the_seeds_that_all_have():
+    """Layer 1's second seed is far above: it does not count, because layers 2 and 3 do not have it."""
+    layers = {"1": {10: 30.0, 11: 50.0}, "2": {10: 31.0}, "3": {10: 29.0}}
+    [accuracy, miou] = verdict_of(7, of_settings("style_layer", "style_layer", layers)).parts
+    assert accuracy.difference is None
+    assert (miou.difference.mean, miou.difference.trainings) == (-1.0, 1)
+
+
+def test_a_queue_is_best_only_among_all_that_the_paper_tries():
+    sizes = {q: {10: 30.0, 11: 31.0, 12: 32.0} for q in (4, 8, 16, 32, 64, 128, 256, 512)}
+    assert verdict_of(8, of_settings("queue_size", "capacity", sizes)).outcome == "no difference"
+    few = {q: sizes[q] for q in (4, 16, 64, 128)}
+    assert verdict_of(8, of_settings("queue_size", "capacity", few)).outcome == "no difference, as far as tested"
+    assert verdict_of(8, of_settings("queue_size", "capacity", {4: sizes[4], 64: sizes[64]})).outcome == "not run"
+
+
+def test_the_papers_own_differences_stand_beside_ours():
+    """Worked by hand from the printed tables."""
+    published = {(v.claim.number, p.name): p.published for v in judge(pd.DataFrame(columns=list(COLUMNS)))
+                 for p in v.parts}  # fmt: skip
+    assert published[1, "MLDG - AGG"] == "+2.24 (G+S+I->M: -0.26, G+S+I+C->M: +0.96)"
+    assert published[1, "that with four sources - that with three"] == "+1.91 (G+S+I->C: +0.33)"
+    by_hand = {
+        (2, "AGG - AGG+TN (M = 4)"): 53.71 - 51.90, (2, "MLDG+TN - MLDG (M = 4)"): 57.19 - 55.95,
+        (3, "MLDG+SIB - MLDG+TN (M = 5)"): 57.66 - 57.19, (4, "2:2 - 3:1"): 55.95 - 54.38,
+        (4, "2:2 - 1:3"): 55.95 - 55.41, (6, "TN (M = 5) - QIB"): 52.04 - 51.87, (6, "SIB - TN (M = 5)"): 52.80 - 52.04,
+        (7, "selection accuracy of layer 1 - the best other layer's, percentage points"): 96.78 - 93.52,
+        (7, "mIoU of layer 1 - the best other layer's"): 52.78 - 52.44,
+        (8, "Q = 128 - the best other Q"): 52.78 - 52.70,
+        (9, "the same, images grow"): 57.66 - 29.33,
+        (10, "MLDG+SIB - MLDG on the sources"): (63.29 + 63.81 + 63.99 + 55.52 - 59.98 - 60.21 - 62.02 - 57.09) / 4,
+        (10, "AGG - AGG+SIB on the sources"): (60.42 + 61.25 + 59.49 + 56.73 - 55.07 - 55.07 - 50.41 - 48.00) / 4,
+        (12, "MLDG+SIB - MLDG+AdaBN"): 57.66 - 56.67,
+    }  # fmt: skip
+    assert {key: published[key].split()[0] for key in by_hand} == {k: f"{v:+.2f}" for k, v in by_hand.items()}
+    unnamed = {name for n in range(1, 13) for name in published_differences(n)} - {name for _, name in published}
+    assert unnamed == {""}  # each other one belongs to a part
+    [networks] = published_differences(11).values()
+    assert networks == "MLDG+SIB - MLDG: +2.06 (DeepLabV3), +2.35 (HRNet), +1.71 (ResNet-50 (dilated FCN))"
 
 
 def test_one_training_of_each_method_decides_nothing():

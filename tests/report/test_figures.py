@@ -427,3 +427,17 @@ def test_the_framework_in_two_rows_of_five():
     assert texts(fig.axes[0])[4].startswith("outer step on") and "Eq. 10" in texts(fig.axes[1])[2]
     edges = [to_rgb(patch.get_edgecolor()) for patch in fig.axes[0].patches[:2]]
     assert edges == [to_rgb(base.GREY), to_rgb(base.BLUE)]
+
+
+def test_the_box_stands_where_two_predictions_differ_most():
+    first = np.zeros((6, 9), int)
+    second = first.copy()
+    second[0, 0] = 1  # one pixel here,
+    second[4:6, 5:8] = 1  # six there
+    assert figures.pictures.most_different(first, second) == (4, 5, 2, 3)
+    maps = {"image": [np.zeros((3, 6, 9), np.uint8)], "AGG": [first], "ours": [second]}
+    fig = figures.predictions(maps, compared=("AGG", "ours"))
+    for axis in fig.axes:
+        outer, inner = axis.patches
+        assert outer.get_bbox().bounds == inner.get_bbox().bounds == (4.5, 3.5, 3, 2)
+    assert not figures.predictions(maps).axes[0].patches

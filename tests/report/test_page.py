@@ -39,7 +39,12 @@ def test_a_folder_becomes_one_page_that_needs_nothing_else(folder, monkeypatch):
     assert "GMP, recorded with the preset quick" in page and page.count("Small marks are single trainings") == 3
     assert page.count("<h3>G+S+I+M → C</h3>") == 1 and "A mixed stream (Table 5): G+S+I → C+M" in page
     assert page.count('<tr class="group">') >= 4  # training methods: those here, and those that are recorded
-    assert {number for number in re.findall(r"<tr><td>(\d+)\. ", page)} == {str(n) for n in range(1, 13)}
+    assert {number for number in re.findall(r'<tr class="group"><td>(\d+)\. ', page)} == {str(n) for n in range(1, 13)}
+    assert "networks on" in page  # where the recorded ones were made
+    assert "<code>dglab verify</code>" in page and "dglab reproduce --only backbones" in page
+    for number in (1, 2, 3, 4, 8, 10):  # recorded, and as the paper's; 5, 6, 7, 9 and 11 beside this run
+        assert f"<h3>Table {number}" in page
+    assert "the paper: accuracy" in page and "55.52 ± 0.07" in page  # Tables 6 and 9
 
 
 def test_without_the_picture_of_figure_4_the_page_does_without(folder):
@@ -107,8 +112,8 @@ def test_three_networks_stand_above_the_papers_three():
     assert [row["network"] for row in table] == ["thin-fpn", "hrnet-w18", "the paper: ResNet-50 (dilated FCN)",
                                                  "the paper: DeepLabV3", "the paper: HRNet"]  # fmt: skip
     assert table[1] == {"network": "hrnet-w18", "AGG": "40.5 ± 0.7", "MLDG": "41.5 ± 0.7", "MLDG+TN, M = 4": "not run",
-                        "MLDG+SIB": "42.5 ± 0.7"}  # fmt: skip
-    assert table[4]["MLDG+SIB"] == "64.09" and table[4]["AGG"] == ""
+                        "MLDG+SIB": "42.5 ± 0.7", "n": "2"}  # fmt: skip
+    assert table[4]["MLDG+SIB"] == "64.09 ± 0.11" and table[4]["AGG"] == ""
     assert backbones_table(pd.DataFrame(columns=list(COLUMNS))) == []
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from dglab.classes import CLASS_NAMES, IGNORED, colorize
 from dglab.report.figures.base import BLACK, as_picture, class_legend, figure, show
@@ -30,11 +31,12 @@ def gallery(rows: Mapping[str, Sequence[tuple[Any, Any]]]) -> Figure:
     return fig
 
 
-def predictions(columns: Mapping[str, Sequence[Any]]) -> Figure:
+def predictions(columns: Mapping[str, Sequence[Any]], compared: tuple[str, str] | None = None) -> Figure:
     """Figure 4: image, predictions and ground truth side by side, one example a row.
 
     Args:
         columns: title -> pictures of the examples; the column called ``image`` holds images, all others label maps.
+        compared: the titles of two predictions; a box in every picture marks where these differ most.
     """
     count = len(next(iter(columns.values())))
     height, width = np.asarray(next(iter(columns.values()))[0]).shape[-2:]
@@ -43,8 +45,32 @@ def predictions(columns: Mapping[str, Sequence[Any]]) -> Figure:
     for c, (title, pictures) in enumerate(columns.items()):
         for r, picture in enumerate(pictures):
             show(axes[r][c], picture, title if r == 0 else "", label=title != "image")
+    for r in range(count if compared else 0):
+        top, left, high, wide = most_different(*(np.asarray(columns[title][r]) for title in compared))
+        for axis in axes[r]:  # white in black: seen on every colour
+            for color, width in ((BLACK, 3.5), ("white", 1.5)):
+                corner = (left - 0.5, top - 0.5)
+                axis.add_patch(Rectangle(corner, wide, high, fill=False, edgecolor=color, linewidth=width))
     class_legend(fig, columns=10)
     return fig
+
+
+def most_different(first: np.ndarray, second: np.ndarray, share: float = 1 / 3) -> tuple[int, int, int, int]:
+    """The window in which two label maps differ in most pixels; the first of several.
+
+    Args:
+        first, second: H x W integers.
+        share: of the height and of the width that the window has.
+
+    Returns:
+        Its top row, left column, height and width.
+    """
+    differs = (first != second).astype(np.int64)
+    height, width = (max(1, round(size * share)) for size in differs.shape)
+    sums = np.pad(differs.cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # over all rows above and columns to the left
+    inside = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+    top, left = np.unravel_index(inside.argmax(), inside.shape)
+    return int(top), int(left), height, width
 
 
 def picture_grid(rows: Mapping[str, Sequence[Any]], titles: Sequence[str], labels: Sequence[str] = ()) -> Figure:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dglab.analysis.intervals import summarize
+from dglab.analysis.intervals import common_seeds, summarize
 from dglab.experiments.methods import (
     ADABN,
     AGG,
@@ -180,6 +180,7 @@ def source_and_target(frame: pd.DataFrame) -> Figure:
         axis.set(title=f"trained with {method.label}", xlabel="domain evaluated")
         axis.legend()
     axes[0].set_ylabel(MIOU)
+    fig.suptitle(f"{_task_title(frame)}; bars: ± deviation over trainings", fontsize=12)
     return fig
 
 
@@ -208,12 +209,16 @@ def sweep(
 ) -> Figure:
     """Tables 6 and 7: mIoU and selection accuracy of SIB over one of its settings, the paper's mIoU beside ours.
 
+    Of training seeds that every setting has, so that a step of the mean is no change of networks.
+
     Args:
         frame: the tidy table of ``style_layer`` or ``queue_size``.
         column: the setting.
         paper: the published table with the columns ``x`` and ``miou``, or None.
         log: a base-2 axis.
     """
+    frame = common_seeds(frame, column)
+    trainings, preset = frame["train_seed"].nunique(), "".join(frame["preset"].unique())
     panels = 2 if paper is None else 3
     fig, axes = figure(1, panels, (4 * panels, 3.6))
     for axis, metric, ylabel in (
@@ -226,7 +231,7 @@ def sweep(
             axis.plot(run[column], run["value"], color=VERMILION, alpha=0.3, linewidth=1.2)
         mean = each.groupby(column)["value"].mean()
         axis.plot(mean.index, mean, color=VERMILION, marker="^")
-        axis.set(xlabel=xlabel, ylabel=ylabel, title="ours (faint: single trainings)")
+        axis.set(xlabel=xlabel, ylabel=ylabel, title=f"ours, {preset} (n = {trainings})")
     if paper is not None:
         axes[2].plot(paper["x"], paper["miou"], color=GREY, marker="o")
         axes[2].set(xlabel=xlabel, ylabel=MIOU, title="the paper")
