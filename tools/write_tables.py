@@ -81,8 +81,8 @@ def as_you_test(frame: pd.DataFrame) -> list[dict[str, object]]:
 
 def claims(scales: Mapping[str, pd.DataFrame]) -> list[dict[str, object]]:
     """Each claim with its verdicts, and its primary parts: the paper's own difference, and ours at each scale."""
-    found = overview.claim_rows(scales)
-    return [row for row in found if not str(row[overview.PARTS]).startswith("beside it")]
+    found = [row for row in overview.claim_rows(scales) if not str(row[overview.PARTS]).startswith("beside it")]
+    return [row if row[overview.PARTS] == overview.VERDICT else row | {"claim": ""} for row in found]  # its text once
 
 
 def published(name: str) -> list[dict[str, object]]:

@@ -23,6 +23,7 @@ from dglab.analysis.gmp_claims import judge_gmp
 from dglab.analysis.intervals import cached_against_joint
 from dglab.analysis.predictions import as_rows, train_as_you_test
 from dglab.analysis.signals import prior_grid
+from dglab.experiments.gmp_methods import GMP
 from dglab.experiments.recorded import recorded_table
 from dglab.experiments.table import read_table
 from dglab.report import figures, gmp_tables, overview, tables
@@ -40,6 +41,7 @@ GMP_PARTS = (
     ("Other ways to balance (its Table 2)", gmp_tables.strategies_rows, "gmp_strategies"),
     ("Branch by branch, and what target normalization does to each", gmp_tables.branches_rows, "gmp_branches"),
     ("Branch by branch with M as the unseen domain", partial(gmp_tables.branches_rows, number=1), None),
+    ("What each modality loses towards the unseen domain", gmp_tables.shift_rows, None),
     ("When a sensor fails", gmp_tables.missing_rows, None),
 )
 
@@ -236,7 +238,9 @@ def _recorded(record: pd.DataFrame | None) -> dict[str, Any]:
 def _gmp(folder: Path, frame: pd.DataFrame) -> dict[str, Any]:
     """The part of the page about the second paper (GMP): of this run, or else recorded; empty if there is neither."""
     recorded = {f"recorded with the preset {name}": recorded_table(name) for name in (RECORDED, "quick")}
-    tables = {"of this run": frame, **{where: table for where, table in recorded.items() if table is not None}}
+    known = {where: table for where, table in recorded.items() if table is not None}
+    fullest = sorted(known, key=lambda where: -GMP.rows(known[where])["train_seed"].nunique())  # not one that has begun
+    tables = {"of this run": frame, **{where: known[where] for where in fullest}}
     where, table = next(((w, t) for w, t in tables.items() if gmp_tables.has_gmp(t)), (None, frame))
     if where is None:
         return {}

@@ -7,6 +7,7 @@ from dglab import paper
 from dglab.analysis.gmp_claims import judge_gmp
 from dglab.experiments.gmp_methods import ABLATION
 from dglab.report import gmp_tables as tables
+from dglab.report import page
 from dglab.report.page import _gmp
 
 
@@ -138,9 +139,19 @@ def test_without_rows_there_are_no_tables(frame):
 def test_the_page_shows_those_of_its_run_first(frame, tmp_path):
     (tmp_path / "figures").mkdir()
     shown = _gmp(tmp_path, frame)
-    assert shown["where"] == "of this run" and [v["outcome"]["kind"] for v in shown["verdicts"]] == ["holds"] * 4
+    assert shown["where"] == "of this run" and {v["outcome"] for v in shown["verdicts"]} == {"holds"}
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == set(tables.STUDIES)
     assert all(part["rows"] for part in shown["parts"])
     assert len([part for part in shown["parts"] if part["picture"]]) == 3
     assert shown["parts"][-1]["title"].endswith("images alone, recorded with the preset full")  # this run has none
     assert [row["trained with"] for row in shown["parts"][-1]["rows"]] == ["MLDG inner 0", "projected", "MLDG"]
+
+
+def test_a_record_that_has_begun_does_not_hide_a_fuller_one(frame, tmp_path, monkeypatch):
+    (tmp_path / "figures").mkdir()
+    begun = frame[frame["train_seed"] == frame["train_seed"].min()]
+    records = {"full": begun, "quick": frame}
+    monkeypatch.setattr(page, "recorded_table", records.get)
+    assert _gmp(tmp_path, frame.iloc[:0])["where"] == "recorded with the preset quick"
+    records["full"] = frame
+    assert _gmp(tmp_path, frame.iloc[:0])["where"] == "recorded with the preset full"
