@@ -85,8 +85,9 @@ def train(
         until_saved.enter_context(own_folder(folder))  # only now: weights that do not fit leave no folder behind
         start = resume(folder, config, run, device)
         batches = training_batches(config, domains, seed=config.seed, steps=config.steps, part=(rank(), world_size()))
-        bar = tqdm(loader(batches, start, device, workers), initial=start, total=config.steps, desc=config.address,
-                   leave=False, mininterval=0.5, disable=not (progress and is_writer()))  # fmt: skip
+        made = iter(loader(batches, start, device, workers))  # of a loader itself tqdm would start the processes twice
+        bar = tqdm(made, initial=start, total=config.steps, desc=config.address, leave=False, mininterval=0.5,
+                   disable=not (progress and is_writer()))  # fmt: skip
         images = config.batch_per_domain * len(config.sources)  # of a step
         with naming_loader_failures(), reporting(folder, start, bar, images, tensorboard, on_log) as report:
             training_loop(run, bar, config, start, folder, batches, report)

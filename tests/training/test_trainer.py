@@ -20,6 +20,7 @@ import time
 import pytest
 import safetensors.torch
 import torch
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from dglab.bench.measure import peak_memory
@@ -323,6 +324,13 @@ def test_what_fails_in_a_process_that_loads_data_is_one_message(tmp_path, fail, 
         train(config, {"G": failing}, tmp_path, progress=False, workers=1)
     gc.collect()  # the end, for what torch keeps in cycles
     assert names(tmp_path) == [LOG]
+
+
+def test_the_processes_that_load_data_are_started_once(tmp_path, monkeypatch):
+    started, original = [], DataLoader.__iter__
+    monkeypatch.setattr(DataLoader, "__iter__", lambda self: started.append(self) or original(self))
+    run(tmp_path)
+    assert len(started) == 1
 
 
 # ------------------------------------------------------------------------------------------------- to watch a run
