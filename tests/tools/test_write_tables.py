@@ -4,8 +4,10 @@ import re
 
 import pytest
 
+from dglab.experiments.methods import SOURCE_BN, TN_1, TN_4, select
 from dglab.experiments.recorded import recorded_table
-from tools import write_tables
+from dglab.experiments.runner import recorded_real
+from tools import guard_tables, write_tables
 
 
 @pytest.mark.parametrize("name", write_tables.FILES)
@@ -22,6 +24,43 @@ def test_a_number_of_the_readme_by_hand():
     text = (write_tables.ROOT / "README.md").read_text(encoding="utf-8")
     [line] = re.findall(r"^\| AGG \|.*$", text, re.MULTILINE)
     assert f"| {values.mean():.1f} ± {values.std():.1f} |" in line
+
+
+def test_what_the_readme_says_of_the_guard():
+    text = " ".join((write_tables.ROOT / "README.md").read_text(encoding="utf-8").split())
+    table = guard_tables.read("guard.csv").query("data == 'camvid_kitti' and shift == ''")
+    points = guard_tables.gains(table).groupby(guard_tables.SETTING).mean().reset_index()
+    unseen = points["tested"] == points["left_out"]
+    worst = -points.loc[~unseen, ["guarded", "TN"]].min()
+    assert f"it lost {worst['guarded']:.1f} points at most, where TN lost up to {worst['TN']:.1f};" in text
+    dusk, kitti = (points[unseen & (points["tested"] == letter)] for letter in "TK")
+    assert f"at dusk, unseen, it gained {_range(dusk['guarded'])};" in text
+    assert f"on KITTI, unseen, it *lost* {_range(-kitti['guarded'])}, and TN {_range(-kitti['TN'])}:" in text
+
+
+def test_what_the_readme_says_of_real_streets_and_of_quick():
+    text = " ".join((write_tables.ROOT / "README.md").read_text(encoding="utf-8").split())
+    real = recorded_real().query("study == 'ablation' and metric == 'miou'")
+    dusk, day = (_gain(real[real["domain_evaluated"] == letter], TN_1) for letter in "TV")
+    assert f"TN (M = 1) gains {_range(dusk)} points at dusk and loses {_range(-day)} on one recording by day" in text
+    quick = recorded_table("quick").query("study == 'ablation' and metric == 'miou'")
+    gain = _gain(quick, TN_4).round()
+    assert (
+        "TN (M = 4) is about one point above source BN for AGG and MLDG, and three points above it for" in text
+    )
+    assert gain.xs("by_domain").item() == 3 and set(gain.drop("by_domain")) == {1}
+
+
+def _range(values):
+    """The smallest to the largest, in whole points."""
+    return f"{values.min():.0f} to {values.max():.0f}"
+
+
+def _gain(rows, test):
+    """By training method: mIoU over source BN, means over trainings and orders."""
+    by = ["train_method", "inner_lr"]
+    own, source_bn = (select(rows, one).groupby(by, dropna=False)["value"].mean() for one in (test, SOURCE_BN))
+    return own - source_bn
 
 
 def test_no_row_is_a_table_that_says_so():
