@@ -45,9 +45,7 @@ def test_what_the_readme_says_of_real_streets_and_of_quick():
     assert f"TN (M = 1) gains {_range(dusk)} points at dusk and loses {_range(-day)} on one recording by day" in text
     quick = recorded_table("quick").query("study == 'ablation' and metric == 'miou'")
     gain = _gain(quick, TN_4).round()
-    assert (
-        "TN (M = 4) is about one point above source BN for AGG and MLDG, and three points above it for" in text
-    )
+    assert "TN (M = 4) is about one point above source BN for AGG and MLDG, and three points above it for" in text
     assert gain.xs("by_domain").item() == 3 and set(gain.drop("by_domain")) == {1}
 
 
