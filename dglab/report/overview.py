@@ -75,10 +75,12 @@ def _part_rows(claim: str, by_scale: Mapping[str, Verdict]) -> list[Row]:
 def networks(frame: pd.DataFrame) -> pd.DataFrame:
     """The trained networks behind a table, one row each: its sources, training seed and settings.
 
-    A network belongs to its sources, not to a task: the same one is tested on several targets.
+    A network belongs to its sources, not to a task: the same one is tested on several targets. Those of GMP, the second
+    paper, are not among them.
     """
-    sources = {task: "+".join(parse_task(task).sources) for task in frame["task"].unique()}
-    rows = frame.assign(sources=frame["task"].map(sources))
+    rows = frame[frame["train_method"] != "gmp"]
+    sources = {task: "+".join(parse_task(task).sources) for task in rows["task"].unique()}
+    rows = rows.assign(sources=rows["task"].map(sources))
     return rows.drop_duplicates(["sources", "train_seed", *NETWORK])[["sources", "train_seed", *NETWORK]]
 
 
