@@ -240,8 +240,8 @@ def _gmp(folder: Path, frame: pd.DataFrame) -> dict[str, Any]:
     recorded = {f"recorded with the preset {name}": recorded_table(name) for name in (RECORDED, "quick")}
     known = {where: table for where, table in recorded.items() if table is not None}
     fullest = sorted(known, key=lambda where: -GMP.rows(known[where])["train_seed"].nunique())  # not one that has begun
-    tables = {"of this run": frame, **{where: known[where] for where in fullest}}
-    where, table = next(((w, t) for w, t in tables.items() if gmp_tables.has_gmp(t)), (None, frame))
+    places = {"of this run": frame, **{where: known[where] for where in fullest}}
+    where, table = next(((w, t) for w, t in places.items() if gmp_tables.has_gmp(t)), (None, frame))
     if where is None:
         return {}
     parts = []
@@ -250,7 +250,7 @@ def _gmp(folder: Path, frame: pd.DataFrame) -> dict[str, Any]:
         picture = _png(getattr(figures, study)(drawn), folder / "figures" / f"{study}.png") if len(drawn) else None
         parts.append({"title": title, "rows": make(table), "picture": picture})
     # a study of images alone, recorded with another preset than those of two modalities
-    between = ((of, gmp_tables.conflict_rows(known)) for of, known in tables.items())
+    between = ((of, gmp_tables.conflict_rows(known)) for of, known in places.items())
     of, rows = next(((of, rows) for of, rows in between if rows), (where, []))
     parts.append({"title": f"The projection between domains, images alone, {of}", "rows": rows, "picture": None})
     verdicts = [{"claim": v.claim, "parts": v.parts, "outcome": v.outcome} for v in judge_gmp(table)]

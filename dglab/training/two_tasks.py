@@ -89,7 +89,7 @@ def two_losses(
     fused = _sized(model.fusion(list(features.values())), labels)
     own = [_sized(model.classifiers[name](feature), labels) for name, feature in features.items()]
     told = [_wide(model.discriminators[name](feature)) for name, feature in features.items()]
-    _check_known(labels, min(logits.shape[1] for logits in (fused, *own)))
+    _check_labels(labels, min(logits.shape[1] for logits in (fused, *own)))
     known = min(logits.shape[1] for logits in told)
     if domains.max() >= known:
         raise InputError(
@@ -105,7 +105,7 @@ def two_losses(
     return loss_c, loss_d, own, told
 
 
-def _check_known(labels: Tensor, classes: int) -> None:
+def _check_labels(labels: Tensor, classes: int) -> None:
     low, high = (int(one) for one in labels.where(labels != IGNORED, 0).aminmax())
     if low < 0 or high >= classes:
         raise InputError(

@@ -21,6 +21,19 @@ pytestmark = pytest.mark.numerical
 ALPHAS = {"alpha_k": 0.4, "alpha_p": 0.7}
 
 
+class Steeper(torch.autograd.Function):
+    """Passes values through, and their gradient back times a factor."""
+
+    @staticmethod
+    def forward(ctx, x, factor):
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, g):
+        return ctx.factor * g, None
+
+
 class Toy(nn.Module):
     """Linear encoders of points, as in the lesson's plane: what GMP needs and no more."""
 
@@ -448,17 +461,8 @@ def test_scaling_one_modalitys_loss_does_not_touch_anothers_encoder(variant, par
     """A head behind whose output the loss of a is ten times as steep: b's encoder takes the same step."""
     model, batch = toy(2), points(seed=2)
 
-    class Steeper(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x.view_as(x)
-
-        @staticmethod
-        def backward(ctx, g):
-            return 10 * g
-
     _, before = gradients(model, batch, variant)
-    getattr(model, part)["a"].register_forward_hook(lambda module, inputs, output: Steeper.apply(output))
+    getattr(model, part)["a"].register_forward_hook(lambda module, inputs, output: Steeper.apply(output, 10))
     _, after = gradients(model, batch, variant)
     for name in (name for name in before if name.startswith("encoders.b")):
         torch.testing.assert_close(after[name], before[name], rtol=1e-12, atol=1e-14)
@@ -670,16 +674,7 @@ def test_a_loss_that_is_no_number_comes_out_as_such():
 
 
 def test_a_gradient_that_is_no_number_comes_out_as_such():
-    class Steepest(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x.view_as(x)
-
-        @staticmethod
-        def backward(ctx, g):
-            return g * math.inf
-
     model = toy()
-    model.encoders["a"].register_forward_hook(lambda module, inputs, output: Steepest.apply(output))
+    model.encoders["a"].register_forward_hook(lambda module, inputs, output: Steeper.apply(output, math.inf))
     losses, found = gradients(model, points())
     assert math.isfinite(losses.total) and not found["encoders.a.0.weight"].isfinite().all()
