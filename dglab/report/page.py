@@ -34,6 +34,7 @@ from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
 
 RECORDED = "full"  # the preset whose recorded study is shown first
+AS_RECORDED = "recorded"  # what it is called beside a run
 NEEDS_STUDY = {4: "meta_split", 8: "queue_size", 9: "source_domains_fixed", 11: "backbones"}  # claim: its study
 # the second paper's part: title, rows, and the study whose figure is shown with them
 GMP_PARTS = (
@@ -61,14 +62,12 @@ def write_report(folder: Path) -> Path:
     frame = read_table(folder / "tables.csv")
     record = read_record(folder / "run.json")
     of_paper = are_the_papers(record["domains"])
-    pictures = {
-        name: _png(figure, folder / "figures" / f"{name}.png") for name, figure in draw_figures(frame, record).items()
-    }
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((resources.files("dglab.report") / "report.html.j2").read_text(encoding="utf-8"))
     mixed = _tasks(frame, "selection_policy")
     recorded = recorded_table(RECORDED) if is_streets(record) and record["preset"]["name"] != RECORDED else None
-    scales = {"ours": frame} if recorded is None else {"recorded": recorded, "here": frame}
+    scales = {"ours": frame} if recorded is None else {AS_RECORDED: recorded, "here": frame}
+    pictures = _pictures({scale: draw_figures(table, record) for scale, table in scales.items()}, folder / "figures")
     page = template.render(
         version=__version__,
         run=record,
@@ -111,31 +110,31 @@ def _section(
     suffix = "" if of_paper else f"_{target}"  # the paper has one such task
     ablation = ablation_table(frame, task, of_paper)
     examples = folder / "figures" / f"figure4_predictions{suffix}.png"
+    drawn = {scale: draw_task(table[table["task"] == task], suffix) for scale, table in scales.items()}
     return {
         "name": task.replace("->", " → "),
         "target": target,
         "ablation": ablation if recorded is None else beside_record(ablation, ablation_table(recorded, task, of_paper)),
         "adabn": at_scales(tables.adabn_tasks if of_paper else partial(adabn_table, task=task, of_paper=False), scales),
         "examples": _encoded(examples.read_bytes()) if examples.exists() else None,
-        **{
-            name: _png(figure, folder / "figures" / f"{file}{suffix}.png")
-            for name, (file, figure) in draw_task(rows).items()
-        },
+        "figures": {name.removesuffix(suffix): found for name, found in _pictures(drawn, folder / "figures").items()},
     }
 
 
-def draw_task(rows: pd.DataFrame) -> dict[str, tuple[str, Figure]]:
-    """The figures of a task with one target, by what they show: (name of the file, figure).
+def draw_task(rows: pd.DataFrame, suffix: str = "") -> dict[str, Figure]:
+    """The figures of a task with one target, by the name of their file; none of a study that was not run.
 
     Args:
         rows: of the tidy table, this task's.
+        suffix: of the files' names.
     """
-    studies = {study: rows[rows["study"] == study] for study in ("batch_size", "ablation", "source_and_target")}
-    return {
-        "batch_size": ("figure5_batch_size", figures.batch_size(studies["batch_size"])),
-        "controls": ("table03_controls", figures.gain_explained(studies["ablation"])),
-        "sources": ("table09_source_and_target", figures.source_and_target(studies["source_and_target"])),
+    draws = {
+        "batch_size": ("figure5_batch_size", figures.batch_size),
+        "ablation": ("table03_controls", figures.gain_explained),
+        "source_and_target": ("table09_source_and_target", figures.source_and_target),
     }
+    found = ((name, draw, rows[rows["study"] == study]) for study, (name, draw) in draws.items())
+    return {f"{name}{suffix}": draw(of_study) for name, draw, of_study in found if len(of_study)}
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -161,9 +160,12 @@ def draw_figures(frame: pd.DataFrame, record: dict[str, Any]) -> dict[str, Figur
         frame: the tidy table of all studies.
         record: of the run, see :func:`read_record`.
     """
-    grid = prior_grid(frame[frame["study"] == "prior"])
-    titles = {letter: record["domains"][letter] for letter in grid["domain"].unique()}
-    drawn = {"prior": figures.prior_curves(grid, titles)}
+    drawn = {}
+    priors = frame[frame["study"] == "prior"]
+    if len(priors):
+        grid = prior_grid(priors)
+        titles = {letter: record["domains"][letter] for letter in grid["domain"].unique()}
+        drawn["prior"] = figures.prior_curves(grid, titles)
     response = dose_response(frame)
     if len(response):
         drawn["style_dose"] = figures.dose_response(response)
@@ -175,21 +177,32 @@ def draw_figures(frame: pd.DataFrame, record: dict[str, Any]) -> dict[str, Figur
 
 
 def _sweeps(frame: pd.DataFrame, of_paper: bool) -> dict[str, Figure]:
-    """Tables 6 and 7."""
-    layers, queues = (frame[frame["study"] == study] for study in ("style_layer", "queue_size"))
-    published = [
-        paper.table(table).rename(columns={setting: "x"}) if of_paper else None
-        for table, setting in (("table06_style_layer", "style_layer"), ("table07_queue_size", "queue_size"))
-    ]
-    return {
-        "table06_style_layer": figures.sweep(layers, "style_layer", "style layer", published[0]),
-        "table07_queue_size": figures.sweep(queues, "capacity", "queue size Q", published[1], log=True),
-    }
+    """Tables 6 and 7, where more than one value was run."""
+    drawn = {}
+    for study, name, setting, title in (
+        ("style_layer", "table06_style_layer", "style_layer", "style layer"),
+        ("queue_size", "table07_queue_size", "capacity", "queue size Q"),
+    ):
+        rows = frame[frame["study"] == study]
+        published = paper.table(name).rename(columns={study: "x"}) if of_paper else None
+        if rows[setting].nunique() > 1:
+            drawn[name] = figures.sweep(rows, setting, title, published, log=study == "queue_size")
+    return drawn
 
 
 def _tasks(frame: pd.DataFrame, study: str) -> list[str]:
     """The tasks of a study, in the order of the table."""
     return frame[frame["study"] == study]["task"].unique().tolist()
+
+
+def _pictures(drawn: dict[str, dict[str, Figure]], folder: Path) -> dict[str, dict[str, str]]:
+    """Figures, by scale and name, as encoded pictures by name and scale; each is a file, too."""
+    found: dict[str, dict[str, str]] = {}
+    for scale, of_scale in drawn.items():
+        for name, figure in of_scale.items():
+            file = f"{name}_recorded.png" if scale == AS_RECORDED else f"{name}.png"
+            found.setdefault(name, {})[scale] = _png(figure, folder / file)
+    return found
 
 
 def _png(figure: Figure, path: Path) -> str:

@@ -200,7 +200,7 @@ def selection_policy(frame: pd.DataFrame) -> Figure:
             _marks(axis, [place], [values.mean()], method, large=True, label=method.label if x == 0 else None)
     axis.set_xticks(range(len(rules)), [rule.label for rule in rules], rotation=20)
     axis.set(ylabel=MIOU, title=_task_title(frame))
-    axis.legend(title="trained with")
+    axis.legend(title="trained with", loc="center left", bbox_to_anchor=(1.01, 0.5))
     return fig
 
 
