@@ -10,14 +10,15 @@ import dataclasses
 import itertools
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from dglab.data import open_domains
+from dglab.data.streets.size import StreetsSize
 from dglab.evaluation import evaluate
 from dglab.presets import QUICK
 from dglab.testtime import SourceNormalization
@@ -51,16 +52,16 @@ def tries(seeds: list[int]) -> list[TrainingConfig]:
     return found
 
 
-def score(config: TrainingConfig) -> dict[str, Any]:
+def score(config: TrainingConfig, data: str | StreetsSize = QUICK.streets) -> dict[str, str]:
     """Train, and score under source BN on the validation images of each source: a row."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    domains = open_domains(QUICK.streets)
+    domains = open_domains(data, in_memory=True)
     with tempfile.TemporaryDirectory() as folder:
         start = time.process_time()
         model, _ = load_checkpoint(train(config, domains, Path(folder), progress=False))
         seconds = time.process_time() - start
-    matrices = {letter: evaluate(SourceNormalization(model), domains[letter].val) for letter in SOURCES}
+    matrices = {letter: evaluate(SourceNormalization(model), domains[letter].val) for letter in config.sources}
     by_domain = {letter: f"{100 * matrix.miou():.2f}" for letter, matrix in matrices.items()}
     by_class = np.nanmean([matrix.iou() for matrix in matrices.values()], axis=0)
     return {
@@ -70,21 +71,32 @@ def score(config: TrainingConfig) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def run_missing(
+    tried: Sequence[TrainingConfig],
+    run: Callable[[TrainingConfig], dict[str, str]],
+    path: Path,
+    columns: Sequence[str],
+    jobs: int,
+) -> None:
+    """Score the tries that have no row in a file yet, and append theirs, each as it is done."""
+    if not path.exists():
+        path.write_text(",".join(columns) + "\n", encoding="utf-8")
+    with open(path, newline="", encoding="utf-8") as file:
+        done = {tuple(row[name] for name in SETTINGS) for row in csv.DictReader(file)}
+    missing = [config for config in tried if tuple(str(getattr(config, name)) for name in SETTINGS) not in done]
+    with ProcessPoolExecutor(jobs) as pool:
+        for future in as_completed([pool.submit(run, config) for config in missing]):
+            with open(path, "a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, columns, lineterminator="\n").writerow(future.result())
+
+
 def main() -> None:
     """Run what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101])
     parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args()
-    if not TRIES.exists():
-        TRIES.write_text(",".join(COLUMNS) + "\n")
-    with open(TRIES, newline="") as file:
-        done = {tuple(row[name] for name in SETTINGS) for row in csv.DictReader(file)}
-    missing = [c for c in tries(options.seeds) if tuple(str(getattr(c, name)) for name in SETTINGS) not in done]
-    with ProcessPoolExecutor(options.jobs) as pool:
-        for future in as_completed([pool.submit(score, config) for config in missing]):
-            with open(TRIES, "a", newline="") as file:
-                csv.DictWriter(file, COLUMNS).writerow(future.result())
+    run_missing(tries(options.seeds), score, TRIES, COLUMNS, options.jobs)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from dglab.analysis.gmp_claims import judge_gmp
 from dglab.analysis.intervals import cached_against_joint
 from dglab.analysis.predictions import as_rows, train_as_you_test
 from dglab.analysis.signals import prior_grid
+from dglab.analysis.targets import rows_over_targets
 from dglab.experiments.gmp_methods import GMP
 from dglab.experiments.recorded import recorded_table
 from dglab.experiments.table import read_table
@@ -86,6 +87,7 @@ def write_report(folder: Path) -> Path:
         scales=list(scales),
         gmp=_gmp(folder, frame) if is_streets(record) else {},
         verdicts=overview.claim_rows(scales) if of_paper else [],
+        over_targets=[] if of_paper else rows_over_targets(frame),
         columns={"part": overview.PARTS, "verdict": overview.VERDICT, "paper": tables.PAPER},
         not_run=_not_run(frame) if of_paper else [],
         classes=_classes(frame),

@@ -67,6 +67,7 @@ def test_other_data_are_not_set_beside_the_papers(folder):
     (folder / "figures" / "figure4_predictions.png").rename(folder / "figures" / "figure4_predictions_C.png")
     page = write_report(folder).read_text(encoding="utf-8")
     assert "the paper</th>" not in page and "The paper's claims" not in page and "Table 3" not in page
+    assert "<h2>Over the targets</h2>" in page and '<td class="text">MLDG+source BN - AGG+source BN</td>' in page
     assert (folder / "figures" / "figure5_batch_size_C.png").exists() and len(re.findall("<img ", page)) == 8
 
 

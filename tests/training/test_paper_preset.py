@@ -159,6 +159,6 @@ def test_the_authors_augmentation_trains_on_real_letters(root, tmp_path):
 def test_a_preset_s_own_values_do_not_borrow_the_paper_s_place():
     assert QUICK.reason("lr", 0.1) == QUICK.why["lr"] and "section" not in QUICK.why["lr"]
     assert TINY.reason("steps", 2) == "" and TINY.reason("momentum", 0.9) == PLACES["momentum"]
-    assert set(PRESETS) == {"tiny", "quick", "full", "standard", "paper"}
+    assert set(PRESETS) == {"tiny", "quick", "full", "real", "standard", "paper"}
     for preset in PRESETS.values():
         assert set(preset.why) <= {field.name for field in dataclasses.fields(preset.training)}

@@ -1,0 +1,121 @@
+"""Comparisons over several targets, each left out in turn: the target is the unit.
+
+Trainings tell how far a difference on *one* target moves from training to training. How far it moves from target to
+target, which is what a next domain would ask, only other targets tell: of five, five means.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pandas as pd
+
+from dglab.analysis.intervals import (
+    Difference,
+    contrast,
+    on_sources,
+    on_target,
+    paired_difference,
+    per_training,
+)
+from dglab.experiments.methods import (
+    ADABN,
+    AGG,
+    BY_DOMAIN,
+    MLDG,
+    MLDG_INNER_0,
+    SIB,
+    SOURCE_BN,
+    TN_1,
+    TN_4,
+    TN_5,
+    Normalization,
+    TrainingMethod,
+)
+
+LEVEL = 0.95
+Tested = tuple[TrainingMethod, Normalization]
+
+
+class Compared(NamedTuple):
+    """A difference that a claim of the paper, or a prediction of docs/predictions.md, says is positive."""
+
+    about: str
+    better: Tested
+    worse: Tested
+    study: str = "ablation"
+    where: Callable[[pd.DataFrame], pd.DataFrame] = on_target
+
+    @property
+    def name(self) -> str:
+        """Both sides, as in a table: "MLDG+TN, M = 4 - MLDG+source BN"."""
+        sides = " - ".join(f"{method.label}+{test.label}" for method, test in (self.better, self.worse))
+        return sides + (", on the sources" if self.where is on_sources else "")
+
+
+COMPARED = (
+    Compared("claim 1", (MLDG, SOURCE_BN), (AGG, SOURCE_BN)),
+    Compared("claim 2", (AGG, SOURCE_BN), (AGG, TN_4)),
+    Compared("claim 2", (MLDG, TN_4), (MLDG, SOURCE_BN)),
+    Compared("claim 3", (MLDG, SIB), (MLDG, TN_5)),
+    Compared("claim 5", (MLDG, TN_1), (MLDG, SOURCE_BN)),
+    Compared("claim 10", (MLDG, SIB), (MLDG, SOURCE_BN), "source_and_target", on_sources),
+    Compared("claim 10", (AGG, SOURCE_BN), (AGG, SIB), "source_and_target", on_sources),
+    Compared("claim 12", (MLDG, SIB), (MLDG, ADABN)),
+    Compared("the whole method", (MLDG, SIB), (AGG, SOURCE_BN)),
+    Compared("train as you test", (AGG, SOURCE_BN), (BY_DOMAIN, SOURCE_BN)),
+    Compared("train as you test", (BY_DOMAIN, TN_4), (AGG, TN_4)),
+    Compared("the inner step", (MLDG, TN_4), (MLDG_INNER_0, TN_4)),
+    Compared("the inner step", (MLDG, SOURCE_BN), (MLDG_INNER_0, SOURCE_BN)),
+)
+
+
+class OverTargets(NamedTuple):
+    """A comparison on each target, and over all of them."""
+
+    compared: Compared
+    each: dict[str, Difference]  # by target, over its trainings
+    overall: Difference  # over the targets; its interval is widened for the differences about the same
+
+
+def over_targets(frame: pd.DataFrame) -> list[OverTargets]:
+    """The comparisons whose rows a table has, on each target and over the targets.
+
+    On one target, two tests of the same networks are paired, and networks trained in two ways are compared by their
+    means; over the targets, the means of each are paired.
+
+    Args:
+        frame: a tidy table of several tasks with one target each.
+    """
+    found = []
+    for compared in COMPARED:
+        rows = compared.where(frame[frame["study"] == compared.study])
+        better, worse = (per_training(rows, *tested) for tested in (compared.better, compared.worse))
+        targets = rows.drop_duplicates("task").set_index("task")["target"]
+        both = [task for task in targets.index if task in better.index and task in worse.index]
+        if not both:
+            continue
+        one_network = compared.better[0] is compared.worse[0]
+        each = {
+            targets[task]: paired_difference(better[task], worse[task])
+            if one_network
+            else contrast([(1, better[task]), (-1, worse[task])])
+            for task in both
+        }
+        means = (values[both].groupby("task").mean() for values in (better, worse))
+        share = (1 - LEVEL) / sum(other.about == compared.about for other in COMPARED)
+        found.append(OverTargets(compared, each, paired_difference(*means, level=1 - share)))
+    return found
+
+
+def rows_over_targets(frame: pd.DataFrame) -> list[dict[str, str]]:
+    """The same as rows of text: points of mIoU, 95 % intervals, and the verdict of a claim that it is positive."""
+    return [
+        {
+            "about": row.compared.about,
+            "difference": row.compared.name,
+            **{f"unseen: {target}": str(difference) for target, difference in row.each.items()},
+            f"over {row.overall.trainings} targets": str(row.overall),
+            "it is": {"holds": "positive", "contradicted": "negative"}.get(row.overall.verdict, row.overall.verdict),
+        }
+        for row in over_targets(frame)
+    ]
