@@ -5,7 +5,7 @@ and so it does with the means that the report's sliders of real streets move ove
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -79,9 +79,9 @@ def as_you_test(frame: pd.DataFrame) -> list[dict[str, object]]:
     return found
 
 
-def claims(scales: Mapping[str, pd.DataFrame]) -> list[dict[str, object]]:
+def claims(rows: Sequence[dict[str, object]]) -> list[dict[str, object]]:
     """Each claim with its verdicts, and its primary parts: the paper's own difference, and ours at each scale."""
-    found = [row for row in overview.claim_rows(scales) if not str(row[overview.PARTS]).startswith("beside it")]
+    found = [row for row in rows if not str(row[overview.PARTS]).startswith("beside it")]
     return [row if row[overview.PARTS] == overview.VERDICT else row | {"claim": ""} for row in found]  # its text once
 
 
@@ -102,7 +102,7 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "full": lambda: methods_by_normalization(full, whole),
         "as_you_test": lambda: as_you_test(full),
         "predictions": lambda: as_rows(train_as_you_test(full)),
-        "claims": lambda: claims(both),
+        "claims": lambda: claims(overview.claim_rows(both)),
         "networks": lambda: overview.networks_table(full),
         "table_1": lambda: of_paper.at_scales(of_paper.bound_table, both),
         "table_1_printed": lambda: published("table01_state_of_the_art"),
@@ -121,7 +121,7 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "table_10": lambda: of_paper.backbones_table(full),
         "table_11": lambda: of_paper.at_scales(of_paper.adabn_tasks, both),
         **guard_tables.tables(),
-        "gmp_claims": lambda: gmp_tables.claims_rows(quick),
+        "gmp_claims": lambda: claims(overview.gmp_claim_rows({"quick": quick})),
         "gmp_ablation": lambda: gmp_tables.ablation_rows(quick),
         "gmp_strategies": lambda: gmp_tables.strategies_rows(quick),
         "gmp_branches": lambda: gmp_tables.branches_rows(quick),

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from dglab import paper
-from dglab.analysis.gmp_claims import judge_gmp, of_task
+from dglab.analysis.gmp_claims import of_task
+from dglab.analysis.gmp_published import DATA_SETS, GRAD_BLENDING, Printed, published_table_2, published_table_4
 from dglab.analysis.intervals import contrast, on_sources, on_target, paired_difference, per_training
 from dglab.experiments.gmp_methods import (
     ABLATION,
@@ -37,29 +37,10 @@ from dglab.experiments.methods import (
 from dglab.report.tables import MISSING, plus_minus
 
 STUDIES = ("gmp_ablation", "gmp_strategies", "gmp_branches")
-GRAD_BLENDING = "Grad-Blending"  # published, and not built here
-# what the published tables call a method
-TABLE_2 = {JOINT: "Base (concatenation fusion)", OGM_GE: "OGM-GE", GRAD_BLENDING: "Grad-Blending", GMP: "GMP"}
-TABLE_4 = {IGDM: "IGDM only", CAGP: "CAGP only", UNIFIED: "unified instead of decoupled modulation",
-           GMP: "IGDM+CAGP (GMP)"}  # fmt: skip
-PUBLISHED = {"epic_kitchens_accuracy": "published, EPIC-Kitchens", "hac_accuracy": "published, HAC"}
-
 Row = dict[str, str]
 Named = MultimodalMethod | TrainingMethod | str  # a name alone: published, and not built here
 LOST = "target - sources [95 %]"
 IN_TABLE_2: tuple[Named, ...] = (JOINT, OGM_GE, GRAD_BLENDING, FIXED_C, FIXED_D, PCGRAD, GMP)
-
-
-def published_table_4() -> dict[Named, pd.Series]:
-    """The published accuracies of the ablation, its base taken from Table 2."""
-    table = paper.table("gmp_table04_ablation").set_index("variant")
-    return {JOINT: published_table_2()[JOINT], **{method: table.loc[name] for method, name in TABLE_4.items()}}
-
-
-def published_table_2() -> dict[Named, pd.Series]:
-    """The published accuracies of the strategies."""
-    table = paper.table("gmp_table02_gradient_strategies").set_index("method")
-    return {method: table.loc[name] for method, name in TABLE_2.items()}
 
 
 def ablation_rows(frame: pd.DataFrame) -> list[Row]:
@@ -220,20 +201,6 @@ def has_gmp(frame: pd.DataFrame) -> bool:
     return bool(frame["study"].isin(STUDIES).any())
 
 
-def claims_rows(frame: pd.DataFrame) -> list[Row]:
-    """The claims, each with its verdict and the parts that it rests on; empty where no study of GMP is known."""
-    if not has_gmp(frame):
-        return []
-    return [
-        {
-            "claim": f"{verdict.claim.number}. {verdict.claim.text}",
-            "verdict": verdict.outcome,
-            "in points": "; ".join(map(str, verdict.parts)),
-        }
-        for verdict in judge_gmp(frame)
-    ]
-
-
 def _trainings(rows: pd.DataFrame, method: Named) -> str:
     return "" if isinstance(method, str) else str(method.rows(rows)["train_seed"].nunique())
 
@@ -249,5 +216,8 @@ def _mean(values: pd.Series) -> str:
     return plus_minus(values.mean(), values.std()) if len(values) else MISSING
 
 
-def _published(table: dict[Named, pd.Series], method: Named) -> Row:
-    return {title: f"{table[method][column]:.2f}" if method in table else "" for column, title in PUBLISHED.items()}
+def _published(table: Printed, method: Named) -> Row:
+    return {
+        f"published, {name}": f"{table[method][column]:.2f}" if method in table else ""
+        for column, name in DATA_SETS.items()
+    }

@@ -1,12 +1,13 @@
 """What a reader needs beside the paper's tables: the claims at several scales, which networks there are, and where
 they were made. Rows of text, as in :mod:`dglab.report.tables`."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from dglab.analysis.claims import Part, Verdict, judge
+from dglab.analysis.gmp_claims import judge_gmp
 from dglab.analysis.published import published_differences
 from dglab.experiments.methods import training_name
 from dglab.experiments.record import recorded_networks
@@ -38,14 +39,26 @@ def claim_rows(scales: Mapping[str, pd.DataFrame], numbers: Collection[int] | No
         its own figures say against the claim), and for each scale the difference with its interval and ``n``, the
         number of trainings that it rests on. A part that no scale has is left out.
     """
-    judged = {scale: judge(frame) for scale, frame in scales.items()}
+    return _claim_rows({scale: judge(frame) for scale, frame in scales.items()}, numbers, published_differences)
+
+
+def gmp_claim_rows(scales: Mapping[str, pd.DataFrame], numbers: Collection[int] | None = None) -> list[Row]:
+    """The same for the claims of the second paper (GMP)."""
+    return _claim_rows({scale: judge_gmp(frame) for scale, frame in scales.items()}, numbers)
+
+
+def _claim_rows(
+    judged: Mapping[str, Sequence[Verdict]],
+    numbers: Collection[int] | None,
+    published: Callable[[int], dict[str, str]] = lambda _: {},
+) -> list[Row]:
     rows: list[Row] = []
     for verdicts in zip(*judged.values(), strict=True):
         claim = verdicts[0].claim
         if numbers is not None and claim.number not in numbers:
             continue
-        by_scale = dict(zip(scales, verdicts, strict=True))
-        against = "; ".join(text for text in (published_differences(claim.number).get(""), claim.against) if text)
+        by_scale = dict(zip(judged, verdicts, strict=True))
+        against = "; ".join(text for text in (published(claim.number).get(""), claim.against) if text)
         rows.append({
             "claim": f"{claim.number}. {claim.text}", PARTS: VERDICT, PAPER: against,
             **{cell: text for s, v in by_scale.items() for cell, text in ((s, v.outcome), (f"n ({s})", ""))},

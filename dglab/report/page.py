@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 from dglab import __version__, paper
 from dglab.analysis.claims import judge
 from dglab.analysis.doses import dose_predictions, dose_response, dose_table
-from dglab.analysis.gmp_claims import judge_gmp
 from dglab.analysis.intervals import cached_against_joint
 from dglab.analysis.predictions import as_rows, train_as_you_test
 from dglab.analysis.signals import prior_grid
@@ -254,6 +253,7 @@ def _gmp(folder: Path, frame: pd.DataFrame) -> dict[str, Any]:
     """The part of the page about the second paper (GMP): of this run, or else recorded; empty if there is neither."""
     recorded = {f"recorded with the preset {name}": recorded_table(name) for name in (RECORDED, "quick")}
     known = {where: table for where, table in recorded.items() if table is not None}
+    scales = {"here": frame} | {f"recorded, {where.split()[-1]}": table for where, table in known.items()}
     fullest = sorted(known, key=lambda where: -GMP.rows(known[where])["train_seed"].nunique())  # not one that has begun
     places = {"of this run": frame, **{where: known[where] for where in fullest}}
     where, table = next(((w, t) for w, t in places.items() if gmp_tables.has_gmp(t)), (None, frame))
@@ -268,8 +268,13 @@ def _gmp(folder: Path, frame: pd.DataFrame) -> dict[str, Any]:
     between = ((of, gmp_tables.conflict_rows(known)) for of, known in places.items())
     of, rows = next(((of, rows) for of, rows in between if rows), (where, []))
     parts.append({"title": f"The projection between domains, images alone, {of}", "rows": rows, "picture": None})
-    verdicts = [{"claim": v.claim, "parts": v.parts, "outcome": v.outcome} for v in judge_gmp(table)]
-    return {"where": where, "verdicts": verdicts, "parts": [part for part in parts if part["rows"]]}
+    scales = {scale: table for scale, table in scales.items() if gmp_tables.has_gmp(table)}
+    return {
+        "where": where,
+        "scales": list(scales),
+        "verdicts": overview.gmp_claim_rows(scales),
+        "parts": [part for part in parts if part["rows"]],
+    }
 
 
 def _not_run(frame: pd.DataFrame) -> list[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """What lesson 07 uses: two gradients as arrows in the plane, coefficients over their ratios, claims for reading."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import ipywidgets
 import numpy as np
@@ -10,12 +10,11 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dglab.analysis.gmp_claims import judge_gmp
 from dglab.data.streets.sensors import NO_READING
 from dglab.report import figures
 from dglab.report.figures import base
 from dglab.report.figures.gmp import MODALITY_LOOKS
-from dglab.teaching.lesson import verdicts_table
+from dglab.report.overview import PARTS, gmp_claim_rows
 from dglab.teaching.widgets import redraw
 from dglab.training.gmp import Coefficients, modulation_coefficients, project_conflict
 
@@ -135,11 +134,11 @@ def _slider(description: str, value: float, low: float, high: float, step: float
     )  # fmt: skip
 
 
-def gmp_claims(frame: pd.DataFrame, numbers: Sequence[int] = (1, 2, 3, 4)) -> pd.DataFrame:
-    """The claims of GMP's paper of these numbers beside the table: each part with its interval, as those of lesson 03.
+def gmp_claims(scales: Mapping[str, pd.DataFrame], numbers: Sequence[int] = (1, 2, 3, 4)) -> pd.DataFrame:
+    """The claims of GMP's paper of these numbers, its own evidence and ours, as those of the first paper.
 
     Args:
-        frame: a tidy table.
+        scales: a tidy table of each, by name.
         numbers: of the claims, see :data:`dglab.analysis.gmp_claims.GMP_CLAIMS`.
     """
-    return verdicts_table([verdict for verdict in judge_gmp(frame) if verdict.claim.number in numbers])
+    return pd.DataFrame(gmp_claim_rows(scales, numbers)).set_index(["claim", PARTS])

@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 from IPython.display import Markdown
 
-from dglab.analysis.claims import Verdict
 from dglab.analysis.intervals import summarize
 from dglab.report.overview import PARTS, claim_rows
 
@@ -40,20 +39,6 @@ def claims_at(scales: Mapping[str, pd.DataFrame], numbers: Sequence[int]) -> pd.
         numbers: of the claims.
     """
     return pd.DataFrame(claim_rows(scales, numbers)).set_index(["claim", PARTS])  # a claim's text stands once
-
-
-def verdicts_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """Verdicts for reading: a row for each part that was tested."""
-    rows = []
-    for verdict in verdicts:
-        tested = [part for part in verdict.parts if part.difference is not None]
-        for name, difference in [(part.name, str(part.difference)) for part in tested] or [("not run", "")]:
-            rows.append((
-                f"{verdict.claim.number}. {verdict.claim.text}", verdict.claim.against, verdict.outcome,
-                name, difference,
-            ))  # fmt: skip
-    columns = ["claim", "the paper itself against it", "here", "difference (points)", "ours [95 % interval]"]
-    return pd.DataFrame(rows, columns=columns).set_index(columns[:4])  # so that an outcome stands once, for its claim
 
 
 def pivot(frame: pd.DataFrame, index: Sequence[str], metric: str = "miou", digits: int = 1) -> pd.DataFrame:

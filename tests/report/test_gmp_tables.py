@@ -8,6 +8,7 @@ from dglab.analysis.gmp_claims import judge_gmp
 from dglab.experiments.gmp_methods import ABLATION
 from dglab.report import gmp_tables as tables
 from dglab.report import page
+from dglab.report.overview import PARTS, VERDICT, gmp_claim_rows
 from dglab.report.page import _gmp
 
 
@@ -124,22 +125,31 @@ def test_a_failing_sensor_and_the_projection_between_domains(frame):
     assert gaps[0] == gaps[2] == "" and gaps[1].startswith("+1.00 [+")
 
 
-def test_claims_are_those_of_the_judge(frame):
-    assert [row["verdict"] for row in tables.claims_rows(frame)] == [v.outcome for v in judge_gmp(frame)]
-    assert tables.claims_rows(frame)[2]["in points"].startswith("GMP - unified modulation: +1.50 [")
+def test_claims_are_those_of_the_judge_at_each_scale(frame):
+    few = frame[frame["train_seed"] == frame["train_seed"].min()]
+    rows = gmp_claim_rows({"all": frame, "few": few})
+    verdicts = [row for row in rows if row[PARTS] == VERDICT]
+    assert [row["all"] for row in verdicts] == [v.outcome for v in judge_gmp(frame)]
+    assert {row["few"] for row in verdicts} == {"open"}  # one training
+    [part] = [row for row in rows if row[PARTS] == "GMP - unified modulation"]
+    assert part["all"].startswith("+1.50 [") and part["few"] == "+1.50" and part["n (few)"] == 2
+    assert part["the paper"] == "+2.39 (EPIC-Kitchens), +2.41 (HAC)"  # 57.36 - 54.97, 64.91 - 62.50
+    [part] = [row for row in rows if row[PARTS] == "IGDM - joint"]
+    assert part["the paper"] == "+0.92 (EPIC-Kitchens), +1.19 (HAC)"  # 55.98 - 55.06, 63.05 - 61.86
 
 
 def test_without_rows_there_are_no_tables(frame):
     nothing = frame.iloc[:0]
     for make in (tables.ablation_rows, tables.strategies_rows, tables.branches_rows, tables.missing_rows,
-                 tables.shift_rows, tables.conflict_rows, tables.claims_rows):  # fmt: skip
+                 tables.shift_rows, tables.conflict_rows):  # fmt: skip
         assert make(nothing) == []
 
 
 def test_the_page_shows_those_of_its_run_first(frame, tmp_path):
     (tmp_path / "figures").mkdir()
     shown = _gmp(tmp_path, frame)
-    assert shown["where"] == "of this run" and {v["outcome"] for v in shown["verdicts"]} == {"holds"}
+    assert shown["where"] == "of this run" and shown["scales"] == ["here", "recorded, full", "recorded, quick"]
+    assert {row["here"] for row in shown["verdicts"] if row[PARTS] == VERDICT} == {"holds"}
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == set(tables.STUDIES)
     assert all(part["rows"] for part in shown["parts"])
     assert len([part for part in shown["parts"] if part["picture"]]) == 3

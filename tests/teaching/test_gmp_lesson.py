@@ -72,6 +72,6 @@ def test_a_picture_follows_the_sliders():
 def test_claims_for_reading_say_what_is_not_run():
     from dglab.experiments.table import COLUMNS, TYPES
 
-    table = lesson.gmp_claims(pd.DataFrame(columns=list(COLUMNS)).astype(TYPES), [1, 3])
-    assert [name[0][:2] for name in table.index] == ["1.", "3."]
-    assert {name[2] for name in table.index} == {"not run"}
+    table = lesson.gmp_claims({"mine": pd.DataFrame(columns=list(COLUMNS)).astype(TYPES)}, [1, 3])
+    assert [(claim[:2], part) for claim, part in table.index] == [("1.", "verdict"), ("3.", "verdict")]
+    assert set(table["mine"]) == {"not run"}

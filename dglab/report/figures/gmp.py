@@ -8,11 +8,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from dglab.analysis.gmp_published import DATA_SETS, published_table_2, published_table_4
 from dglab.analysis.intervals import on_sources, on_target, per_training
 from dglab.experiments.gmp_methods import ABLATION, ALONE, BRANCHES, FUSED, GMP, JOINT, MultimodalMethod
 from dglab.experiments.methods import SOURCE_BN, Shown, select
 from dglab.report.figures.base import BLACK, BLUE, GREEN, GREY, MIOU, ORANGE, VERMILION, figure
-from dglab.report.gmp_tables import IN_TABLE_2, PUBLISHED, Named, published_table_2, published_table_4
+from dglab.report.gmp_tables import IN_TABLE_2, Named
 from dglab.utils.errors import InputError
 
 MODALITY_LOOKS = {
@@ -153,7 +154,7 @@ def _beside_published(
         _check_one_task(frame)
         ours = {title: found for title, choice in panels.items() if len(found := choice(frame))}
     rows = [row for row in rows if row in published or any(len(_trainings(one, row, FUSED)) for one in ours.values())]
-    count = len(ours) + len(PUBLISHED)
+    count = len(ours) + len(DATA_SETS)
     fig, axes = figure(1, count, (3.1 * count + 2, 0.5 * len(rows) + 1.4), sharey=True)
     for axis, (title, frame) in zip(axes, ours.items(), strict=False):
         for y, row in enumerate(rows):
@@ -161,13 +162,13 @@ def _beside_published(
                 _marks(axis, _trainings(frame, row, FUSED), y, color=BLUE, marker="o")
         axis.set(title=title, xlabel=MIOU)
         axis.margins(x=0.1)
-    for axis, (column, title) in zip(axes[len(ours) :], PUBLISHED.items(), strict=True):
+    for axis, (column, name) in zip(axes[len(ours) :], DATA_SETS.items(), strict=True):
         for y, row in enumerate(rows):
             if row in published:
                 axis.plot(published[row][column], y, "D", color=ORANGE, markersize=10)
                 axis.annotate(f"{published[row][column]:.2f}", (published[row][column], y), (0, 8), ha="center",
                               textcoords="offset points", fontsize=9)  # fmt: skip
-        axis.set(title=title, xlabel="accuracy (%)")
+        axis.set(title=f"published, {name}", xlabel="accuracy (%)")
         axis.margins(x=0.2)
     for axis in axes:
         axis.locator_params(axis="x", nbins=5)
