@@ -14,6 +14,7 @@ import pandas as pd
 from dglab import paper
 from dglab.analysis.intervals import summarize
 from dglab.analysis.predictions import as_rows, train_as_you_test
+from dglab.analysis.stability import move_rows, verdict_rows
 from dglab.experiments.methods import (
     BN_REESTIMATED,
     SIB,
@@ -24,7 +25,7 @@ from dglab.experiments.methods import (
     select,
     trained_in,
 )
-from dglab.experiments.recorded import recorded_table
+from dglab.experiments.recorded import AGAIN, read_recorded, recorded_table
 from dglab.report import gmp_tables, overview
 from dglab.report import tables as of_paper
 from dglab.report.moving import SHIFTS
@@ -120,6 +121,8 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "table_9_printed": of_paper.published_source_and_target,
         "table_10": lambda: of_paper.backbones_table(full),
         "table_11": lambda: of_paper.at_scales(of_paper.adabn_tasks, both),
+        "stability": lambda: move_rows(full, read_recorded(AGAIN)) if AGAIN.exists() else [],
+        "stability_verdicts": lambda: verdict_rows(full, read_recorded(AGAIN)) if AGAIN.exists() else [],
         **guard_tables.tables(),
         "gmp_claims": lambda: claims(overview.gmp_claim_rows({"quick": quick})),
         "gmp_ablation": lambda: gmp_tables.ablation_rows(quick),

@@ -22,9 +22,10 @@ from dglab.analysis.doses import dose_predictions, dose_response, dose_table
 from dglab.analysis.intervals import cached_against_joint
 from dglab.analysis.predictions import as_rows, train_as_you_test
 from dglab.analysis.signals import prior_grid
+from dglab.analysis.stability import move_rows, verdict_rows
 from dglab.analysis.targets import rows_over_targets
 from dglab.experiments.gmp_methods import GMP
-from dglab.experiments.recorded import recorded_table
+from dglab.experiments.recorded import AGAIN, read_recorded, recorded_table
 from dglab.experiments.table import read_table
 from dglab.report import figures, gmp_tables, overview, tables
 from dglab.report.moving import moving_part
@@ -237,6 +238,12 @@ def _recorded(record: pd.DataFrame | None) -> dict[str, Any]:
         "Dose and response: gain over source BN by dose": dose_table(record),
         "Dose and response: what was predicted, and what came out": as_rows(dose_predictions(record)),
     }
+    if AGAIN.exists():
+        again = read_recorded(AGAIN)
+        found["Stability: the same networks on other CPU instructions (SSE4.1), moves in points"] = move_rows(
+            record, again
+        )
+        found["Stability: the verdicts with those networks"] = verdict_rows(record, again)
     published = {
         "Table 1, as printed (Cityscapes test set)": paper.table("table01_state_of_the_art"),
         "Table 2, as printed (Cityscapes test set)": paper.table("table02_uda_per_class"),

@@ -1,0 +1,91 @@
+"""How far figures move when the same networks are trained and tested again on other CPU instructions.
+
+Sums are then taken in another order, the last bits differ, and training amplifies them: what is left is a second draw,
+as by another seed. So verdicts must not depend on it.
+"""
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from dglab.analysis.claims import judge
+from dglab.analysis.intervals import per_training
+from dglab.experiments.methods import SIB, SOURCE_BN, TN_1, TN_4, Normalization, TrainingMethod, trained_in
+from dglab.experiments.table import LABELS
+
+TESTS = (SOURCE_BN, TN_1, TN_4, SIB)
+
+
+class Moved(NamedTuple):
+    """The moves of one test of the networks of one method, in points of mIoU: again - recorded."""
+
+    method: TrainingMethod
+    test: Normalization
+    gaps: pd.Series  # one a network
+    deviation: float  # over the recorded trainings, of all seeds
+
+
+class VerdictMoved(NamedTuple):
+    """A claim's verdict as recorded, and with networks that were trained again in the place of the recorded ones."""
+
+    claim: str
+    recorded: str
+    again: str
+
+
+def moves(recorded: pd.DataFrame, again: pd.DataFrame) -> list[Moved]:
+    """The moves of each training method and normalization on the study ``ablation``.
+
+    Args:
+        recorded: a tidy table.
+        again: rows of the same trials, of fewer networks.
+    """
+    first, second = (frame[frame["study"] == "ablation"] for frame in (recorded, again))
+    found = []
+    for method in trained_in(second):
+        for test in TESTS:
+            before, after = (per_training(frame, method, test) for frame in (first, second))
+            gaps = (after - before).dropna()
+            if len(gaps):
+                tasks = gaps.index.unique("task")
+                found.append(Moved(method, test, gaps, before[before.index.isin(tasks, level="task")].std()))
+    return found
+
+
+def replaced(recorded: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
+    """The recorded table with the rows of those trials that were run again in the place of their own."""
+    names = [name for name in LABELS if name != "preset"]
+    key = pd.MultiIndex.from_frame(recorded[names].astype("string").fillna(""))
+    other = pd.MultiIndex.from_frame(again[names].astype("string").fillna(""))
+    return pd.concat([recorded[~key.isin(other)], again], ignore_index=True).astype(recorded.dtypes)
+
+
+def verdicts(recorded: pd.DataFrame, again: pd.DataFrame) -> list[VerdictMoved]:
+    """Each claim's verdict with the one and the other networks."""
+    pairs = zip(judge(recorded), judge(replaced(recorded, again)), strict=True)
+    return [VerdictMoved(f"{one.claim.number}. {one.claim.text}", one.outcome, other.outcome) for one, other in pairs]
+
+
+def move_rows(recorded: pd.DataFrame, again: pd.DataFrame) -> list[dict[str, str]]:
+    """The moves as rows of text."""
+    return [
+        {
+            "trained with": moved.method.label,
+            "normalized by": moved.test.label,
+            "networks": str(len(moved.gaps)),
+            "mean move": f"{moved.gaps.mean():+.2f}",
+            "largest move": f"{moved.gaps.loc[moved.gaps.abs().idxmax()]:+.2f}",
+            "deviation of the moves": f"{moved.gaps.std():.2f}" if len(moved.gaps) > 1 else "",
+            "deviation over trainings, as recorded": f"{moved.deviation:.2f}",
+        }
+        for moved in moves(recorded, again)
+    ]
+
+
+def verdict_rows(recorded: pd.DataFrame, again: pd.DataFrame) -> list[dict[str, str]]:
+    """The verdicts as rows of text."""
+    return [
+        {"claim": v.claim, "recorded": v.recorded, "with these networks": v.again,
+         "changed": "yes" if v.recorded != v.again else ""}
+        for v in verdicts(recorded, again)
+    ]  # fmt: skip

@@ -1,0 +1,51 @@
+"""A tenth of the preset full again on other instructions: ``python -m tools.record_stability RESULTS [--jobs N]``.
+
+Trains and tests, in a results folder of its own, the networks of the main question on the main task, those of the
+first :data:`SEEDS`, and writes their rows beside the recorded ones. To be run with ``ATEN_CPU_CAPABILITY=default
+ONEDNN_MAX_CPU_ISA=SSE41``, which every x86-64 processor has; resumes where it was stopped.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from dglab.experiments.jobs import instructions
+from dglab.experiments.methods import AGG, BY_DOMAIN, MLDG, MLDG_INNER_0
+from dglab.experiments.recorded import AGAIN, WHOLE_METRICS, write_recorded
+from dglab.experiments.runner import Lab, open_lab
+from dglab.experiments.table import tidy
+from dglab.experiments.trial import Trial, main_tasks
+from dglab.experiments.trials import studies_of
+
+SEEDS = (10, 11, 12, 13, 14)
+METHODS = (AGG, BY_DOMAIN, MLDG_INNER_0, MLDG)
+STUDIES = ("ablation", "batch_size", "source_and_target", "adabn")
+
+
+def chosen(lab: Lab) -> list[Trial]:
+    """The trials: the main methods' networks on the main task, each with the tests of the claims that rest on it."""
+    [task] = main_tasks(lab)
+    networks = {lab.training(task.sources, seed, **method.settings) for method in METHODS for seed in SEEDS}
+    trials = (trial for name in STUDIES for trial in studies_of(lab)[name](lab))
+    return [trial for trial in trials if trial.task == task and trial.training in networks]
+
+
+def main() -> None:
+    """Run them, and write their rows."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--jobs", type=int)
+    options = parser.parse_args()
+    if instructions() != "DEFAULT":
+        raise SystemExit(
+            f"torch uses {instructions()} here; set ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 to run the "
+            "networks on other instructions than the recorded ones"
+        )
+    lab = open_lab("full", results=options.results, use_shipped=False, device="cpu")
+    lab = dataclasses.replace(lab, jobs=options.jobs)
+    frame = tidy(lab, lab.results(chosen(lab)))
+    write_recorded(frame[frame["metric"].isin(WHOLE_METRICS)], AGAIN)
+
+
+if __name__ == "__main__":
+    main()
