@@ -42,7 +42,7 @@ def test_a_folder_becomes_one_page_that_needs_nothing_else(folder, monkeypatch):
         "figure4_predictions", "table07_queue_size"}  # fmt: skip
     recorded, here = (page.index(f'alt="mIoU over test batch size M, {scale}"') for scale in ("recorded", "here"))
     assert recorded < here
-    assert "GMP, recorded with the preset quick" in page and page.count("Small marks are single trainings") == 3
+    assert "GMP, recorded with the preset full" in page and page.count("Small marks are single trainings") == 3
     assert page.count("<h3>G+S+I+M → C</h3>") == 1 and "A mixed stream (Table 5): G+S+I → C+M" in page
     assert page.count('<tr class="group">') >= 4  # training methods: those here, and those that are recorded
     assert {number for number in re.findall(r'<tr class="group"><td>(\d+)\. ', page)} == {str(n) for n in range(1, 13)}

@@ -62,17 +62,18 @@ def gmp_branches(frame: pd.DataFrame) -> Figure:
     _check_one_task(frame)
     rows = SOURCE_BN.rows(frame[frame["without"].isna()])
     views = [*BRANCHES.items(), ("fused", FUSED)]
-    looks = {"unseen target": (on_target, VERMILION, "^"), "the sources": (on_sources, BLUE, "o")}
-    fig, axes = figure(1, len(views), (4 * len(views), 3.2), sharex=True)
+    # above the row's line the target, below it the sources
+    looks = {"unseen target": (on_target, -0.15, VERMILION, "^"), "the sources": (on_sources, 0.15, BLUE, "o")}
+    fig, axes = figure(1, len(views), (4 * len(views), 3.6), sharex=True)
     for axis, (name, view) in zip(axes, views, strict=True):
         methods = (*([ALONE[name]] if name in ALONE else ALONE.values()), JOINT, GMP)
         for y, method in enumerate(methods):
-            for on, color, marker in looks.values():
-                _marks(axis, _trainings(on(rows), method, view), y, color=color, marker=marker)
+            for on, offset, color, marker in looks.values():
+                _marks(axis, _trainings(on(rows), method, view), y + offset, color=color, marker=marker)
         _name_rows(axis, methods)
         axis.set(title=view.label, xlabel=MIOU)
         axis.margins(x=0.1)
-    for label, (_, color, marker) in looks.items():
+    for label, (*_, color, marker) in looks.items():
         axes[0].plot([], [], marker, color=color, label=label)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
