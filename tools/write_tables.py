@@ -96,7 +96,9 @@ def with_quick(
     for row in make(full):
         first = next(iter(row.values()))
         pairs = [(name, cell) for name, cell in row.items() if name != ours]
+        names = {"row - GMP [95 %]": "full: row - GMP [95 %]", "ours, the sources": "full, the sources"}
         place = list(row).index(ours)
+        pairs = [(names.get(name, name), cell) for name, cell in pairs]
         pairs[place:place] = [("full, unseen target", row[ours]), ("quick, unseen target", other.get(first, ""))]
         found.append(dict(pairs))
     return found

@@ -85,10 +85,12 @@ def contrast(groups: Sequence[tuple[float, pd.Series]], *, level: float = 0.95, 
     """A weighted sum of means over trainings, with its interval: for networks that were trained in different ways.
 
     ``[(1, mldg), (-1, agg)]`` is their difference. The model has a mean for each group and variances of their own
-    (ordinary least squares with White's correction HC2). Seeds are no pairs here: that two methods begin from the same
-    random numbers does not bring their results together, see :func:`seed_correlation`.
+    (ordinary least squares with White's correction HC2); the interval's degrees of freedom are those of Welch, for with
+    variances of their own a group of two trainings is worth less than the sum of all suggests. Seeds are no pairs here:
+    that two methods begin from the same random numbers does not bring their results together, see
+    :func:`seed_correlation`.
 
-    Source: MacKinnon and White, Journal of Econometrics 29, 1985.
+    Source: MacKinnon and White, Journal of Econometrics 29, 1985; Welch, Biometrika 34, 1947.
 
     Args:
         groups: weight, and one value a training.
@@ -106,9 +108,12 @@ def contrast(groups: Sequence[tuple[float, pd.Series]], *, level: float = 0.95, 
     if min(map(len, values)) == 1:
         return Difference(mean, -np.inf, np.inf, trainings, margin)
     member = np.repeat(np.eye(len(values)), [len(group) for group in values], axis=0)  # trainings x groups
-    model = OLS(np.concatenate(values), member).fit(cov_type="HC2", use_t=True)
-    [(low, high)] = model.t_test(np.array(weights)).conf_int(alpha=1 - level)
-    return Difference(mean, float(low), float(high), trainings, margin)
+    model = OLS(np.concatenate(values), member).fit(cov_type="HC2")
+    error = model.t_test(np.array(weights)).sd.item()
+    shares = [weight**2 * group.var(ddof=1) / len(group) for weight, group in zip(weights, values, strict=True)]
+    spread = sum(share**2 / (len(group) - 1) for share, group in zip(shares, values, strict=True))
+    half = stdtrit(sum(shares) ** 2 / spread, (1 + level) / 2) * error if spread else 0.0
+    return Difference(mean, mean - half, mean + half, trainings, margin)
 
 
 def seed_correlation(frame: pd.DataFrame, metric: str = "miou") -> float:

@@ -10,7 +10,7 @@ from dglab.utils.errors import InputError
 from dglab.utils.files import written_whole
 
 SHIPPED = Path(__file__).parents[1] / "shipped"  # a folder for each preset
-AGAIN = SHIPPED / "full" / "again_sse41.csv"  # a tenth of full on other instructions, see tools/record_stability.py
+AGAIN = SHIPPED / "full" / "again_sse41.csv"  # twenty networks on other instructions: tools/record_stability.py
 WHOLE_METRICS = (  # classes and intervals over images, too
     "miou", "miou_low", "miou_high", "category_miou", "iou", "absent_classes", "selection_accuracy", "agreement"
 )  # fmt: skip

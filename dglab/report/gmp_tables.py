@@ -79,7 +79,7 @@ def strategies_rows(frame: pd.DataFrame) -> list[Row]:
             "strategy": f"{method} (not built here)" if isinstance(method, str) else method.label,
             "trainings": _trainings(rows, method),
             "ours, unseen target": _cell(on_target(rows), method, FUSED, SOURCE_BN),
-            "- GMP [95 %]": _gap(on_target(rows), method, GMP, FUSED, SOURCE_BN),
+            "row - GMP [95 %]": _gap(on_target(rows), method, GMP, FUSED, SOURCE_BN),
             "ours, the sources": _cell(on_sources(rows), method, FUSED, SOURCE_BN),
             **_published(published_table_2(), method),
         }

@@ -258,11 +258,11 @@ def _recorded(record: pd.DataFrame | None) -> dict[str, Any]:
 
 def _gmp(folder: Path, frame: pd.DataFrame) -> dict[str, Any]:
     """The part of the page about the second paper (GMP): of this run, or else recorded; empty if there is neither."""
-    recorded = {f"recorded with the preset {name}": recorded_table(name) for name in (RECORDED, "quick")}
-    known = {where: table for where, table in recorded.items() if table is not None}
-    scales = {"here": frame} | {f"recorded, {where.split()[-1]}": table for where, table in known.items()}
-    fullest = sorted(known, key=lambda where: -GMP.rows(known[where])["train_seed"].nunique())  # not one that has begun
-    places = {"of this run": frame, **{where: known[where] for where in fullest}}
+    recorded = {name: recorded_table(name) for name in (RECORDED, "quick")}
+    known = {name: table for name, table in recorded.items() if table is not None}
+    scales = {"here": frame} | {f"recorded, {name}": table for name, table in known.items()}
+    fullest = sorted(known, key=lambda name: -GMP.rows(known[name])["train_seed"].nunique())  # not one that has begun
+    places = {"of this run": frame, **{f"recorded with the preset {name}": known[name] for name in fullest}}
     where, table = next(((w, t) for w, t in places.items() if gmp_tables.has_gmp(t)), (None, frame))
     if where is None:
         return {}
@@ -272,7 +272,7 @@ def _gmp(folder: Path, frame: pd.DataFrame) -> dict[str, Any]:
         picture = _png(getattr(figures, study)(drawn), folder / "figures" / f"{study}.png") if len(drawn) else None
         parts.append({"title": title, "rows": make(table), "picture": picture})
     # a study of images alone, recorded with another preset than those of two modalities
-    between = ((of, gmp_tables.conflict_rows(known)) for of, known in places.items())
+    between = ((of, gmp_tables.conflict_rows(at)) for of, at in places.items())
     of, rows = next(((of, rows) for of, rows in between if rows), (where, []))
     parts.append({"title": f"The projection between domains, images alone, {of}", "rows": rows, "picture": None})
     scales = {scale: table for scale, table in scales.items() if gmp_tables.has_gmp(table)}

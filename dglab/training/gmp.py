@@ -4,7 +4,7 @@ Source: Li, Shen, Li, Xu, Khan, "Balancing Multimodal Domain Generalization via 
 arXiv 2603.14175. An encoder m serves two tasks: classification, with the gradient g_c, and domain invariance, with the
 gradient g_d of its discriminator behind a gradient reversal.
 
-The source leaves some things open, and what stands here is ours:
+At hand were the abstract, a public summary of the method and two of the tables. What these leave open is ours:
 
 * each of three or more modalities is measured against the mean of the others (the ratios' normalizers); with three or
   more modalities, too, the task that is ahead in an encoder follows from its two ratios, Gamma = rho / sigma;

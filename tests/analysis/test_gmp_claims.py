@@ -64,3 +64,12 @@ def test_the_task_of_a_study_is_chosen_by_name(gmp_table):
         tasks = [of_task(pd.concat(rows), "gmp_branches", number) for number in range(4)]
         assert [set(one["target"]) for one in tasks] == [{"C"}, {"M"}, {"G"}, set()]
         assert {study for one in tasks for study in one["study"]} == {"gmp_branches"}
+    assert of_task(second, "gmp_branches").empty and len(of_task(second, "gmp_branches", 1))  # M is not the main task
+    assert len(of_task(third, "gmp_branches"))
+
+
+def test_a_study_that_has_only_begun_is_judged_as_far_as_it_goes(gmp_table):
+    """OGM-GE's networks have been tested on the target, and not yet on the sources."""
+    frame = gmp_table()
+    begun = frame[(frame["variant"] != "ogm_ge") | (frame["domain_evaluated"] == frame["target"])]
+    assert outcomes(begun)[3] == "not run"

@@ -112,23 +112,27 @@ def test_cached_against_joint_reads_the_table(frames):
     assert row["difference"] == f"{cached - joint:+.2f}" and 0 < row["agreement"] <= 100
 
 
-def test_a_contrast_of_two_is_welchs_interval_but_for_its_degrees_of_freedom():
+def test_a_contrast_of_two_is_welchs_interval():
     rng = np.random.default_rng(0)
     first, second = pd.Series(rng.normal(2, 1, 7)), pd.Series(rng.normal(0, 3, 5))
-    found = contrast([(1, first), (-1, second)])
-    error = np.sqrt(first.var() / 7 + second.var() / 5)
-    half = stats.t.ppf(0.975, 7 + 5 - 2) * error
-    assert tuple(found)[:3] == pytest.approx((first.mean() - second.mean(), *(found.mean + s * half for s in (-1, 1))))
-    assert found.trainings == 12
-    wider = contrast([(1, first), (-1, second)], level=0.99)
-    assert wider.low < found.low and wider.high > found.high
+    for level in (0.95, 0.99):
+        found = contrast([(1, first), (-1, second)], level=level)
+        welch = stats.ttest_ind(first, second, equal_var=False).confidence_interval(level)
+        assert tuple(found)[:4] == pytest.approx((first.mean() - second.mean(), *welch, 12))
 
 
 def test_a_contrast_of_four_groups_by_hand():
     groups = [pd.Series(values) for values in ([5.0, 7.0], [1.0, 3.0], [2.0, 4.0], [0.0, 1.0])]
     found = contrast(list(zip((1, -1, -1, 1), groups, strict=True)))
     assert found.mean == pytest.approx((6 - 2) - (3 - 0.5))
-    assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, 4) * np.sqrt((2 + 2 + 2 + 0.5) / 2))
+    # variances of the means: 1, 1, 1 and 1/4, of one degree of freedom each
+    freedom = (1 + 1 + 1 + 1 / 4) ** 2 / (1 + 1 + 1 + 1 / 16)
+    assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, freedom) * np.sqrt(3.25))
+
+
+def test_trainings_without_any_spread_give_a_point():
+    found = contrast([(1, pd.Series([2.0, 2.0])), (-1, pd.Series([1.5, 1.5]))])
+    assert tuple(found)[:3] == (0.5, 0.5, 0.5)
 
 
 def test_one_training_in_a_group_bounds_nothing():

@@ -40,6 +40,7 @@ def test_moves_are_of_the_same_networks(recorded, again):
     row = move_rows(recorded, again)[0]
     assert (row["networks"], row["mean move"], row["largest move"]) == ("2", "-0.50", "-2.00")
     assert row["deviation of the moves"] == f"{3 / np.sqrt(2):.2f}"
+    assert row["expected of a second draw"] == f"{2 * np.sqrt(2):.2f}"
 
 
 def test_only_the_trials_that_ran_again_are_replaced(recorded, again):

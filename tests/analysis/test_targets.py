@@ -44,6 +44,11 @@ def test_a_target_that_one_side_lacks_is_left_out(table):
     [row] = over_targets(table[(table["target"] != "Z") | (table["test_method"] == "bn")])
     assert list(row.each) == ["X", "Y"] and row.overall.trainings == 2 and row.overall.mean == 2.5
     assert over_targets(table[table["test_method"] == "bn"]) == []
+    agg = table[table["test_method"] == "bn"].query("target == 'X'").assign(train_method="agg")
+    columns = [list(row) for row in rows_over_targets(pd.concat([table, agg]).astype(TYPES))]
+    assert len(columns) == 2 and columns[0] == columns[1]  # one header for all rows
+    claim_1, _ = rows_over_targets(pd.concat([table, agg]).astype(TYPES))
+    assert claim_1["unseen: Y"] == "not run" and claim_1["targets"] == "1"
 
 
 def test_networks_trained_in_two_ways_are_no_pairs(table):
@@ -57,5 +62,5 @@ def test_networks_trained_in_two_ways_are_no_pairs(table):
 def test_rows_for_reading(table):
     [row] = rows_over_targets(table)
     assert row["difference"] == "MLDG+TN, M = 4 - MLDG+source BN" and row["unseen: X"].startswith("+3.00 [")
-    assert row["over 3 targets"].startswith("+1.67 [") and row["it is"] == "open"
+    assert row["over the targets"].startswith("+1.67 [") and row["targets"] == "3" and row["it is"] == "open"
     assert len({compared.name for compared in COMPARED}) == len(COMPARED)
