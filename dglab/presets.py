@@ -196,7 +196,7 @@ REAL = Preset(
     why={
         "backbone": "the largest with packaged ImageNet weights that two CPU cores train in minutes",
         "weights": "timm's, from a package: no download",
-        "steps": "as the time allows: ten passes over four domains' training images",
+        "steps": "as the time allows: nine passes over the training images of four domains",
         "scale": "images are 180 rows high",
     },
 )

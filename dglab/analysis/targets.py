@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from dglab.analysis.claims import LEVEL
 from dglab.analysis.intervals import (
     Difference,
     contrast,
@@ -33,7 +34,6 @@ from dglab.experiments.methods import (
     TrainingMethod,
 )
 
-LEVEL = 0.95
 Tested = tuple[TrainingMethod, Normalization]
 
 
@@ -91,19 +91,17 @@ def over_targets(frame: pd.DataFrame) -> list[OverTargets]:
         rows = compared.where(frame[frame["study"] == compared.study])
         better, worse = (per_training(rows, *tested) for tested in (compared.better, compared.worse))
         targets = rows.drop_duplicates("task").set_index("task")["target"]
-        both = [task for task in targets.index if task in better.index and task in worse.index]
-        if not both:
-            continue
         if compared.better[0] is compared.worse[0]:  # two tests of the same networks
-            gaps = (better - worse).dropna()
-            each = {task: paired_difference(better[task], worse[task]) for task in both}
-            means = gaps.groupby("task").mean()[both]
+            means = (better - worse).dropna().groupby("task").mean()
+            each = {task: paired_difference(better[task], worse[task]) for task in means.index}
         else:
-            each = {task: contrast([(1, better[task]), (-1, worse[task])]) for task in both}
-            means = (better.groupby("task").mean() - worse.groupby("task").mean())[both]
-        share = (1 - LEVEL) / sum(other.about == compared.about for other in COMPARED)
-        overall = paired_difference(means, 0 * means, level=1 - share)
-        found.append(OverTargets(compared, {targets[task]: each[task] for task in both}, overall))
+            means = (better.groupby("task").mean() - worse.groupby("task").mean()).dropna()
+            each = {task: contrast([(1, better[task]), (-1, worse[task])]) for task in means.index}
+        if each:
+            share = (1 - LEVEL) / sum(other.about == compared.about for other in COMPARED)
+            overall = paired_difference(means, 0 * means, level=1 - share)
+            by_target = {target: each[task] for task, target in targets.items() if task in each}
+            found.append(OverTargets(compared, by_target, overall))
     return found
 
 

@@ -44,6 +44,9 @@ def test_a_target_that_one_side_lacks_is_left_out(table):
     [row] = over_targets(table[(table["target"] != "Z") | (table["test_method"] == "bn")])
     assert list(row.each) == ["X", "Y"] and row.overall.trainings == 2 and row.overall.mean == 2.5
     assert over_targets(table[table["test_method"] == "bn"]) == []
+    other_seeds = (table["target"] == "X") & (table["test_method"] == "bn")
+    moved = table.assign(train_seed=table["train_seed"].where(~other_seeds, table["train_seed"] + 10)).astype(TYPES)
+    assert list(over_targets(moved)[0].each) == ["Y", "Z"]  # tests of X that share no network are no pairs
     agg = table[table["test_method"] == "bn"].query("target == 'X'").assign(train_method="agg")
     columns = [list(row) for row in rows_over_targets(pd.concat([table, agg]).astype(TYPES))]
     assert len(columns) == 2 and columns[0] == columns[1]  # one header for all rows
