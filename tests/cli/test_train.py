@@ -74,7 +74,7 @@ def test_resume_in_an_empty_folder_starts(tmp_path, dglab):
         ({"--task": "G->C"}, ["MLDG", "two or more, got 1"]),
         ({"--task": "G->C", "--method": "split"}, ["two or more, got 1"]),
         ({"--method": "mldgg"}, ["unknown training method 'mldgg'", ", ".join(METHODS)]),
-        ({"--preset": "huge"}, ["unknown preset 'huge'", "tiny, quick, full, standard, paper"]),
+        ({"--preset": "huge"}, ["unknown preset 'huge'", "tiny, quick, full, real, standard, paper"]),
         ({"--split": "3:1"}, ["'3:1'", "2 source domains"]),
         ({"--steps": "0"}, ["steps is 0; expected 1 or more"]),
         ({"--inner-lr": "nan"}, ["inner_lr is nan"]),

@@ -119,7 +119,7 @@ def test_other_data_are_another_run(tmp_path, prepared):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"preset": "huge"}, "unknown preset 'huge'; the presets are tiny, quick, full, standard, paper"),
+        ({"preset": "huge"}, "unknown preset 'huge'; the presets are tiny, quick, full, real, standard, paper"),
         ({"seed": 7}, "seed is 7; the preset tiny trains the seeds 0"),
         ({"device": "tpu"}, "unknown device 'tpu'; expected auto, cpu, cuda or mps"),
         ({"data": "no/such/folder"}, "no/such/folder: no such folder"),
