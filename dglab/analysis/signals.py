@@ -137,10 +137,13 @@ def prior_grid(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         ``domain``, ``train_method`` and ``inner_lr`` (which tell the training methods apart), ``batch_size`` (M),
-        ``prior``, ``train_seed``, ``miou`` in percent. Source BN is the prior of 1, whatever M.
+        ``prior``, ``train_seed``, ``miou`` in percent. Source BN is the prior of 1, whatever M. Networks that have not
+        been tested with every share are left out, so that a curve rests on the same ones throughout.
     """
     rows = frame[frame["metric"] == "miou"].rename(columns={"domain_evaluated": "domain", "value": "miou"})
     source = rows[rows["test_method"] == "bn"]
     rows = pd.concat([rows[rows["test_method"] == "tn"], *(source.assign(prior=1.0, batch_size=m) for m in (1, M))])
+    values = rows.groupby(["domain", "train_method", "inner_lr", "train_seed"], dropna=False)["miou"].transform("size")
+    rows = rows[values == values.max()]
     columns = ["domain", "train_method", "inner_lr", "batch_size", "prior", "train_seed", "miou"]
     return rows[columns].sort_values(columns, ignore_index=True)

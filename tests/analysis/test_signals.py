@@ -83,6 +83,13 @@ def test_the_nearest_style_of_a_training_image_is_its_own(lab):
     assert slots[0] == 2 and distances[0] == pytest.approx(0, abs=1e-9) and distances == sorted(distances)
 
 
+def test_a_curve_over_the_shares_rests_on_the_same_networks(frames):
+    """Another training has been tested under source BN alone so far."""
+    frame = frames["prior"]
+    begun = frame[frame["test_method"] == "bn"].assign(train_seed=7, value=99.0).astype(frame.dtypes)
+    assert prior_grid(pd.concat([frame, begun])).equals(prior_grid(frame))
+
+
 def test_the_grid_ends_at_tn_and_at_source_bn(lab, frames):
     grid = prior_grid(frames["prior"])
     task = mixed_task(lab)
