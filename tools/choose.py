@@ -1,6 +1,6 @@
 """Choose network, steps and rates on the validation images of the sources: one row a try in ``docs/tries.csv``.
 
-``python tools/choose.py [--seeds 100 101] [--jobs 2]`` runs the tries below that have no row yet; a killed run resumes.
+``python -m tools.choose [--seeds 100 101] [--jobs 2]`` runs the tries below that have no row yet; a killed run resumes.
 Seeds are 100 and up, which no study uses. AGG and MLDG get the same tries; the controls take the rates of theirs.
 """
 
@@ -76,14 +76,24 @@ def run_missing(
     run: Callable[[TrainingConfig], dict[str, str]],
     path: Path,
     columns: Sequence[str],
-    jobs: int,
+    settings: Sequence[str] = SETTINGS,
+    jobs: int = 1,
 ) -> None:
-    """Score the tries that have no row in a file yet, and append theirs, each as it is done."""
+    """Score the tries that have no row in a file yet, and append theirs, each as it is done; a killed run resumes.
+
+    Args:
+        tried: the tries, in the order in which they begin.
+        run: gives a try's row; it and the tries are pickled for other processes.
+        path: of the file; begun if it is missing.
+        columns: of the file.
+        settings: those of them by which a try is known.
+        jobs: how many at a time.
+    """
     if not path.exists():
         path.write_text(",".join(columns) + "\n", encoding="utf-8")
     with open(path, newline="", encoding="utf-8") as file:
-        done = {tuple(row[name] for name in SETTINGS) for row in csv.DictReader(file)}
-    missing = [config for config in tried if tuple(str(getattr(config, name)) for name in SETTINGS) not in done]
+        done = {tuple(row[name] for name in settings) for row in csv.DictReader(file)}
+    missing = [config for config in tried if tuple(str(getattr(config, name)) for name in settings) not in done]
     with ProcessPoolExecutor(jobs) as pool:
         for future in as_completed([pool.submit(run, config) for config in missing]):
             with open(path, "a", newline="", encoding="utf-8") as file:
@@ -96,7 +106,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101])
     parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args()
-    run_missing(tries(options.seeds), score, TRIES, COLUMNS, options.jobs)
+    run_missing(tries(options.seeds), score, TRIES, COLUMNS, jobs=options.jobs)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """Choose GMP's learning rate on the validation images of the sources: one row a try in ``docs/tries_gmp.csv``.
 
-``python tools/choose_gmp.py`` runs the tries below that have no row yet, one after the other; a killed run resumes.
+``python -m tools.choose_gmp`` runs the tries below that have no row yet, one after the other; a killed run resumes.
 They are as long as those of the preset quick, and seed 100 is no study's. The joint training that GMP is compared with
 gets the same tries.
 """
 
-import csv
 import dataclasses
 import tempfile
 from pathlib import Path
@@ -23,6 +22,7 @@ from dglab.presets import QUICK
 from dglab.testtime import SourceNormalization
 from dglab.training import TrainingConfig, train
 from dglab.training.checkpoints import load_checkpoint
+from tools.choose import run_missing
 
 SOURCES = ("G", "S", "I", "M")
 RATES = (0.01, 0.02, 0.05, 0.1)
@@ -48,6 +48,7 @@ def tries() -> list[TrainingConfig]:
 
 def score(config: TrainingConfig) -> dict[str, str]:
     """Train, and score the fused classifier under source BN on the validation images of each source: a row."""
+    torch.set_num_threads(1)
     domains = open_domains(QUICK.streets, modalities=config.modalities)
     told = []
     with tempfile.TemporaryDirectory() as folder:
@@ -76,16 +77,7 @@ def alive(model: MultimodalNetwork, domains: dict[str, Domain]) -> dict[str, flo
 
 def main() -> None:
     """Run what is missing."""
-    torch.set_num_threads(1)
-    if not TRIES.exists():
-        TRIES.write_text(",".join(COLUMNS) + "\n")
-    with open(TRIES, newline="") as file:
-        done = {tuple(row[name] for name in SETTINGS) for row in csv.DictReader(file)}
-    for config in tries():
-        if tuple(str(getattr(config, name)) for name in SETTINGS) not in done:
-            row = score(config)
-            with open(TRIES, "a", newline="") as file:
-                csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
+    run_missing(tries(), score, TRIES, COLUMNS, SETTINGS)
 
 
 if __name__ == "__main__":

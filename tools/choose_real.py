@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("root")
     parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args()
-    run_missing(tries(options.root), functools.partial(score, data=options.root), TRIES, COLUMNS, options.jobs)
+    run_missing(tries(options.root), functools.partial(score, data=options.root), TRIES, COLUMNS, jobs=options.jobs)
 
 
 if __name__ == "__main__":

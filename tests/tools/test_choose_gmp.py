@@ -9,7 +9,7 @@ from dglab.data import open_domains
 from dglab.models.multimodal import build_multimodal
 from dglab.presets import QUICK, TINY
 from dglab.training.guards import check_multimodal
-from tools import choose_gmp
+from tools import choose, choose_gmp
 
 
 def test_each_try_can_be_run():
@@ -39,3 +39,17 @@ def test_silent_units_are_counted():
     domains = open_domains(TINY.streets, modalities=("rgb", "depth"))
     shares = choose_gmp.alive(model, domains)
     assert shares["depth"] <= 75 and shares["rgb"] > shares["depth"]
+
+
+def begun(config):
+    return {"method": config.method, "seed": str(config.seed), "mean": "1.00"}
+
+
+def test_a_killed_run_resumes_with_the_tries_that_have_no_row(tmp_path):
+    tried = [dataclasses.replace(TINY.training, seed=seed) for seed in (100, 101, 102)]
+    path, columns, settings = tmp_path / "tries.csv", ("method", "seed", "mean"), ("method", "seed")
+    path.write_text("method,seed,mean\nagg,101,9.99\n")
+    for _ in range(2):
+        choose.run_missing(tried, begun, path, columns, settings)
+        rows = sorted(path.read_text().splitlines()[1:])
+        assert rows == ["agg,100,1.00", "agg,101,9.99", "agg,102,1.00"]  # what was there is kept, and none is twice
