@@ -5,9 +5,10 @@ from pathlib import Path
 import pandas as pd
 
 from dglab.classes import CLASS_NAMES
+from dglab.data.streets.size import StreetsSize
 from dglab.experiments.table import COLUMNS, LABELS, OF_GMP, TYPES, with_empty_columns
 from dglab.utils.errors import InputError
-from dglab.utils.files import written_whole
+from dglab.utils.files import read_json, written_whole
 
 SHIPPED = Path(__file__).parents[1] / "shipped"  # a folder for each preset
 AGAIN = SHIPPED / "full" / "again_sse41.csv"  # twenty networks on other instructions: tools/record_stability.py
@@ -71,3 +72,19 @@ def recorded_table(preset: str, data: str = "streets") -> pd.DataFrame | None:
     paths = [SHIPPED / preset / f"{name}.csv" for name in (data, f"{data}_gmp")]
     tables = [read_recorded(path) for path in paths if path.exists()]
     return pd.concat(tables, ignore_index=True) if tables else None
+
+
+def record_of(preset: str, identity: str | StreetsSize) -> str | None:
+    """The name of the record of a preset on these data, for :func:`recorded_table`; None if there is none.
+
+    Results on other data are other results: the record of a prepared root, ``NAME.csv``, has beside it ``NAME.json`` with
+    the fingerprint of the images that it was made on.
+
+    Args:
+        preset: its name.
+        identity: of the data, see :func:`dglab.data.identity`.
+    """
+    if isinstance(identity, StreetsSize):
+        return "streets"
+    described = sorted((SHIPPED / preset).glob("*.json"))
+    return next((path.stem for path in described if read_json(path)["identity"] == identity), None)

@@ -26,7 +26,7 @@ from dglab.evaluation import ConfusionMatrix, Interval
 from dglab.experiments.cluster import on_cluster
 from dglab.experiments.jobs import in_parallel
 from dglab.experiments.record import note_network
-from dglab.experiments.recorded import SHIPPED, recorded_table
+from dglab.experiments.recorded import SHIPPED, record_of, recorded_table
 from dglab.experiments.table import LABELS, labels_of, tidy
 from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, Trial
 from dglab.presets import Preset, find_preset
@@ -350,13 +350,15 @@ def available(lab: Lab, trials: Sequence[Trial]) -> pd.DataFrame:
 
 def recorded(lab: Lab, trials: Sequence[Trial]) -> dict[Trial, pd.DataFrame]:
     """The shipped rows of those trials that have any."""
-    table = recorded_table(lab.preset.name) if lab.data == "streets" else None
+    name = record_of(lab.preset.name, lab.identity)
+    table = recorded_table(lab.preset.name, name) if name else None
     studies = {study: make for study, make in (STUDIES | EXTRA_STUDIES).items() if study in {t.study for t in trials}}
     own = {trial for make in studies.values() for trial in make(lab)}
     trials = [trial for trial in trials if trial in own]  # a trial with changed settings has no record
     if table is None or not trials:
         return {}
     wanted = labels_of(lab, trials)[LABELS].assign(number=range(len(trials)))
+    table = table.assign(data=lab.data_name)  # the same images, whatever the reader's folder is called
     rows = table.merge(wanted, on=LABELS, sort=False)
     return {trials[number]: group.drop(columns="number") for number, group in rows.groupby("number")}
 
