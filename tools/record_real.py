@@ -1,8 +1,8 @@
 """Put what the preset real has computed so far into the package: ``python -m tools.record_real ROOT [RESULTS]``.
 
-ROOT holds CamVid's four recordings and KITTI, see docs/data.md. Beside the rows lies the fingerprint of its images: they
-are taken for those images alone, ``dglab reproduce --preset real --data ROOT --reuse-recorded``. A run that is stopped
-may be recorded.
+ROOT holds CamVid's four recordings and KITTI, see docs/data.md. Beside the rows lies the fingerprint of its images:
+they are taken for those images alone (``dglab reproduce --preset real --data ROOT --reuse-recorded``). A run that is
+stopped may be recorded.
 """
 
 import json

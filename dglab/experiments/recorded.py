@@ -77,8 +77,8 @@ def recorded_table(preset: str, data: str = "streets") -> pd.DataFrame | None:
 def record_of(preset: str, identity: str | StreetsSize) -> str | None:
     """The name of the record of a preset on these data, for :func:`recorded_table`; None if there is none.
 
-    Results on other data are other results: the record of a prepared root, ``NAME.csv``, has beside it ``NAME.json`` with
-    the fingerprint of the images that it was made on.
+    Results on other data are other results: the record of a prepared root, ``NAME.csv``, has beside it ``NAME.json``
+    with the fingerprint of the images that it was made on.
 
     Args:
         preset: its name.
