@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from dglab.experiments.cluster import check_cluster
@@ -69,20 +69,33 @@ def reproduce(
         lessons = [lesson for lesson in lessons if lesson.stem != MIXED_LESSON]
     lab.out.mkdir(parents=True, exist_ok=True)
     trials = [trial for study in studies_of(lab).values() for trial in study(lab)]
-    tell_expected(lab, trials)
+    reused = known_already(lab, trials)
+    tell_expected(lab, trials, reused)
     frame = run(trained_by, trials)  # all studies at once, because they share networks and tests
     execute_all(lessons, lab)
     extract_figures(lab.out)
     draw_examples(lab)
     write_table(frame, lab.out / "tables.csv")
+    described = describe_run(lab, (time.monotonic() - start) / 60, len(reused))
     with written_whole(lab.out / "run.json") as beside:
-        beside.write_text(json.dumps(describe_run(lab, (time.monotonic() - start) / 60), indent=1), encoding="utf-8")
+        beside.write_text(json.dumps(described, indent=1), encoding="utf-8")
     return write_report(lab.out)
 
 
-def tell_expected(lab: Lab, trials: Iterable[Trial]) -> None:
-    """Print how long the missing networks will take, estimated from recorded networks of this preset, if any."""
-    known = recorded(lab, list(trials)) if lab.reuse_recorded else {}
+def known_already(lab: Lab, trials: Iterable[Trial]) -> set[Trial]:
+    """The trials whose results will be taken from those that ship with the package, instead of being computed."""
+    missing = [trial for trial in dict.fromkeys(trials) if not lab.score_path(trial).exists()]
+    return set(recorded(lab, missing)) if lab.reuse_recorded else set()
+
+
+def tell_expected(lab: Lab, trials: Iterable[Trial], known: Collection[Trial]) -> None:
+    """Print how long the missing networks will take, estimated from recorded networks of this preset, if any.
+
+    Args:
+        lab: where they are to be made.
+        trials: all that are wanted.
+        known: those of them that need not be computed, see :func:`known_already`.
+    """
     missing = {t.training for t in trials if t not in known and not lab.score_path(t).exists()}
     jobs = lab.jobs or usable_cpus()
     hours = expected_hours(recorded_networks(lab.preset.name), missing, jobs)
@@ -110,7 +123,7 @@ def _reproduce_one(lab: Lab, trained_by: Lab, name: str) -> Path:
         trials = studies[name](lab)
         if not trials:
             raise InputError(f"{name}: not run on {lab.data_name} ({', '.join(lab.domains)}); it needs {needs(name)}")
-        tell_expected(lab, trials)
+        tell_expected(lab, trials, known_already(lab, trials))
         write_table(run(trained_by, trials), path)
         return path
     lessons = {path.stem: path for path in find_lessons()}

@@ -49,7 +49,8 @@ def check_results(out, report, names):
     assert tuple(pd.read_csv(out / "tables.csv", nrows=0).columns) == COLUMNS
     assert set(frame["study"]) == set(STUDIES) and set(frame["preset"]) == {"tiny"} and frame["value"].notna().all()
     record = json.loads((out / "run.json").read_text())
-    assert set(record) == {"machine", "versions", "minutes", "preset", "data", "domains", "train_seeds", "test_seeds"}
+    assert set(record) == {"machine", "versions", "reused", "minutes", "preset", "data", "domains", "train_seeds",
+                           "test_seeds"}  # fmt: skip
     assert set(record["versions"]) == {"dglab", "python", "torch"} and record["minutes"] >= 0
     assert record["preset"]["name"] == "tiny" and record["data"]["identity"]["height"] == 32
     assert (record["train_seeds"], record["test_seeds"], list(record["domains"])) == ([0], [0], list("GSIMC"))

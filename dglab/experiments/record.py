@@ -37,17 +37,20 @@ def describe_machine(device: str) -> str:
     return f"{usable_cpus()} CPU cores ({_processor()})"
 
 
-def describe_run(lab: Lab, minutes: float) -> dict[str, Any]:
+def describe_run(lab: Lab, minutes: float, reused: int = 0) -> dict[str, Any]:
     """The content of ``run.json``: the machine, versions, preset and data behind the table beside it.
 
     Args:
         lab: where the table was made.
         minutes: how long this call took, whether training was reused or not.
+        reused: how many of its results were made elsewhere and ship with the package, see
+            :attr:`dglab.experiments.runner.Lab.reuse_recorded`.
     """
     identity = lab.identity
     return {
         "machine": describe_machine(lab.device),
         "versions": versions(),
+        "reused": reused,
         "minutes": round(minutes, 2),
         "preset": {"name": lab.preset.name, "about": lab.preset.about},
         "data": {

@@ -72,6 +72,7 @@ def write_report(folder: Path) -> Path:
     page = template.render(
         version=__version__,
         run=record,
+        reused_from=overview.recorded_on(record["preset"]["name"]),
         of_paper=of_paper,
         streets=is_streets(record),
         tasks=[_section(folder, frame, task, of_paper, recorded, scales) for task in _tasks(frame, "ablation")],

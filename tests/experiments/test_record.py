@@ -14,6 +14,7 @@ from dglab.experiments.runner import Lab, run
 from dglab.experiments.runner import recorded as recorded_rows
 from dglab.experiments.trials import EXTRA_STUDIES, STUDIES
 from dglab.presets import PRESETS
+from dglab.reproduce import known_already
 from dglab.training import TrainingConfig
 
 LATER = ("domains_per_pass", "backbones", "style_dose")  # studies that came after the first record
@@ -66,6 +67,8 @@ def test_what_is_recorded_is_not_computed_again_and_the_rest_is(lab, frames, tmp
     write_recorded(marked, tmp_path / "shipped" / "tiny" / "streets.csv")
     monkeypatch.setattr(recorded, "SHIPPED", tmp_path / "shipped")
     fresh = dataclasses.replace(lab, out=tmp_path / "out", reuse_recorded=True)
+    assert {trial.training.method for trial in known_already(fresh, trials)} == {"agg"}
+    assert known_already(dataclasses.replace(fresh, reuse_recorded=False), trials) == set()
     trained = []
     train = runner.train
     monkeypatch.setattr(runner, "train", lambda *args, **more: trained.append(args[0].method) or train(*args, **more))

@@ -52,6 +52,18 @@ def test_a_folder_becomes_one_page_that_needs_nothing_else(folder, monkeypatch):
     assert "the paper: accuracy" in page and "55.52 ± 0.07" in page  # Tables 6 and 9
 
 
+def test_results_of_another_machine_are_not_mixed_in_silence(lab, folder):
+    assert "Mixed:" not in write_report(folder).read_text(encoding="utf-8")
+    (folder / "run.json").write_text(json.dumps(describe_run(lab, minutes=1.25, reused=7)))
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "<b>Mixed:</b> 7 of the results below were not made by this run; they ship with the package." in page
+    described = describe_run(lab, minutes=1.25, reused=7)
+    described["preset"]["name"] = "full"  # of which it is known where its networks were made
+    (folder / "run.json").write_text(json.dumps(described))
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert re.search(r"they ship with the package: \d+ networks on .*, torch", page)
+
+
 def test_without_the_picture_of_figure_4_the_page_does_without(folder):
     (folder / "figures" / "figure4_predictions.png").unlink()
     page = write_report(folder).read_text(encoding="utf-8")
