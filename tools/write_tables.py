@@ -129,6 +129,7 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "categories": lambda: of_paper.categories_table(full),
         "table_3": lambda: of_paper.tasks_table(full),
         "common_rate": lambda: of_paper.common_rate_table(full),
+        "figure_5": lambda: of_paper.batch_size_table(full),
         "table_4": lambda: of_paper.split_table(full),
         "table_5": lambda: of_paper.at_scales(lambda frame: of_paper.policy_table(frame, of_paper=True), both),
         "table_6": lambda: of_paper.at_scales(of_paper.style_layer_table, both),

@@ -105,6 +105,17 @@ def tasks_table(frame: pd.DataFrame) -> list[Row]:
     return table
 
 
+def batch_size_table(frame: pd.DataFrame) -> list[Row]:
+    """Figure 5 as numbers: mIoU of TN by its batch size M, on the main task; the paper prints no values."""
+    rows = select(frame, study="batch_size", task=MAIN)
+    sizes = sorted(rows["batch_size"].dropna().unique())
+    shown = {"source BN": SOURCE_BN} | {f"M = {size}": dataclasses.replace(TN_1, batch_size=size) for size in sizes}
+    return [
+        {"trained with": method.label, **_cells(method.rows(rows), {name: (test,) for name, test in shown.items()})}
+        for method in trained_in(rows)
+    ]
+
+
 def split_table(frame: pd.DataFrame) -> list[Row]:
     """Table 4: how the domains are split into meta-train and meta-test."""
     rows = MLDG.rows(select(frame, study="meta_split"))

@@ -124,6 +124,10 @@ def test_the_papers_own_differences_stand_beside_ours():
                  for p in v.parts}  # fmt: skip
     assert published[1, "MLDG - AGG"] == "+2.24 (G+S+I->M: -0.26, G+S+I+C->M: +0.96)"
     assert published[1, "that with four sources - that with three"] == "+1.91 (G+S+I->C: +0.33)"
+    assert published[2, "AGG - AGG+TN (M = 4)"] == (
+        "+1.81 (G+S+I->M: +8.02, G+S+I->C: +2.10, G+S+I+C->M: +11.14; M not stated)"
+    )
+    assert published[3, "MLDG+SIB - MLDG+TN (M = 5)"].endswith("G+S+I+C->M: +1.81; M not stated)")
     by_hand = {
         (2, "AGG - AGG+TN (M = 4)"): 53.71 - 51.90, (2, "MLDG+TN - MLDG (M = 4)"): 57.19 - 55.95,
         (3, "MLDG+SIB - MLDG+TN (M = 5)"): 57.66 - 57.19, (4, "2:2 - 3:1"): 55.95 - 54.38,

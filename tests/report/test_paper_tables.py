@@ -235,5 +235,9 @@ def test_the_tables_of_what_ships(name):
     assert all(make(frame) for make in makes)
     scores = frame[(frame["study"] == "source_and_target") & (frame["metric"] == "miou")]
     own = scores[(scores["train_method"] == "mldg") & (scores["test_method"] == "sib") & (scores["inner_lr"] > 0)]
+    by_size = {row["trained with"]: row for row in tables.batch_size_table(frame)}
+    ablation = tables.ablation_table(frame, "G+S+I+M->C", of_paper=True)  # another study, the same networks and tests
+    [of_four] = [row["ours"] for row in ablation if (row["training"], row["test"]) == ("AGG", "TN, M = 4")]
+    assert by_size["AGG"]["M = 4"] == of_four and {"MLDG", "by domain"} < set(by_size)
     value = own[own["domain_evaluated"] == "G"]["value"].mean()
     assert tables.source_and_target_table(frame)[-1]["MLDG+SIB"].startswith(f"{value:.1f} ± ")
