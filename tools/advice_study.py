@@ -20,7 +20,7 @@ from dglab.testtime.advice import advise
 from dglab.training.checkpoints import load_checkpoint
 from dglab.utils.machine import keep_freed_memory
 from tools.advice_tables import tables
-from tools.guard_study import opened, reference_of
+from tools.guard_study import finished_runs, opened, reference_of
 from tools.write_tables import markdown
 
 TABLE = Path(__file__).parents[1] / "docs" / "advice.csv"
@@ -65,9 +65,8 @@ def main() -> None:
         TABLE.write_text(",".join(COLUMNS) + "\n")
     with open(TABLE, newline="") as file:
         done = {tuple(row[name] for name in KEY) for row in csv.DictReader(file)}
-    for folder in options.runs:
-        for run in sorted(path.parent for path in folder.glob("*/last.safetensors")):
-            study(run, options.data, done)
+    for run in finished_runs(options.runs):
+        study(run, options.data, done)
     if options.summary:
         for name, table in tables().items():
             print(f"{name}\n\n{markdown(table())}")

@@ -21,7 +21,7 @@ from dglab.testtime import GuardedNormalization, SourceNormalization, TargetNorm
 from dglab.testtime.of_sources import evenly
 from dglab.training.checkpoints import load_checkpoint
 from dglab.utils.machine import keep_freed_memory
-from tools.guard_study import reference_of
+from tools.guard_study import finished_runs, reference_of
 
 TABLE = Path(__file__).parents[1] / "docs" / "guard_causes.csv"
 COLUMNS = ("train_method", "train_seed", "tested", "change", "distance", "source BN", "TN")
@@ -105,7 +105,7 @@ def main() -> None:
         TABLE.write_text(",".join(COLUMNS) + "\n")
     with open(TABLE, newline="") as file:
         done = {tuple(row[name] for name in COLUMNS[:4]) for row in csv.DictReader(file)}
-    for run in sorted(path.parent for path in options.runs.glob("*/last.safetensors")):
+    for run in finished_runs([options.runs]):
         study(run, options.data, done)
 
 

@@ -10,7 +10,7 @@ tested.
 import argparse
 import csv
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from dglab.testtime.comparators import AdaptiveMix, EntropyWeighted, FixedPrior,
 from dglab.testtime.of_sources import REFERENCE, source_reference
 from dglab.training import TrainingConfig
 from dglab.training.checkpoints import load_checkpoint
+from dglab.training.state import CHECKPOINT
 from dglab.utils.machine import keep_freed_memory
 from tools.guard_tables import CHOICES, DOCS, SETTING, doses, tables
 from tools.write_tables import markdown
@@ -70,6 +71,21 @@ def reference_of(run: Path, model: nn.Module, domains: dict[str, Domain], source
     return SourceReference.load(path)
 
 
+def finished_runs(folders: Iterable[Path]) -> list[Path]:
+    """The folders of all finished runs anywhere below these, as ``tools.guard_train`` leaves them.
+
+    Raises:
+        SystemExit: for a folder without any.
+    """
+    found = []
+    for folder in folders:
+        below = sorted(path.parent for path in folder.rglob(CHECKPOINT))
+        if not below:
+            raise SystemExit(f"there is no finished run ({CHECKPOINT}) in {folder} or below it")
+        found += below
+    return found
+
+
 def opened(config: TrainingConfig, root: str) -> tuple[str, dict[str, Domain], str]:
     """The name of a run's data, its domains, and the letters that it did not train on."""
     domains = open_domains(root or config.data, in_memory=True)
@@ -88,7 +104,7 @@ def tests(domains: dict[str, Domain], images: int, photometric: bool) -> Iterato
 
 def study(run: Path, options: argparse.Namespace, done: set[tuple[str, ...]]) -> None:
     """Test one run in every way that has no row yet."""
-    model, config = load_checkpoint(run / "last.safetensors")
+    model, config = load_checkpoint(run / CHECKPOINT)
     if isinstance(config.data, StreetsSize) == bool(options.data):
         return
     name, domains, left = opened(config, options.data)
@@ -134,9 +150,8 @@ def main() -> None:
         TABLE.write_text(",".join(COLUMNS) + "\n")
     with open(TABLE, newline="") as file:
         done = {tuple(row[name] for name in COLUMNS[:-1]) for row in csv.DictReader(file)}
-    for folder in options.runs:
-        for run in sorted(path.parent for path in folder.glob("*/last.safetensors")):
-            study(run, options, done)
+    for run in finished_runs(options.runs):
+        study(run, options, done)
     if options.summary:
         summary()
     if options.figure:

@@ -40,7 +40,7 @@ DataOption = Annotated[
 ]  # resolved, so that a folder called streets does not mean the embedded ones
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps")]
 CheckpointOption = Annotated[Path, typer.Option(help="last.safetensors of a finished run")]
-PresetOption = Annotated[str, typer.Option(help="tiny, quick, full, standard or paper; see dglab presets")]
+PresetOption = Annotated[str, typer.Option(help="tiny, quick, full, real, standard or paper; see dglab presets")]
 JsonOption = Annotated[
     Path | None, typer.Option("--json", help="write the record to this file", callback=writable(folder=False))
 ]

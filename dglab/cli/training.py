@@ -129,8 +129,9 @@ def train(
             template, sources=sources, seed=seed, data=identity(at_hand), processes=world_size()
         )  # fmt: skip
         check_fits(config, domains)
-        _refuse_begun(out, resume)
-        _train(config, domains, out, device=own_device, weights_file=weights_file, workers=workers)
+        if not (resume and _lacks_only_the_reference(out, config)):
+            _refuse_begun(out, resume)
+            _train(config, domains, out, device=own_device, weights_file=weights_file, workers=workers)
         if is_writer() and not modalities_of(config):
             _measure(out, domains, own_device)
 
@@ -146,6 +147,16 @@ def _measure(out: Path, domains: Mapping[str, Any], device: Any) -> None:
         source_reference(model, domains, config.sources, device).save(out / REFERENCE)
     except InputError as error:  # for example a source with a single image; the training itself is complete
         typer.echo(f"no {REFERENCE}: {error}", err=True)
+
+
+def _lacks_only_the_reference(out: Path, config: "TrainingConfig") -> bool:
+    """Whether a run with these settings ended between its last step and its source reference."""
+    from dglab.testtime.of_sources import REFERENCE
+    from dglab.training.checkpoints import load_checkpoint
+    from dglab.training.state import CHECKPOINT
+
+    lacks = (out / CHECKPOINT).exists() and not (out / REFERENCE).exists()
+    return lacks and load_checkpoint(out / CHECKPOINT)[1] == config
 
 
 def _refuse_begun(out: Path, resume: bool) -> None:

@@ -104,11 +104,16 @@ def read_table(path: Path | str) -> pd.DataFrame:
     """Read a tidy table from its file, with the types of its columns restored.
 
     Raises:
-        InputError: for a missing file, or one with other columns.
+        InputError: for a missing or damaged file, or one with other columns.
     """
     if not Path(path).is_file():
         raise InputError(f"there is no table {path}; dglab reproduce writes one")
-    frame = with_empty_columns(pd.read_csv(path, dtype=TYPES), COLUMNS)
+    try:
+        frame = with_empty_columns(pd.read_csv(path, dtype=TYPES), COLUMNS)
+    except (OSError, ValueError) as error:  # not text, no columns, words where numbers belong: pandas' are ValueErrors
+        raise InputError(
+            f"{path} cannot be read as a table ({error}); run dglab reproduce again, it reuses what is trained"
+        ) from error
     if tuple(frame.columns) != COLUMNS:
         missing, foreign = set(COLUMNS) - set(frame.columns), set(frame.columns) - set(COLUMNS)
         raise InputError(

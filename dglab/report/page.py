@@ -6,7 +6,6 @@ It reads only what a finished run has left in its folder: ``tables.csv``, ``run.
 
 import base64
 import io
-import json
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -32,7 +31,7 @@ from dglab.report.moving import moving_part
 from dglab.report.tables import MISSING, Row, ablation_table, adabn_table, at_scales, beside_record, policy_table
 from dglab.tasks import are_the_papers
 from dglab.utils.errors import InputError
-from dglab.utils.files import written_whole
+from dglab.utils.files import read_json, written_whole
 
 RECORDED = "full"  # the preset whose recorded study is shown first
 AS_RECORDED = "recorded"  # what it is called beside a run
@@ -144,11 +143,19 @@ def read_record(path: Path) -> dict[str, Any]:
     """The content of ``run.json``: machine, versions, minutes, preset, data, domains and seeds.
 
     Raises:
-        InputError: if it is missing.
+        InputError: if it is missing or damaged.
     """
     if not path.is_file():
         raise InputError(f"there is no {path}, which says what the table beside it was made on; run dglab reproduce")
-    return json.loads(path.read_text(encoding="utf-8"))
+    record = read_json(path)
+    try:
+        _ = record["preset"]["name"], record["data"]["name"], record["data"]["identity"], record["domains"]
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} does not name preset, data and domains of a run ({error}); run dglab reproduce again, it reuses "
+            "what is trained"
+        ) from error
+    return record
 
 
 def is_streets(record: dict[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,6 +61,7 @@ def domains_of(bank: ImageBank, domain: Any, count: int) -> list[Any]:
         domain: one for each image, or one for all.
         count: number of images.
     """
+    domain = domain.tolist() if isinstance(domain, (Tensor, np.ndarray)) else domain  # compared by value, not identity
     domains = list(domain) if isinstance(domain, (list, tuple)) else [domain] * count
     if len(domains) != count:
         raise InputError(f"got {len(domains)} domains for {count} images; pass one for each, or one for all")

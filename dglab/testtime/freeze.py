@@ -10,6 +10,7 @@ from dglab.models.batchnorm import batchnorm_layers
 from dglab.testtime.fast_moments import moments_of_each
 from dglab.testtime.guarded import PRIOR, Guard, warn_of_no_reference
 from dglab.testtime.moments import Moments, blend, check_finite, pooled
+from dglab.testtime.normalization import BatchStatistics
 from dglab.testtime.predictor import Predictor
 from dglab.testtime.reference import SourceReference
 from dglab.utils.errors import InputError
@@ -30,6 +31,9 @@ def freeze(model: nn.Module, images: Tensor | Iterable[Tensor], reference: Sourc
 
     Raises:
         InputError: for no image, or a reference of another network.
+
+    Warns:
+        UserWarning: where a layer gets one value per channel, which has no variance; it keeps its source statistics.
     """
     checker, batches = Predictor(model), [images] if isinstance(images, Tensor) else list(images)
     for batch in batches:
@@ -64,12 +68,15 @@ class _Accumulated:
 
     def __init__(self, prior: float) -> None:
         self.prior = prior
+        self._single = BatchStatistics(prior)  # for a layer with one value per channel: warns once
         self.each: dict[str, Moments] = {}  # of all images so far, N x C each
         self.moments: dict[str, Moments] = {}
 
     def __call__(self, name: str, x: Tensor, source: Moments | None) -> Moments | None:
-        if source is None or x.numel() == x.shape[1]:
+        if source is None:
             return source
+        if x.numel() == x.shape[1]:
+            return self._single(name, x, source)
         each = moments_of_each(x)
         if name in self.each:
             each = tuple(torch.cat(pair) for pair in zip(self.each[name], each, strict=True))

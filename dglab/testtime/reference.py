@@ -84,7 +84,7 @@ class SourceReference:
         """
         checker, moments = Predictor(model), _MomentsByDomain()
         batches = [images] if isinstance(images, Tensor) else images
-        labels = None if domains is None else iter(domains)
+        labels = None if domains is None else iter(domains.tolist() if isinstance(domains, Tensor) else domains)
         for batch in batches:
             checker.check(batch)
             of_batch = [None if labels is None else next(labels, _NONE) for _ in batch]

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from dglab.experiments.table import COLUMNS
 from dglab.training.state import STATE
 from dglab.utils.files import locked
 from dglab.utils.machine import memory_bytes
@@ -334,6 +335,24 @@ def test_what_lies_where_a_run_keeps_its_files(tmp_path, refused, name, kind):
     refused([*TRAIN, "--out", tmp_path, "--resume"], tmp_path / name)
     with locked(tmp_path):  # which the refused one has given back
         pass
+
+
+@pytest.mark.parametrize(
+    ("table", "record", "message"),
+    [
+        (b"", "{}", "cannot be read as a table"),
+        (b"\x89PNG\xff\x00", "{}", "cannot be read as a table"),
+        (b"study,value\nablation,many\n", "{}", "cannot be read as a table"),
+        (b"study,value\nablation,1,2,3\nablation,1\n", "{}", "not a table of this version"),
+        (None, "{", "is not JSON"),
+        (None, "[]", "does not name preset, data and domains"),
+        (None, '{"preset": {}}', "does not name preset, data and domains"),
+    ],
+)
+def test_a_damaged_run_is_not_verified(tmp_path, refused, table, record, message):
+    (tmp_path / "tables.csv").write_bytes(table if table is not None else ",".join(COLUMNS).encode())
+    (tmp_path / "run.json").write_text(record)
+    refused(["verify", "--results", tmp_path], tmp_path / ("tables.csv" if table is not None else "run.json"), message)
 
 
 def test_a_link_to_itself_is_refused_by_name(tmp_path, refused):

@@ -1,12 +1,15 @@
 """``dglab train``."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dglab.presets import PRESETS
+from dglab.testtime import SourceReference
 from dglab.training import trainer
 from dglab.training.checkpoints import load_checkpoint
 from dglab.training.log import LOG
@@ -28,6 +31,22 @@ def test_a_finished_run_is_not_trained_over(checkpoint, refused):
         arguments = (*TRAIN, "--method", "mldg", "--task", "G+S->C", "--out", checkpoint.parent, *resume)
         refused(arguments, checkpoint.parent, "holds a finished run", "choose another --out")
     assert checkpoint.read_bytes() == before
+
+
+def test_a_run_killed_before_its_reference_was_written_gets_it_with_resume(checkpoint, tmp_path, dglab, refused):
+    run = tmp_path / "run"
+    shutil.copytree(checkpoint.parent, run)
+    reference = run / "reference.safetensors"
+    expected, before = SourceReference.load(reference), checkpoint.read_bytes()
+    reference.unlink()
+    command = (*TRAIN, "--method", "mldg", "--out", run, "--resume")
+    refused((*command, "--task", "G+I->C"), run, "holds a finished run")  # other settings
+    dglab(*command, "--task", "G+S->C")
+    again = SourceReference.load(reference)
+    assert (again.images, again.domains) == (expected.images, expected.domains)
+    for name, layer in expected.layers.items():
+        assert all(map(torch.equal, layer, again.layers[name]))
+    assert (run / "last.safetensors").read_bytes() == before
 
 
 def test_an_interrupted_run_goes_on_only_when_asked_to(tmp_path, dglab, refused, monkeypatch, call):

@@ -125,9 +125,11 @@ def test_batches_and_a_tensor_give_the_same_reference(net):
     images, domains = scenes(7, seed=7), [0, 1, 0, 1, 0, 1, 0]
     whole = SourceReference.measure(net, images, domains)
     parts = SourceReference.measure(net, (image[None] for image in images), iter(domains))
-    for name in whole.layers:
-        for a, b in zip(whole.layers[name], parts.layers[name], strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+    counted = SourceReference.measure(net, images, torch.tensor(domains))  # as a data loader gives them
+    for other in (parts, counted):
+        for name in whole.layers:
+            for a, b in zip(whole.layers[name], other.layers[name], strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
 
 
 def test_save_and_load(reference, net, tmp_path):
@@ -394,6 +396,10 @@ def test_one_value_per_channel_keeps_source_statistics_with_a_warning():
     with pytest.warns(UserWarning, match="one value per channel"):
         guard(scenes(1, offset=5.0))
     assert list(guard.distances) == ["0"]
+    with pytest.warns(UserWarning, match="one value per channel") as caught:
+        frozen = freeze(net, [*scenes(2, offset=5.0).split(1)], reference)
+    assert len(caught) == 1 and torch.equal(frozen[2].running_mean, net[2].running_mean)
+    assert not torch.equal(frozen[0].running_mean, net[0].running_mean)
 
 
 # -------------------------------------------------------------------------------------------------------- the bank

@@ -283,6 +283,10 @@ def test_random_and_oracle_policies(model):
         assert all(domains[i] == domain for i in oracle.selected)
     with pytest.raises(InputError, match="domain"):
         oracle(stream[:1])
+    for numbers in (torch.tensor([0, 1] * 6), np.array([0, 1] * 6)):  # as a data loader gives them
+        other = ImageBank(model, policy="oracle", neighbors=3)
+        other(stream, domain=numbers)
+        assert other.selected == oracle.selected
 
 
 def test_streams_are_independent_and_state_restores(model):
