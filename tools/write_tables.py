@@ -13,7 +13,7 @@ import pandas as pd
 
 from dglab import paper
 from dglab.analysis.intervals import summarize
-from dglab.analysis.predictions import as_rows, train_as_you_test
+from dglab.analysis.predictions import as_rows, expected_of_claims, train_as_you_test
 from dglab.analysis.stability import move_rows, verdict_rows
 from dglab.experiments.methods import (
     BN_REESTIMATED,
@@ -122,6 +122,7 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "as_you_test": lambda: as_you_test(full),
         "predictions": lambda: as_rows(train_as_you_test(full)),
         "claims": lambda: claims(overview.claim_rows(both)),
+        "expected": lambda: expected_of_claims(full),
         "networks": lambda: overview.networks_table(full),
         "table_1": lambda: of_paper.at_scales(of_paper.bound_table, both),
         "table_1_printed": lambda: published("table01_state_of_the_art"),

@@ -4,12 +4,13 @@ The hypothesis, *train as you test*: what TN needs is a training whose BatchNorm
 step adds nothing to that.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from dglab.analysis.claims import judge
 from dglab.analysis.intervals import Difference, contrast, paired_difference, per_training
 from dglab.experiments.methods import (
     AGG,
@@ -26,6 +27,13 @@ from dglab.experiments.methods import (
     select,
 )
 from dglab.tasks import parse_task
+
+# what was expected of each claim's primary parts, in the order of their tests, see docs/predictions.md
+EXPECTED: Mapping[int, tuple[str, ...]] = {
+    1: ("no difference", "open"), 2: ("contradicted", "holds"), 3: ("no difference", "open"), 4: ("no difference",),
+    5: ("holds", "contradicted"), 6: ("no difference", "holds"), 7: ("open",), 8: ("no difference",), 9: ("holds",),
+    10: ("holds", "open"), 11: ("open",), 12: ("no difference",),
+}  # fmt: skip
 
 
 class Prediction(NamedTuple):
@@ -99,6 +107,29 @@ def fewer_domains_a_pass(frame: pd.DataFrame) -> list[Prediction]:
                 what = f"{sources}: TN - source BN, {fewer} minus {more} domains a pass"
                 found.append(Prediction(5, what, domain, "positive", contrast([(1, high), (-1, low)])))
     return found
+
+
+def expected_of_claims(frame: pd.DataFrame) -> list[dict[str, str]]:
+    """What was expected of the paper's claims before the runs, and what came out.
+
+    Args:
+        frame: a tidy table.
+
+    Returns:
+        A row for each primary part that has run: the claim's number, the difference, ``expected``, the verdict that
+        ``came out``, and whether that was ``as expected``: yes, no, or empty where one of the two is *open*.
+    """
+    rows = []
+    for verdict in judge(frame):
+        parts = [part for part in verdict.parts if part.primary]
+        expected = EXPECTED[verdict.claim.number]
+        for part, what in zip(parts, expected if len(expected) > 1 else expected * len(parts), strict=True):
+            if part.difference is not None:
+                found = part.difference.verdict
+                agrees = "yes" if found == what else "" if "open" in (found, what) else "no"
+                rows.append({"claim": str(verdict.claim.number), "difference": part.name, "expected": what,
+                             "came out": found, "as expected": agrees})  # fmt: skip
+    return rows
 
 
 def _sources(task: str) -> str:

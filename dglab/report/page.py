@@ -19,7 +19,7 @@ from dglab import __version__, paper
 from dglab.analysis.claims import judge
 from dglab.analysis.doses import dose_predictions, dose_response, dose_table
 from dglab.analysis.intervals import cached_against_joint
-from dglab.analysis.predictions import as_rows, train_as_you_test
+from dglab.analysis.predictions import as_rows, expected_of_claims, train_as_you_test
 from dglab.analysis.signals import prior_grid
 from dglab.analysis.stability import move_rows, verdict_rows
 from dglab.analysis.targets import rows_over_targets
@@ -242,6 +242,7 @@ def _recorded(record: pd.DataFrame | None) -> dict[str, Any]:
         "Table 8: how many source domains": tables.sources_table(record),
         "Table 8 with the number of images fixed": tables.sources_table(record, fixed=True),
         "Table 10: other networks": tables.backbones_table(record),
+        "The claims: what was expected, and what came out": expected_of_claims(record),
         "Train as you test: what was predicted, and what came out": as_rows(train_as_you_test(record)),
         "Dose and response: gain over source BN by dose": dose_table(record),
         "Dose and response: what was predicted, and what came out": as_rows(dose_predictions(record)),

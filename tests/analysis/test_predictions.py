@@ -1,10 +1,13 @@
 """The predictions beside hand-made tables: what counts as predicted, what against it, what stays open."""
 
+import re
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from dglab.analysis.intervals import Difference
-from dglab.analysis.predictions import Prediction, as_rows, train_as_you_test
+from dglab.analysis.predictions import EXPECTED, Prediction, as_rows, expected_of_claims, train_as_you_test
 from dglab.experiments.table import COLUMNS, TYPES
 
 SEEDS = range(4)
@@ -87,3 +90,24 @@ def test_an_outcome_by_the_interval(expected, low, high, outcome):
 
 def test_a_table_without_the_study_predicts_nothing():
     assert train_as_you_test(table(rows("agg", "bn", "C", 20)).assign(study="ablation")) == []
+
+
+def test_what_was_expected_of_the_claims_is_what_the_page_says():
+    page = (Path(__file__).parents[2] / "docs" / "predictions.md").read_text(encoding="utf-8")
+    part = page.split("## Primary tests")[1].split("\n## ")[0]
+    lines = [line.strip("|").split("|") for line in part.splitlines() if re.match(r"\| \d+\. ", line)]
+    written = {int(claim.split(".")[0]): tuple(expected.strip().split("; ")) for claim, _, expected in lines}
+    assert written == EXPECTED
+
+
+def test_what_came_out_stands_beside_what_was_expected():
+    claim = {"study": "adabn", "task": "G+S+I+M->C"}
+    sib, adabn = (rows("mldg", test, "C", mean, **claim) for test, mean in (("sib", 31.0), ("adabn", 30.0)))
+    [row] = expected_of_claims(table(sib, adabn).assign(statistics="joint"))
+    assert row == {"claim": "12", "difference": "MLDG+SIB - MLDG+AdaBN", "expected": "no difference",
+                   "came out": "holds", "as expected": "no"}  # fmt: skip
+    split = {"study": "meta_split", "task": "G+S+I+M->C"}
+    frame = table(*(rows("mldg", "bn", "C", 30.0, **split, split=name) for name in ("half", "3:1")))
+    [row] = expected_of_claims(frame)
+    assert (row["claim"], row["came out"], row["as expected"]) == ("4", "no difference", "yes")
+    assert expected_of_claims(table(rows("agg", "bn", "C", 30.0))) == []
