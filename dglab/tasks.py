@@ -60,12 +60,13 @@ class Task:
         return "+".join(self.targets)
 
 
-def parse_task(text: str, known: tuple[str, ...] | None = None) -> Task:
+def parse_task(text: str, known: tuple[str, ...] | None = None, *, unseen: bool = True) -> Task:
     """Read ``G+S+I+M->C``; spaces do not matter.
 
     Args:
         text: source letters joined by ``+``, an arrow ``->``, target letters joined by ``+``.
         known: the letters of the domains at hand; None accepts any.
+        unseen: False accepts the bound's ``C->C``, see :class:`Task`.
 
     Raises:
         InputError: if the text has another form or names an unknown domain.
@@ -81,4 +82,4 @@ def parse_task(text: str, known: tuple[str, ...] | None = None) -> Task:
             raise InputError(
                 f"task {text!r} names the domain {letter!r}, which is not available; the domains are {', '.join(known)}"
             )
-    return Task(tuple(sources), tuple(targets))
+    return Task(tuple(sources), tuple(targets), unseen)

@@ -365,11 +365,13 @@ def source_domains_fixed(lab: Lab) -> list[Trial]:
 
 
 def bound(lab: Lab) -> list[Trial]:
-    """An upper bound: a network trained on the target's own training images, with the same budget."""
+    """An upper bound: a network trained on the target's own training images, with the same budget: as many steps, and
+    as many images a step as the task's sources have together."""
     trials = []
-    for target in {task.target: None for task in main_tasks(lab)}:
-        task = Task((target,), (target,), unseen=False)
-        trials += combined("bound", task, _trainings(lab, task, [AGG]), [bn(task.targets)])
+    for full in main_tasks(lab):
+        task = Task(full.targets, full.targets, unseen=False)
+        images = len(full.sources) * lab.preset.training.batch_per_domain
+        trials += combined("bound", task, _trainings(lab, task, [AGG], batch_per_domain=images), [bn(task.targets)])
     return trials
 
 

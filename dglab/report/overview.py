@@ -92,7 +92,7 @@ def networks(frame: pd.DataFrame) -> pd.DataFrame:
     paper, are not among them.
     """
     rows = frame[frame["train_method"] != "gmp"]
-    sources = {task: "+".join(parse_task(task).sources) for task in rows["task"].unique()}
+    sources = {task: "+".join(parse_task(task, unseen=False).sources) for task in rows["task"].unique()}
     rows = rows.assign(sources=rows["task"].map(sources))
     return rows.drop_duplicates(["sources", "train_seed", *NETWORK])[["sources", "train_seed", *NETWORK]]
 

@@ -137,6 +137,14 @@ def test_three_networks_of_different_kind(lab):
     assert {one for one in full if one.backbone == "thin-fpn"} <= shared  # trained for Table 3
 
 
+def test_the_bound_has_the_budget_of_the_others(lab):
+    """C's own images alone, as many steps as AGG on four sources, and as many images a step."""
+    [bound] = {trial.training for trial in EXTRA_STUDIES["bound"](lab)}
+    agg = lab.training("GSIM", 0, method="agg")
+    assert bound.sources == ("C",) and bound == dataclasses.replace(agg, sources=("C",), batch_per_domain=4)
+    assert agg.batch_per_domain == 1
+
+
 def test_the_split_of_the_domains_and_their_number_are_varied(lab):
     splits = [trial.training.split for trial in EXTRA_STUDIES["meta_split"](lab)]
     assert list(dict.fromkeys(splits)) == ["3:1", "half", "1:3", "random"]

@@ -178,21 +178,22 @@ def test_adabn_on_other_tasks_has_what_table_3_holds():
 
 
 def test_a_network_belongs_to_its_sources_and_not_to_a_task():
-    """Ten rows, six networks: one is tested on two targets, one stands in two studies."""
+    """Eleven rows, seven networks: one is tested on two targets, one stands in two studies, one is the bound."""
     frame = table(
         rows("agg", "BN", {10: 1.0, 11: 1.0}, task="G+S->C"), rows("agg", "BN", {10: 1.0}, task="G+S->M"),
         rows("agg", "TN4", {10: 1.0}, task="G+S->C", study="source_domains"),
         rows("mldg", "BN", {10: 1.0, 11: 1.0}), rows("mldg", "BN", {10: 1.0}, split="3:1", study="meta_split"),
         rows("mldg", "TN4", {10: 1.0}), rows("mldg", "BN", {10: 1.0}, study="backbones"),
         rows("agg", "BN", {10: 1.0}, train_images=50, task="G+S->C", study="source_domains_fixed"),
+        rows("agg", "BN", {10: 1.0}, task="C->C", study="bound"),
     )  # fmt: skip
-    assert len(overview.networks(frame)) == 6
+    assert len(overview.networks(frame)) == 7
     assert overview.networks_table(frame) == [
-        {"trained with": "AGG", "G+S": 2, "G+S+I+M": "", "together": 2},
-        {"trained with": "MLDG", "G+S": "", "G+S+I+M": 2, "together": 2},
-        {"trained with": "MLDG, 3:1", "G+S": "", "G+S+I+M": 1, "together": 1},
-        {"trained with": "AGG, 50 images a domain", "G+S": 1, "G+S+I+M": "", "together": 1},
-        {"trained with": "all", "G+S": 3, "G+S+I+M": 3, "together": 6},
+        {"trained with": "AGG", "C": 1, "G+S": 2, "G+S+I+M": "", "together": 3},
+        {"trained with": "MLDG", "C": "", "G+S": "", "G+S+I+M": 2, "together": 2},
+        {"trained with": "MLDG, 3:1", "C": "", "G+S": "", "G+S+I+M": 1, "together": 1},
+        {"trained with": "AGG, 50 images a domain", "C": "", "G+S": 1, "G+S+I+M": "", "together": 1},
+        {"trained with": "all", "C": 1, "G+S": 3, "G+S+I+M": 3, "together": 7},
     ]
 
 

@@ -1,9 +1,11 @@
 """What README and docs print is what is recorded."""
 
 import re
+from collections import Counter
 
 import pytest
 
+from dglab.analysis.claims import judge
 from dglab.experiments.methods import SOURCE_BN, TN_1, TN_4, select
 from dglab.experiments.recorded import recorded_table
 from dglab.experiments.runner import recorded_real
@@ -48,6 +50,13 @@ def test_what_the_readme_says_of_real_streets_and_of_quick():
     gain = _gain(quick, TN_4).round()
     assert "TN (M = 4) is about one point above source BN for AGG and MLDG, and three points above it for" in text
     assert gain.xs("by_domain").item() == 3 and set(gain.drop("by_domain")) == {1}
+
+
+def test_what_the_readme_says_of_the_claims():
+    text = " ".join((write_tables.ROOT / "README.md").read_text(encoding="utf-8").split())
+    outcomes = Counter(verdict.tested for verdict in judge(recorded_table("full")))
+    shown = ("holds", "contradicted", "no difference", "open")
+    assert f"({', '.join(f'{outcomes[name]} {name}' for name in shown)})" in text and outcomes.total() == 12
 
 
 def _range(values):
