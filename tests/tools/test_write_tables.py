@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from dglab.analysis.claims import judge
+from dglab.analysis.predictions import train_as_you_test
 from dglab.experiments.methods import SOURCE_BN, TN_1, TN_4, select
 from dglab.experiments.recorded import recorded_table
 from dglab.experiments.runner import recorded_real
@@ -50,6 +51,16 @@ def test_what_the_readme_says_of_real_streets_and_of_quick():
     gain = _gain(quick, TN_4).round()
     assert "TN (M = 4) is about one point above source BN for AGG and MLDG, and three points above it for" in text
     assert gain.xs("by_domain").item() == 3 and set(gain.drop("by_domain")) == {1}
+
+
+def test_what_the_readme_says_of_tn_on_the_sources():
+    text = " ".join((write_tables.ROOT / "README.md").read_text(encoding="utf-8").split())
+    first = [one for one in train_as_you_test(recorded_table("full")) if one.number == 1]
+    assert {one.outcome for one in first} == {"as predicted"} and {one.domain for one in first} == {"G", "S"}
+    costs = sorted(-one.difference.mean for one in first if one.expected == "negative")
+    adds = sorted(one.difference.mean for one in first if one.expected == "positive")
+    assert f"TN costs AGG {costs[0]:.1f} and {costs[1]:.1f} points on the domains that it was trained on" in text
+    assert f"adds {adds[0]:.1f} to {adds[-1]:.1f} points there" in text and len(adds) == 6
 
 
 def test_what_the_readme_says_of_the_claims():
