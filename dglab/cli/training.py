@@ -129,10 +129,11 @@ def train(
             template, sources=sources, seed=seed, data=identity(at_hand), processes=world_size()
         )  # fmt: skip
         check_fits(config, domains)
-        if not (resume and _lacks_only_the_reference(out, config)):
+        measured = not modalities_of(config)  # a source reference is of images alone
+        if not (resume and measured and _lacks_only_the_reference(out, config)):
             _refuse_begun(out, resume)
             _train(config, domains, out, device=own_device, weights_file=weights_file, workers=workers)
-        if is_writer() and not modalities_of(config):
+        if is_writer() and measured:
             _measure(out, domains, own_device)
 
 

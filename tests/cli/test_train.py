@@ -49,6 +49,13 @@ def test_a_run_killed_before_its_reference_was_written_gets_it_with_resume(check
     assert (run / "last.safetensors").read_bytes() == before
 
 
+def test_a_finished_run_of_gmp_is_not_trained_over_though_it_has_no_reference(tmp_path, dglab, refused):
+    command = (*TRAIN, "--method", "gmp", "--task", "G+S->C", "--out", tmp_path / "run")
+    dglab(*command)
+    assert not (tmp_path / "run" / "reference.safetensors").exists()
+    refused((*command, "--resume"), tmp_path / "run", "holds a finished run")
+
+
 def test_an_interrupted_run_goes_on_only_when_asked_to(tmp_path, dglab, refused, monkeypatch, call):
     tiny = PRESETS["tiny"]
     training = dataclasses.replace(tiny.training, checkpoint_every=1)
