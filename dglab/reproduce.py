@@ -84,8 +84,9 @@ def reproduce(
 
 def known_already(lab: Lab, trials: Iterable[Trial]) -> set[Trial]:
     """The trials whose results will be taken from those that ship with the package, instead of being computed."""
-    missing = [trial for trial in dict.fromkeys(trials) if not lab.score_path(trial).exists()]
-    return set(recorded(lab, missing)) if lab.reuse_recorded else set()
+    if not lab.reuse_recorded:
+        return set()
+    return set(recorded(lab, [trial for trial in dict.fromkeys(trials) if not lab.score_path(trial).exists()]))
 
 
 def tell_expected(lab: Lab, trials: Iterable[Trial], known: Collection[Trial]) -> None:
