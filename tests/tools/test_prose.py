@@ -1,0 +1,125 @@
+"""What results.md says in sentences is what is recorded: each figure is computed here and looked for there."""
+
+import re
+
+import pytest
+
+from dglab.analysis.claims import judge
+from dglab.analysis.intervals import contrast, paired_difference, per_training
+from dglab.analysis.predictions import train_as_you_test
+from dglab.experiments.methods import AGG, BY_DOMAIN, MLDG, SIB, SOURCE_BN, TN_4, TN_5, TrainingMethod, select
+from dglab.experiments.recorded import recorded_table
+from dglab.models import IBN_NETS
+from tools.write_tables import MAIN, ROOT
+
+
+@pytest.fixture(scope="module")
+def text():
+    whole = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    return " ".join(re.sub(r"[*_`]", "", whole).split())
+
+
+@pytest.fixture(scope="module")
+def full():
+    return recorded_table("full")
+
+
+def mean(frame, method, test, study="ablation", task=MAIN, **fields):
+    return per_training(select(frame, study=study, task=task, **fields), method, test).mean()
+
+
+def part(frame, number, name):
+    [verdict] = [one for one in judge(frame) if one.claim.number == number]
+    return next(one.difference for one in verdict.parts if one.name == name)
+
+
+def interval(difference):
+    return f"[{difference.low:+.1f}, {difference.high:+.1f}]"
+
+
+def test_the_split_of_the_domains(text, full):
+    gaps = [part(full, 4, name) for name in ("2:2 - 3:1", "2:2 - 1:3", "2:2 - cut anywhere")]
+    first, second, third = (f"{gap.mean:.1f}" for gap in gaps)
+    assert {gap.verdict for gap in gaps} == {"holds"}
+    assert (
+        f"2:2 is {first} points above 3:1 and {second} above 1:3, and {third} {interval(gaps[2])} above a cut" in text
+    )
+
+
+def test_sources_with_the_images_fixed(text, full):
+    sib = part(full, 9, "four sources - G alone, images fixed, with SIB")
+    bn = part(full, 9, "images fixed, source BN")
+    assert f"four sources are {bn.mean:.1f} points {interval(bn)} above G alone under source BN" in text
+    assert f"not known to be above it at all ({sib.mean:.1f} {interval(sib)};" in text and sib.verdict == "open"
+    gain = {task: mean(full, AGG, TN_4, "source_domains_fixed", task) -
+            mean(full, AGG, SOURCE_BN, "source_domains_fixed", task) for task in ("G->C", MAIN)}  # fmt: skip
+    assert f"gains {gain['G->C']:.1f} points, of AGG with four sources {gain[MAIN]:.1f}." in text
+
+
+def test_the_bound_and_what_closes_the_gap(text, full):
+    agg = mean(full, AGG, SOURCE_BN)
+    bound = mean(full, AGG, SOURCE_BN, "bound", "C->C")
+    [name] = set(full["backbone"]) & set(IBN_NETS.values())
+    ibn = mean(full, AGG, SOURCE_BN, "ibn_net", backbone=name)
+    closed = [mean(full, MLDG, SIB) - agg, mean(full, BY_DOMAIN, SIB) - agg, ibn - agg]
+    first, second, third = (f"{points:.1f}" for points in closed)
+    assert (
+        f"lie {bound - agg:.1f} points, of which MLDG+SIB closes {first}, and AGG by domain with SIB {second}, " in text
+    )
+    assert f"AGG with IBN-Net {third}." in text
+    above = ibn - mean(full, MLDG, SIB)
+    assert f"has {ibn:.1f} on C under source BN (five trainings), {above:.1f} points above MLDG+SIB" in text
+
+
+def test_a_common_rate(text, full):
+    def at(method: TrainingMethod, test):
+        return mean(full, method, test, "common_rate")
+
+    lead = mean(full, BY_DOMAIN, TN_4) - mean(full, MLDG, TN_4)
+    assert f"it is {lead:.1f} points above MLDG with TN." in text
+    assert f"by domain has {at(BY_DOMAIN, TN_4):.1f} with TN and MLDG {at(MLDG, TN_4):.1f} (three" in text
+    gains = [at(method, TN_4) - at(method, SOURCE_BN) for method in (BY_DOMAIN, MLDG)]
+    assert f"the gain of TN stays larger, {gains[0]:.1f} against {gains[1]:.1f}." in text
+
+
+def test_train_as_you_test(text, full):
+    found = train_as_you_test(full)
+    of = {(one.number, one.what, one.domain): one.difference for one in found}
+    assert {one.outcome for one in found if one.number == 1} == {"as predicted"}
+    inner = [of[4, "TN: MLDG - MLDG inner 0", domain] for domain in "IMC"]
+    low, high = min(-one.mean for one in inner), max(-one.mean for one in inner)
+    assert f"MLDG is {low:.1f} to {high:.1f} points below MLDG without inner step" in text
+    ends = min(one.low for one in inner), max(one.high for one in inner)
+    assert f"reach from {ends[0]:.1f} to {ends[1]:+.1f}" in text and ends[1] < 1
+    source = [of[2, "source BN: by domain - AGG", domain].mean for domain in "IMC"]
+    again = [of[2, "by domain: re-estimated - source BN", domain].mean for domain in "IMC"]
+    assert f"by domain is {-source[0]:.1f} points below AGG under source BN" in text
+    assert f"re-estimated statistics give {again[0]:.1f} of them back" in text
+    assert f"by domain is {source[1]:.1f} and {source[2]:.1f} points above AGG under source BN" in text
+    assert f"re-estimation takes {-again[1]:.1f} and {-again[2]:.1f} away" in text
+
+
+def test_by_domain_against_agg_at_equal_loss(text, full):
+    rows = select(full, study="train_as_you_test")
+    gaps, of_mldg = [], []
+    for domain in "IMC":
+        own = select(rows, domain_evaluated=domain)
+        agg, by_domain, mldg = (per_training(own, method, TN_4) for method in (AGG, BY_DOMAIN, MLDG))
+        gaps.append(contrast([(1, by_domain), (-1, agg)]))
+        of_mldg.append(mldg.mean() - agg.mean())
+    i, m, c = (f"{gap.mean:.1f} {interval(gap)}" for gap in gaps)
+    assert f"{i} points above AGG on I, {m} on M and {c} on C;" in text
+    assert f"MLDG is {of_mldg[0]:.1f}, {of_mldg[1]:.1f} and {of_mldg[2]:.1f} above AGG" in text
+
+
+def test_sib_against_tn_on_m(text, full):
+    rows = select(full, study="ablation", task="G+S+I->M")
+    gaps = {}
+    for method in (MLDG, AGG):
+        sib, tn = per_training(rows, method, SIB), per_training(rows, method, TN_5)
+        assert ((sib - tn).dropna() > 0).sum() == len((sib - tn).dropna()) == 5
+        gaps[method] = paired_difference(sib, tn)
+    of_mldg, of_agg = (
+        f"{gaps[method].mean:+.2f} [{gaps[method].low:+.2f}, {gaps[method].high:+.2f}]" for method in gaps
+    )
+    assert f"{of_mldg} for MLDG and {of_agg} for AGG" in text
