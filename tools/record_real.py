@@ -8,13 +8,11 @@ stopped may be recorded.
 import json
 import sys
 
-from dglab.experiments.recorded import SHIPPED, WHOLE_METRICS
+from dglab.experiments.recorded import REAL, SHIPPED, WHOLE_METRICS
 from dglab.experiments.runner import open_lab
 from dglab.experiments.trials import studies_of
 from dglab.utils.files import written_whole
 from tools.record_full import record
-
-NAME = "camvid_kitti"
 
 
 def main(root: str, results: str | None = None) -> None:
@@ -22,8 +20,8 @@ def main(root: str, results: str | None = None) -> None:
     lab = open_lab("real", root, results=results, use_shipped=False)
     folder = SHIPPED / lab.preset.name
     folder.mkdir(exist_ok=True)
-    record(lab, studies_of(lab).values(), WHOLE_METRICS, f"{NAME}.csv", "networks.csv")
-    with written_whole(folder / f"{NAME}.json") as beside:
+    record(lab, studies_of(lab).values(), WHOLE_METRICS, f"{REAL}.csv", "networks.csv")
+    with written_whole(folder / f"{REAL}.json") as beside:
         beside.write_text(json.dumps({"identity": lab.identity, "domains": lab.names}, indent=1) + "\n")
 
 

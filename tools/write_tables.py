@@ -13,7 +13,7 @@ import pandas as pd
 
 from dglab import paper
 from dglab.analysis.intervals import summarize
-from dglab.analysis.predictions import as_rows, expected_of_claims, train_as_you_test
+from dglab.analysis.predictions import as_rows, expected_of_claims, five_real_domains, train_as_you_test
 from dglab.analysis.stability import move_rows, verdict_rows
 from dglab.experiments.methods import (
     BN_REESTIMATED,
@@ -25,10 +25,11 @@ from dglab.experiments.methods import (
     select,
     trained_in,
 )
-from dglab.experiments.recorded import AGAIN, read_recorded, recorded_table
+from dglab.experiments.recorded import AGAIN, REAL, read_recorded, recorded_table
 from dglab.report import gmp_tables, overview
 from dglab.report import tables as of_paper
 from dglab.report.moving import SHIFTS
+from dglab.report.real_tables import left_out_table
 from dglab.report.tables import plus_minus
 from tools import advice_tables, guard_tables
 
@@ -113,6 +114,7 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
     """What can stand between the marks, by name."""
     quick, full = recorded_table("quick"), recorded_table("full")
     both = {"full": full, "quick": quick}
+    real = recorded_table("real", REAL)
     short = (SOURCE_BN, TN_1, TN_4, SIB)
     whole = (SOURCE_BN, BN_REESTIMATED, TN_1, TN_4, SIB)
     return {
@@ -143,6 +145,9 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "table_11": lambda: of_paper.at_scales(of_paper.adabn_tasks, both),
         "stability": lambda: move_rows(full, read_recorded(AGAIN)) if AGAIN.exists() else [],
         "stability_verdicts": lambda: verdict_rows(full, read_recorded(AGAIN)) if AGAIN.exists() else [],
+        "real": lambda: [] if real is None else left_out_table(real),
+        "real_expected": lambda: [] if real is None else five_real_domains(real),
+        "real_mixed": lambda: [] if real is None else of_paper.policy_table(real, of_paper=False),
         **guard_tables.tables(),
         "gmp_claims": lambda: claims(overview.gmp_claim_rows(both)),
         "gmp_ablation": lambda: with_quick(gmp_tables.ablation_rows, full, quick),

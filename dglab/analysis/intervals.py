@@ -57,6 +57,11 @@ class Difference(NamedTuple):
             return "contradicted"
         return "no difference" if max(-self.low, self.high) < self.margin else "open"
 
+    @property
+    def sign(self) -> str:
+        """The same of a difference that no claim speaks of: ``positive``, ``negative``, ``no difference``, ``open``."""
+        return {"holds": "positive", "contradicted": "negative"}.get(self.verdict, self.verdict)
+
     def __str__(self) -> str:
         return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]" if np.isfinite(self.low) else f"{self.mean:+.2f}"
 

@@ -116,7 +116,7 @@ def rows_over_targets(frame: pd.DataFrame) -> list[dict[str, str]]:
             **{f"unseen: {target}": str(row.each.get(target, "not run")) for target in targets},
             "over the targets": str(row.overall),
             "targets": str(row.overall.trainings),
-            "it is": {"holds": "positive", "contradicted": "negative"}.get(row.overall.verdict, row.overall.verdict),
+            "it is": row.overall.sign,
         }
         for row in found
     ]

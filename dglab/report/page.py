@@ -19,15 +19,16 @@ from dglab import __version__, paper
 from dglab.analysis.claims import judge
 from dglab.analysis.doses import dose_predictions, dose_response, dose_table
 from dglab.analysis.intervals import cached_against_joint
-from dglab.analysis.predictions import as_rows, expected_of_claims, train_as_you_test
+from dglab.analysis.predictions import as_rows, expected_of_claims, five_real_domains, train_as_you_test
 from dglab.analysis.signals import prior_grid
 from dglab.analysis.stability import move_rows, verdict_rows
 from dglab.analysis.targets import rows_over_targets
 from dglab.experiments.gmp_methods import GMP
-from dglab.experiments.recorded import AGAIN, read_recorded, recorded_table
+from dglab.experiments.recorded import AGAIN, REAL, read_recorded, recorded_table
 from dglab.experiments.table import read_table
 from dglab.report import figures, gmp_tables, overview, tables
 from dglab.report.moving import moving_part
+from dglab.report.real_tables import left_out_table
 from dglab.report.tables import MISSING, Row, ablation_table, adabn_table, at_scales, beside_record, policy_table
 from dglab.tasks import are_the_papers
 from dglab.utils.errors import InputError
@@ -84,9 +85,11 @@ def write_report(folder: Path) -> Path:
         cached=cached_against_joint(frame).to_dict("records"),
         figures=pictures,
         recorded=_recorded(recorded),
+        real=_real(recorded_table("real", REAL)),
         scales=list(scales),
         gmp=_gmp(folder, frame) if is_streets(record) else {},
         verdicts=overview.claim_rows(scales) if of_paper else [],
+        left_out=[] if of_paper else left_out_table(frame),
         over_targets=[] if of_paper else rows_over_targets(frame),
         columns={"part": overview.PARTS, "verdict": overview.VERDICT, "paper": tables.PAPER},
         not_run=_not_run(frame) if of_paper else [],
@@ -261,6 +264,22 @@ def _recorded(record: pd.DataFrame | None) -> dict[str, Any]:
     return {
         "networks": len(overview.networks(record)),
         "machines": overview.recorded_on(RECORDED),
+        "tables": {title: rows for title, rows in found.items() if rows},
+    }
+
+
+def _real(record: pd.DataFrame | None) -> dict[str, Any]:
+    """The part of the page about five real domains, recorded; empty if there is no record."""
+    if record is None:
+        return {}
+    found: dict[str, list[Row]] = {
+        "Each left out in turn": left_out_table(record),
+        "A stream of two unseen domains": policy_table(record, of_paper=False),
+        "What was expected, and what came out": five_real_domains(record),
+    }
+    return {
+        "networks": len(overview.networks(record)),
+        "machines": overview.recorded_on("real"),
         "tables": {title: rows for title, rows in found.items() if rows},
     }
 

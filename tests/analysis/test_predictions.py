@@ -7,7 +7,16 @@ import pandas as pd
 import pytest
 
 from dglab.analysis.intervals import Difference
-from dglab.analysis.predictions import EXPECTED, Prediction, as_rows, expected_of_claims, train_as_you_test
+from dglab.analysis.predictions import (
+    EXPECTED,
+    EXPECTED_MIXED,
+    EXPECTED_OVER_TARGETS,
+    Prediction,
+    as_rows,
+    expected_of_claims,
+    five_real_domains,
+    train_as_you_test,
+)
 from dglab.experiments.table import COLUMNS, TYPES
 
 SEEDS = range(4)
@@ -111,3 +120,42 @@ def test_what_came_out_stands_beside_what_was_expected():
     [row] = expected_of_claims(frame)
     assert (row["claim"], row["came out"], row["as expected"]) == ("4", "no difference", "yes")
     assert expected_of_claims(table(rows("agg", "bn", "C", 30.0))) == []
+
+
+def test_what_was_expected_of_five_real_domains_is_what_the_page_says():
+    page = (Path(__file__).parents[2] / "docs" / "predictions.md").read_text(encoding="utf-8")
+    part = page.split("## Five real domains")[1].split("\n## ")[0].split("|---|---|\n")[1]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in part.strip().splitlines()]
+    *over_targets, mixed = lines
+    written = []
+    for difference, expected in over_targets:
+        both = " and " in difference  # claim 10: two differences in a line
+        written += expected.split("; ") if both else [expected]
+    assert tuple(written) == EXPECTED_OVER_TARGETS
+    assert mixed == ["SIB - TN (M = 5), MLDG, mixed stream of T and K", EXPECTED_MIXED]
+
+
+def real(target, method, test, values, **more):
+    """One training of each target, or several of one stream."""
+    return [
+        {"study": "ablation", "task": f"others->{target}", "target": target, "domain_evaluated": target,
+         "train_method": method, "test_method": test, "train_seed": seed, "metric": "miou", "value": value,
+         "inner_lr": 0.1 if method == "mldg" else None, "prior": 0.0 if test == "tn" else None,
+         "statistics": "joint" if test == "sib" else None, **more}
+        for seed, value in enumerate(values)
+    ]  # fmt: skip
+
+
+def test_what_came_out_on_real_domains_stands_beside_what_was_expected():
+    frame = table(
+        *(real(target, "agg", "bn", [20.0 + number]) for number, target in enumerate("TREVK")),
+        *(real(target, "by_domain", "bn", [18.0 + 1.1 * number]) for number, target in enumerate("TREVK")),
+        real("T+K", "mldg", "sib", [25.0, 25.2, 25.1], study="selection_policy", task="R+E+V->T+K"),
+        real("T+K", "mldg", "tn", [24.0, 24.1, 24.2], study="selection_policy", task="R+E+V->T+K", batch_size=5),
+    )
+    apart, mixed = five_real_domains(frame)
+    assert apart["difference"] == "AGG+source BN - by domain+source BN" and apart["unseen: T"] == "+2.00"
+    assert (apart["expected"], apart["it is"], apart["targets"]) == ("positive", "positive", "5")
+    assert mixed["about"] == "one stream of T+K" and mixed["over the targets"].startswith("+1.00 [+0.")
+    assert (mixed["expected"], mixed["it is"]) == ("positive", "positive") and list(mixed) == list(apart)
+    assert five_real_domains(frame[frame["study"] == "selection_policy"]) == []

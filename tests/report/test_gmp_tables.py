@@ -161,7 +161,7 @@ def test_a_record_that_has_begun_does_not_hide_a_fuller_one(frame, tmp_path, mon
     (tmp_path / "figures").mkdir()
     begun = frame[frame["train_seed"] == frame["train_seed"].min()]
     records = {"full": begun, "quick": frame}
-    monkeypatch.setattr(page, "recorded_table", records.get)
+    monkeypatch.setattr(page, "recorded_table", lambda preset, data="streets": records.get(preset))
     assert _gmp(tmp_path, frame.iloc[:0])["where"] == "recorded with the preset quick"
     records["full"] = frame
     assert _gmp(tmp_path, frame.iloc[:0])["where"] == "recorded with the preset full"

@@ -1,0 +1,44 @@
+"""Real domains, each left out in turn: rows of text, as in :mod:`dglab.report.tables`."""
+
+import pandas as pd
+
+from dglab.analysis.intervals import on_target, per_training
+from dglab.experiments.methods import (
+    ADABN,
+    BN_REESTIMATED,
+    SIB,
+    SOURCE_BN,
+    TN_1,
+    TN_4,
+    select,
+    trained_in,
+)
+from dglab.report.tables import MISSING, Row, plus_minus
+
+SHOWN = (SOURCE_BN, BN_REESTIMATED, TN_1, TN_4, SIB, ADABN)
+
+
+def left_out_table(frame: pd.DataFrame) -> list[Row]:
+    """mIoU on each domain while it is the unseen target, a row for each way of training and of normalization.
+
+    Args:
+        frame: a tidy table with the study ``ablation`` on tasks of one target each.
+
+    Returns:
+        Rows with ``trained with``, ``normalized by``, a column a target (mean and deviation over trainings), the
+        ``mean`` of the targets, empty unless all are there, and ``n``, the trainings that every target of the row has.
+    """
+    rows = on_target(select(frame, study="ablation"))
+    targets = list(rows["target"].unique())
+    of_task = rows.drop_duplicates("task").set_index("task")["target"]
+    table = []
+    for method in trained_in(rows):
+        for test in SHOWN:
+            each = per_training(rows, method, test).unstack("train_seed").dropna(axis=1)  # tasks x seeds
+            means = each.mean(axis=1).rename(of_task).to_dict()
+            spread = each.std(axis=1).rename(of_task).to_dict()
+            cells = {t: plus_minus(means[t], spread[t]) if t in means else MISSING for t in targets}
+            mean = f"{each.mean(axis=1).mean():.1f}" if len(means) == len(targets) else ""
+            table.append({"trained with": method.label, "normalized by": test.label, **cells, "mean": mean,
+                          "n": str(each.shape[1]) if len(means) else ""})  # fmt: skip
+    return table

@@ -1,0 +1,46 @@
+"""The table of domains left out in turn, beside numbers worked by hand."""
+
+import pandas as pd
+import pytest
+
+from dglab.experiments.table import COLUMNS, TYPES
+from dglab.report import page
+from dglab.report.real_tables import left_out_table
+
+MIOU = {"X": (10.0, 12.0, 99.0), "Y": (20.0, 24.0)}  # by target: a third training of X alone
+
+
+@pytest.fixture
+def frame():
+    rows = [
+        {"study": "ablation", "task": f"others->{target}", "target": target, "domain_evaluated": target,
+         "train_method": "agg", "test_method": "bn", "train_seed": seed, "metric": "miou", "value": value}
+        for target, values in MIOU.items()
+        for seed, value in enumerate(values)
+    ]  # fmt: skip
+    tn = [{**row, "test_method": "tn", "batch_size": 4, "prior": 0.0, "test_seed": order, "value": row["value"] + order}
+          for row in rows if row["target"] == "X" for order in (0, 1)]  # fmt: skip
+    return pd.DataFrame(rows + tn).reindex(columns=list(COLUMNS)).astype(TYPES)
+
+
+def test_cells_rest_on_the_trainings_that_every_target_has(frame):
+    table = {row["normalized by"]: row for row in left_out_table(frame)}
+    assert table["source BN"] == {"trained with": "AGG", "normalized by": "source BN", "X": "11.0 ± 1.4",
+                                  "Y": "22.0 ± 2.8", "mean": "16.5", "n": "2"}  # fmt: skip
+    assert (table["TN, M = 4"]["Y"], table["TN, M = 4"]["mean"], table["TN, M = 4"]["n"]) == ("not run", "", "3")
+    assert table["TN, M = 4"]["X"] == "40.8 ± 50.8"  # 10.5, 12.5 and 99.5: means over orders first
+    assert {row["n"] for name, row in table.items() if name not in ("source BN", "TN, M = 4")} == {""}
+
+
+def test_tests_on_sources_are_no_target(frame):
+    source = frame.assign(domain_evaluated="S", value=0.0)
+    assert left_out_table(pd.concat([frame, source])) == left_out_table(frame)
+    assert left_out_table(frame[frame["domain_evaluated"] == "nowhere"]) == []
+
+
+def test_the_page_has_the_recorded_study_if_there_is_one(frame, monkeypatch):
+    monkeypatch.setattr(page.overview, "recorded_on", lambda preset: f"on the machine of {preset}")
+    part = page._real(frame)
+    assert part["machines"] == "on the machine of real" and part["networks"] == 3
+    assert list(part["tables"]) == ["Each left out in turn", "What was expected, and what came out"]  # no mixed stream
+    assert page._real(None) == {}
