@@ -20,7 +20,7 @@ from torch.utils.data import Dataset, Subset
 
 from dglab.data import open_domains
 from dglab.data.domains import Domain
-from dglab.data.shifts import SHIFTS, Shifted
+from dglab.data.shifts import Shifted
 from dglab.data.streams import arrival_order
 from dglab.data.streets.size import StreetsSize
 from dglab.evaluation import evaluate
@@ -44,7 +44,7 @@ from tools.write_tables import markdown
 TABLE = DOCS / "guard.csv"
 COLUMNS = (*SETTING, "train_seed", "test", "miou")
 ONE_BY_ONE = ("SIB",)  # takes images as they come: M = 1 alone
-DOSES = (0.25, 0.5, 0.75)
+SHIFTS, DOSES = ("dark", "haze", "flat"), (0.25, 0.5, 0.75)
 
 
 def predictors(model: nn.Module, reference: Callable[[], SourceReference]) -> dict[str, Callable[[], Any]]:

@@ -115,7 +115,7 @@ RANDOM, QIB, SIB, ORACLE = (
     Normalization(label, method, statistics="joint")
     for label, method in ((f"random {M}", "random"), ("QIB", "qib"), ("SIB", "sib"), ("oracle", "oracle"))
 )
-SIB_CACHED = Normalization("SIB cached", "sib", statistics="cached")
+QIB_CACHED, SIB_CACHED = (Normalization(f"{one.label} cached", one.method, statistics="cached") for one in (QIB, SIB))
 
 _SUFFIXES = {"bn": "", "bn-reestimated": "+BN re-estimated", "tn": "+TN", "adabn": "+AdaBN", "guarded": "+guarded",
              **{method: f"+{method.upper()}" if method in ("qib", "sib") else f"+{method}" for method in BANK_POLICIES},

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from dglab.data.doses import DOSES, STYLE
+from dglab.data.shifts import COLOUR, DETAIL, SEVERITIES
 from dglab.experiments.gmp_trials import gmp_ablation, gmp_branches, gmp_strategies
 from dglab.experiments.methods import (
     AGG,
@@ -416,6 +417,29 @@ def style_dose(lab: Lab) -> list[Trial]:
     return trials
 
 
+def photometric(lab: Lab) -> list[Trial]:
+    """Dose and response on real images: two targets, each unseen, under photometric shifts at five severities.
+
+    Gains over source BN, and, on streams of which every second image is shifted ("K+K"), SIB against QIB. A bank's
+    statistics are cached here, one image a pass. Levels and expectations stand in docs/predictions.md.
+    """
+    mixed = mixed_task(lab)
+    if lab.data == "streets" or mixed is None:
+        return []
+    seeds, order = lab.preset.control_seeds or lab.preset.train_seeds, lab.preset.test_seeds[0]
+    trials = []
+    for task in (task for task in main_tasks(lab) if task.target in mixed.targets):
+        alone, beside = task.targets, task.targets * 2
+        plain = [bn(alone), tn(alone, M, order), TestConfig("adabn", alone),
+                 bank("sib", alone, order, statistics="cached")]  # fmt: skip
+        under = plain + [bank(name, beside, order, statistics="cached") for name in ("qib", "sib")]
+        doses = [(shift, dose) for shift in (*COLOUR, *DETAIL) for dose in SEVERITIES]
+        tests = plain + [dataclasses.replace(test, shift=shift, dose=dose) for shift, dose in doses for test in under]
+        trainings = _trainings(lab, task, (AGG, BY_DOMAIN, MLDG), lambda *_: seeds)
+        trials += combined("photometric", task, trainings, tests)
+    return trials
+
+
 def domain_conflict(lab: Lab) -> list[Trial]:
     """Do conflicting gradients of domains matter? MLDG's split alone, with its inner step, and with GMP's projection in
     place of the inner step. How often they conflict: :func:`dglab.analysis.gradients.domain_conflicts`."""
@@ -461,22 +485,28 @@ WHOLE_STUDIES: dict[str, Study] = {
     "gmp_branches": gmp_branches,
     "domain_conflict": domain_conflict,
 }  # what a preset runs in addition if it runs every table (``whole``)
+REAL_STUDIES: dict[str, Study] = {"photometric": photometric}  # the same, on real domains
 EXTRA_STUDIES: dict[str, Study] = {
     "order": order,
     "imagenet": imagenet,
+    **REAL_STUDIES,
     **WHOLE_STUDIES,
 }  # not run by the other presets, because they take minutes to hours more; ``reproduce --only`` runs each by its name
 
 
 def studies_of(lab: Lab) -> dict[str, Study]:
     """The studies that the preset runs."""
-    return STUDIES | WHOLE_STUDIES if lab.preset.whole and lab.of_paper else STUDIES
+    if not lab.preset.whole:
+        return STUDIES
+    return STUDIES | (WHOLE_STUDIES if lab.of_paper else {}) | (REAL_STUDIES if lab.data != "streets" else {})
 
 
 def needs(study: str) -> str:
     """What a study needs of the data, to be said where it has no trial."""
     if study in ("selection_policy", "style_layer", "queue_size"):
         return "four domains or more: two targets on one stream, and two sources"
+    if study == "photometric":
+        return "real images (--data) of four domains or more"
     if study in ("source_domains_fixed", "style_dose") or study.startswith("gmp_"):
         return "the embedded streets, of which images, styles and depth can be made to measure"
     return "two source domains beside the target, for methods that split them"

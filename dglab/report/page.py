@@ -17,13 +17,21 @@ from matplotlib.figure import Figure
 
 from dglab import __version__, paper
 from dglab.analysis.claims import judge
-from dglab.analysis.doses import dose_predictions, dose_response, dose_table
+from dglab.analysis.doses import (
+    SELECTION,
+    dose_predictions,
+    dose_response,
+    dose_table,
+    photometric_gains,
+    photometric_predictions,
+)
 from dglab.analysis.intervals import cached_against_joint
 from dglab.analysis.predictions import as_rows, expected_of_claims, five_real_domains, train_as_you_test
 from dglab.analysis.signals import prior_grid
 from dglab.analysis.stability import move_rows, verdict_rows
 from dglab.analysis.targets import rows_over_targets
 from dglab.experiments.gmp_methods import GMP
+from dglab.experiments.methods import TN_4
 from dglab.experiments.recorded import AGAIN, REAL, read_recorded, recorded_table
 from dglab.experiments.table import read_table
 from dglab.report import figures, gmp_tables, overview, tables
@@ -85,7 +93,7 @@ def write_report(folder: Path) -> Path:
         cached=cached_against_joint(frame).to_dict("records"),
         figures=pictures,
         recorded=_recorded(recorded),
-        real=_real(recorded_table("real", REAL)),
+        real=_real(recorded_table("real", REAL), folder / "figures"),
         scales=list(scales),
         gmp=_gmp(folder, frame) if is_streets(record) else {},
         verdicts=overview.claim_rows(scales) if of_paper else [],
@@ -268,7 +276,7 @@ def _recorded(record: pd.DataFrame | None) -> dict[str, Any]:
     }
 
 
-def _real(record: pd.DataFrame | None) -> dict[str, Any]:
+def _real(record: pd.DataFrame | None, folder: Path) -> dict[str, Any]:
     """The part of the page about five real domains, recorded; empty if there is no record."""
     if record is None:
         return {}
@@ -276,8 +284,16 @@ def _real(record: pd.DataFrame | None) -> dict[str, Any]:
         "Each left out in turn": left_out_table(record),
         "A stream of two unseen domains": policy_table(record, of_paper=False),
         "What was expected, and what came out": five_real_domains(record),
+        "Photometric shifts: what was expected, and what came out": as_rows(photometric_predictions(record)),
     }
+    pictures = []
+    for target, gains in photometric_gains(record).groupby("target", sort=False):
+        for name, column, label in (("tn", TN_4.label, "gain of TN, M = 4"), ("selection", SELECTION, SELECTION)):
+            drawn = figures.photometric(gains, column, label)
+            title = f"{label} on {target}, unseen, under photometric shifts"
+            pictures.append({"title": title, "picture": _png(drawn, folder / f"photometric_{name}_{target}.png")})
     return {
+        "pictures": pictures,
         "networks": len(overview.networks(record)),
         "machines": overview.recorded_on("real"),
         "tables": {title: rows for title, rows in found.items() if rows},

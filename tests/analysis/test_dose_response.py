@@ -3,7 +3,14 @@
 import pandas as pd
 import pytest
 
-from dglab.analysis.doses import dose_predictions, dose_response, dose_table
+from dglab.analysis.doses import (
+    dose_predictions,
+    dose_response,
+    dose_table,
+    photometric_gains,
+    photometric_predictions,
+)
+from dglab.data.shifts import COLOUR, DETAIL, SEVERITIES
 from dglab.experiments.table import COLUMNS, TYPES
 
 
@@ -57,3 +64,58 @@ def test_what_was_predicted(table):
 def test_without_the_study_there_is_nothing(table):
     other = table.assign(study="ablation")
     assert dose_response(other).empty and dose_predictions(other) == [] and dose_table(other) == []
+
+
+# ------------------------------------------------------------------------------ photometric shifts of real images
+
+
+def shifted_rows(test, value, shift=None, dose=None, *, domain="K", target="K", seed=10):
+    """One AGG network's mIoU."""
+    return {"study": "photometric", "task": f"others->{target}", "target": target, "domain_evaluated": domain,
+            "train_method": "agg", "test_method": test, "shift": shift, "dose": dose, "train_seed": seed,
+            "batch_size": 4 if test == "tn" else None, "prior": 0.0 if test in ("tn", "sib", "qib") else None,
+            "statistics": "cached" if test in ("sib", "qib") else None, "metric": "miou", "value": value}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def of_shifts():
+    """TN gains 1 as it is, 1 + 10 dose under colour, 1 - dose under detail; SIB - QIB is 4 dose; on T a little more."""
+    found = []
+    for target, more in (("K", 0.0), ("T", 0.5)):
+        found += [shifted_rows("bn", 20.0, target=target, domain=target),
+                  shifted_rows("tn", 21.0 + more, target=target, domain=target)]  # fmt: skip
+        for shift, slope in [*((name, 10.0) for name in COLOUR), *((name, -1.0) for name in DETAIL)]:
+            for dose in SEVERITIES:
+                at = {"shift": shift, "dose": dose, "target": target}
+                found += [
+                    shifted_rows("bn", 15.0, **at, domain=target),
+                    shifted_rows("tn", 16.0 + more + slope * dose, **at, domain=target),
+                    shifted_rows("qib", 10.0, **at, domain=f"{target}+{target}"),
+                    shifted_rows("sib", 10.0 + 4 * dose + more * dose, **at, domain=f"{target}+{target}"),
+                ]
+    return pd.DataFrame(found).reindex(columns=list(COLUMNS)).astype(TYPES)
+
+
+def test_gains_under_each_shift(of_shifts):
+    gains = photometric_gains(of_shifts).set_index(["target", "trained with", "shift", "dose"]).sort_index()
+    assert len(gains) == 2 * 6 * 6
+    one = gains.loc[("K", "AGG", "haze")]
+    assert one["TN, M = 4"].tolist() == pytest.approx([1, 2.5, 4, 5.5, 7, 8.5])
+    assert one["SIB - QIB"].tolist()[1:] == pytest.approx([0.6, 1.2, 1.8, 2.4, 3.0]) and one["SIB - QIB"].isna()[0.0]
+    assert one["AdaBN"].isna().all() and set(one["trainings"]) == {1}
+    assert gains.loc[("T", "AGG", "blur", 0.6), "TN, M = 4"] == pytest.approx(0.9)
+
+
+def test_what_was_predicted_of_shifts(of_shifts):
+    found = {one.number: one for one in photometric_predictions(of_shifts)}
+    assert list(found) == [10, 11, 12, 13]
+    assert (found[10].difference.mean, found[10].difference.trainings) == (pytest.approx(7.5), 2)
+    assert found[10].what == "AGG: TN, M = 4 - source BN, mean of dark, contrast, haze, cast"
+    assert found[10].domain == "dose 0.75 minus that at 0" and found[10].outcome == "as predicted"
+    assert found[11].difference.mean == pytest.approx(-0.75) and found[11].outcome == "against it"
+    assert found[12].difference.mean == pytest.approx((3.0 - 0.6 + 3.375 - 0.675) / 2)
+    assert (found[13].difference.mean, found[13].domain) == (pytest.approx((0.6 + 0.675) / 2), "dose 0.15")
+    part = of_shifts[(of_shifts["shift"] != "cast").fillna(True)]
+    assert [one.number for one in photometric_predictions(part)] == [11]  # a mean of three is another difference
+    assert photometric_predictions(of_shifts.assign(study="ablation")) == []
+    assert photometric_gains(of_shifts.assign(study="ablation")).empty

@@ -3,12 +3,14 @@
 import dataclasses
 
 import pytest
+import torch
 
 from dglab.analysis.claims import judge
+from dglab.data.shifts import shifted
 from dglab.experiments.methods import MAIN_METHODS, TRAINING_METHODS
 from dglab.experiments.runner import open_lab, run
 from dglab.experiments.table import COLUMNS, labels_of
-from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, describe, main_tasks, mixed_task, studies_of
+from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, describe, main_tasks, mixed_task, photometric, studies_of
 from dglab.presets import FULL
 from dglab.testtime.methods import TestConfig, bank, tn
 
@@ -35,6 +37,33 @@ def test_a_prepared_root_leaves_each_domain_out_in_turn(tmp_path, prepared, lett
     assert [str(trial.task) for trial in trials] == [task for task in tasks for _ in ("AGG", "MLDG")]
     frame = run(opened, trials[-1:])
     assert set(frame["data"]) == {"mine"} and set(frame["task"]) == {tasks[-1]}
+
+
+def test_photometric_shifts_of_two_unseen_targets(tmp_path, prepared):
+    root = prepared(tmp_path / "mine", "GSIM")
+    opened = open_lab("tiny", str(root), device="cpu", results=tmp_path / "results", use_shipped=False)
+    trials = photometric(opened)
+    assert {str(trial.task) for trial in trials} == {"S+I+M->G", "G+S+I->M"}
+    assert {trial.training.method for trial in trials} == {"agg", "by_domain", "mldg"}
+    assert len(trials) == 2 * 3 * (4 + 6 * 5 * 6)
+    [dark] = [t for t in trials if t.training.method == "agg" and str(t.task) == "G+S+I->M" and t.test.method == "bn"
+              and t.test.shift == "dark" and t.test.dose == 0.75]  # fmt: skip
+    plain, changed = opened.domains["M"].val, opened.images_of(dark)
+    assert torch.equal(changed[1][0], shifted(plain[1][0], "dark", 0.75)) and len(changed) == len(plain) == 3
+    beside = next(t for t in trials if t.test.domains == ("M", "M") and t.test.shift == "dark" and t.test.dose == 0.75)
+    assert [opened.images_of(beside).domain_of(i) for i in range(3)] == ["M", "M", "M dark"]
+    whole = dataclasses.replace(opened, preset=dataclasses.replace(opened.preset, whole=True))
+    assert "photometric" in studies_of(whole) and "photometric" not in studies_of(opened)
+    [sib] = [
+        t for t in trials if (t.training, t.test) == (beside.training, dataclasses.replace(beside.test, method="sib"))
+    ]
+    frame = run(opened, [dark, sib])
+    assert frame["dose"].tolist() == [0.75] * len(frame) and set(frame["domain_evaluated"]) == {"M", "M+M"}
+    assert "selection_accuracy" in set(frame["metric"]) and "agreement" not in set(frame["metric"])
+
+
+def test_on_streets_styles_are_mixed_instead(lab):
+    assert photometric(lab) == []
 
 
 def test_a_root_with_the_papers_letters_has_its_tasks(tmp_path, prepared):

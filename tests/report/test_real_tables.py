@@ -38,9 +38,9 @@ def test_tests_on_sources_are_no_target(frame):
     assert left_out_table(frame[frame["domain_evaluated"] == "nowhere"]) == []
 
 
-def test_the_page_has_the_recorded_study_if_there_is_one(frame, monkeypatch):
+def test_the_page_has_the_recorded_study_if_there_is_one(frame, monkeypatch, tmp_path):
     monkeypatch.setattr(page.overview, "recorded_on", lambda preset: f"on the machine of {preset}")
-    part = page._real(frame)
+    part = page._real(frame, tmp_path)
     assert part["machines"] == "on the machine of real" and part["networks"] == 3
     assert list(part["tables"]) == ["Each left out in turn", "What was expected, and what came out"]  # no mixed stream
-    assert page._real(None) == {}
+    assert page._real(None, tmp_path) == {} and part["pictures"] == []

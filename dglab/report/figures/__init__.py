@@ -12,7 +12,7 @@ from dglab.report.figures.domains import (
     style_plane,
     value_strips,
 )
-from dglab.report.figures.doses import dose_response
+from dglab.report.figures.doses import dose_response, photometric
 from dglab.report.figures.gmp import gmp_ablation, gmp_branches, gmp_strategies, gradient_conflicts, modality_race
 from dglab.report.figures.pictures import depth, gallery, picture_grid, predictions, small_label_maps
 from dglab.report.figures.tables import (
@@ -57,6 +57,7 @@ __all__ = [
     "normalizations",
     "own_and_others",
     "per_class",
+    "photometric",
     "picture_grid",
     "plain_log",
     "predictions",

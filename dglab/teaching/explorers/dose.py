@@ -44,7 +44,7 @@ def dosed(
         shift, dose: see :func:`dglab.data.shifts.shifted`.
         reference: of the network, for the guarded default.
     """
-    changed = [shifted(image, shift, dose) for image, _ in images]
+    changed = [shifted(image, shift, dose, seed=number) for number, (image, _) in enumerate(images)]
     batch = together(changed, next(model.parameters()).device)  # N x 3 x H x W
     logits = {
         name: torch.cat([logits_of(predictor(one)) for one in batch.split(1)])
