@@ -81,6 +81,14 @@ def as_you_test(frame: pd.DataFrame) -> list[dict[str, object]]:
     return found
 
 
+def learning_curve() -> list[dict[str, object]]:
+    """mIoU on the sources' validation images by the number of steps, at one rate, mean of the tries: docs/tries.csv."""
+    tried = pd.read_csv(ROOT / "docs" / "tries.csv").query("backbone == 'thin-fpn' and lr == 0.2")
+    means = tried.pivot_table(index="steps", columns="method", values="mean")
+    return [{"steps": steps, **{name.upper(): f"{mean:.1f}" for name, mean in row.items()}}
+            for steps, row in means.iterrows()]  # fmt: skip
+
+
 def claims(rows: Sequence[dict[str, object]]) -> list[dict[str, object]]:
     """Each claim with its verdicts, and its primary parts: the paper's own difference, and ours at each scale."""
     found = [row for row in rows if not str(row[overview.PARTS]).startswith("beside it")]
@@ -125,6 +133,7 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "predictions": lambda: as_rows(train_as_you_test(full)),
         "claims": lambda: claims(overview.claim_rows(both)),
         "expected": lambda: expected_of_claims(full),
+        "learning_curve": learning_curve,
         "networks": lambda: overview.networks_table(full),
         "table_1": lambda: of_paper.at_scales(of_paper.bound_table, both),
         "table_1_printed": lambda: published("table01_state_of_the_art"),

@@ -71,6 +71,21 @@ def test_on_an_unseen_domain():
     assert as_rows(found.values())[0]["tested on"] == "C"
 
 
+def test_four_sources_are_a_task_of_their_own():
+    four = {"study": "ablation", "task": "G+S+I+M->C"}
+    frame = table(
+        rows("agg", "bn", "C", 20, **four), rows("by_domain", "bn", "C", 15, **four),
+        rows("agg", "bn", "C", 30, study="ablation", task="G+S+I->C"),
+        rows("by_domain", "bn", "C", 40, study="ablation", task="G+S+I->C"),
+        rows("by_domain", "tn", "C", 23, **four), rows("mldg", "tn", "C", 23.05, **four),
+    )  # fmt: skip
+    found = {(one.number, one.what, one.domain): one for one in train_as_you_test(frame)}
+    at = "C, from G+S+I+M"
+    assert found[2, "source BN: by domain - AGG", at].difference.mean == pytest.approx(-5)
+    assert found[4, "TN: MLDG - by domain (added later)", at].outcome == "as predicted"
+    assert {domain for *_, domain in found} == {at}
+
+
 def test_the_gain_of_tn_falls_with_the_domains_in_a_batch():
     def study(count, gain, task="G+S+I+M->C"):
         more = {"study": "domains_per_pass", "task": task, "domains_per_pass": count}

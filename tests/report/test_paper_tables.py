@@ -68,6 +68,7 @@ def test_with_the_images_fixed_the_paper_has_nothing_to_show():
 def test_table_3_has_all_four_tasks_whether_they_ran_or_not():
     frame = table(rows("mldg", "TN4", {10: [35.0, 36.0], 11: [36.0, 37.0]}))
     found = {row["method"]: row for row in tables.tasks_table(frame)}
+    assert found["MLDG+TN, M = 16"][MAIN] == "not run" and found["MLDG+TN, M = 1"][f"the paper, {MAIN}"] == ""
     assert found["MLDG+TN, M = 4"][MAIN] == "36.0 ± 0.7, n = 2"
     assert found["MLDG+TN, M = 4"][f"the paper, {MAIN}"] == "57.19 (M not stated)"
     assert found["AGG+SIB"]["G+S+I+C->M"] == "not run" and found["AGG+SIB"]["the paper, G+S+I+C->M"] == "46.90 ± 0.34"
@@ -137,6 +138,20 @@ def test_classes_stand_beside_the_papers():
     own = [found["mean of SYNTHIA's 16"][f"the paper: {name}"] for name in ("resnet50", "deeplabv2")]
     assert own == ["46.9", "48.2"]
     assert tables.per_class_table(EMPTY) == []
+    bound = rows("agg", "BN", {10: 5.0}, "iou", **{"class": "road", "study": "bound", "task": "C->C"})
+    assert tables.per_class_table(table(*parts, bound))[0]["the bound, n = 1"] == "5.0"
+
+
+def test_a_single_network_has_its_interval_over_images():
+    of = {"study": "backbones", "backbone": "hrnet-w18"}
+    single = [
+        *rows("agg", "BN", {10: 20.0}, **of), *rows("agg", "BN", {10: 19.5}, "miou_low", **of),
+        *rows("agg", "BN", {10: 20.6}, "miou_high", **of),
+    ]  # fmt: skip
+    [row, *_] = tables.backbones_table(table(single))
+    assert row["AGG"] == "20.0 (19.5 to 20.6)" and row["n"] == "1"
+    [row, *_] = tables.backbones_table(table([*single, *rows("agg", "BN", {11: 22.0}, **of)]))
+    assert row["AGG"] == "21.0 ± 1.4"  # of two the deviation over trainings
 
 
 def test_categories_and_a_common_rate():

@@ -99,6 +99,47 @@ def test_train_as_you_test(text, full):
     assert f"re-estimation takes {-again[1]:.1f} and {-again[2]:.1f} away" in text
 
 
+def test_four_sources_and_the_predictions(text, full):
+    four = {(one.number, one.what): one for one in train_as_you_test(full) if one.domain == "C, from G+S+I+M"}
+    gap, again, inner, apart = (
+        four[key].difference
+        for key in ((2, "source BN: by domain - AGG"), (2, "by domain: re-estimated - source BN"),
+                    (4, "TN: MLDG - MLDG inner 0"), (4, "TN: MLDG - by domain (added later)"))
+    )  # fmt: skip
+    assert f"by domain is {gap.mean:.1f} {interval(gap)} above AGG under source BN" in text
+    lost = f"{-again.mean:.1f} [{-again.high:+.1f}, {-again.low:+.1f}]"
+    assert f"re-estimation takes {lost} from it, against prediction 2." in text
+    below = f"{-apart.mean:.1f} [{-apart.high:+.1f}, {-apart.low:+.1f}]"
+    assert (
+        f"MLDG is {inner.mean:.1f} {interval(inner)} above MLDG without inner step, and {below} below by domain" in text
+    )
+    assert {key: one.outcome for key, one in four.items()} == dict(
+        zip(four, ("open", "against it", "open", "against it"), strict=True)
+    )
+
+
+def test_what_tn_adds_to_agg_from_two_sources(text, full):
+    rows = select(full, study="train_as_you_test")
+    gains = [
+        (per_training(own, AGG, TN_4) - per_training(own, AGG, SOURCE_BN)).mean()
+        for own in (select(rows, domain_evaluated=domain) for domain in "IMC")
+    ]
+    assert f"and adds {min(gains):.1f} to {max(gains):.1f} on unseen domains." in text
+
+
+def test_the_numbers_to_reach_on_the_sources_and_of_the_bound(text, full):
+    means = []
+    for frame in (full, recorded_table("quick")):
+        rows = select(frame, AGG, SOURCE_BN, study="source_and_target", metric="miou")
+        means.append(
+            rows[rows["domain_evaluated"] != rows["target"]].groupby("domain_evaluated")["value"].mean().mean()
+        )
+    assert f"AGG has {means[0]:.1f} with full, {means[1]:.1f} with quick" in text
+    bound = select(full, study="bound", metric="iou").groupby("class")["value"].mean()
+    low = bound[bound < 5].round(1)
+    assert set(low.index) == {"rider", "motorcycle", "bicycle", "wall"} and f"With wall ({low['wall']})" in text
+
+
 def test_by_domain_against_agg_at_equal_loss(text, full):
     rows = select(full, study="train_as_you_test")
     gaps, of_mldg = [], []
