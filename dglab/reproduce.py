@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from dglab.experiments.cluster import check_cluster
-from dglab.experiments.record import describe_run, expected_hours, recorded_networks
+from dglab.experiments.record import describe_run, expected_hours, made_on, recorded_networks
 from dglab.experiments.runner import Lab, open_lab, recorded, run
 from dglab.experiments.table import write_table
 from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, Study, Trial, mixed_task, needs, studies_of
@@ -76,10 +76,17 @@ def reproduce(
     extract_figures(lab.out)
     draw_examples(lab)
     write_table(frame, lab.out / "tables.csv")
-    described = describe_run(lab, (time.monotonic() - start) / 60, len(reused))
+    networks = {trial.training.address for trial in trials}
+    places = made_on(lab.out / "scores", networks)
+    described = describe_run(lab, (time.monotonic() - start) / 60, len(reused), places, impossible(lab))
     with written_whole(lab.out / "run.json") as beside:
         beside.write_text(json.dumps(described, indent=1), encoding="utf-8")
     return write_report(lab.out)
+
+
+def impossible(lab: Lab) -> dict[str, str]:
+    """The studies, of any preset, that the lab's data do not allow, and what they need."""
+    return {name: needs(name) for name, make in (STUDIES | EXTRA_STUDIES).items() if not make(lab)}
 
 
 def known_already(lab: Lab, trials: Iterable[Trial]) -> set[Trial]:

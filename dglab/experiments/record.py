@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,13 @@ def describe_machine(device: str) -> str:
     return f"{usable_cpus()} CPU cores ({_processor()})"
 
 
-def describe_run(lab: Lab, minutes: float, reused: int = 0) -> dict[str, Any]:
+def describe_run(
+    lab: Lab,
+    minutes: float,
+    reused: int = 0,
+    made_on: Mapping[str, int] | None = None,
+    impossible: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """The content of ``run.json``: the machine, versions, preset and data behind the table beside it.
 
     Args:
@@ -45,12 +52,16 @@ def describe_run(lab: Lab, minutes: float, reused: int = 0) -> dict[str, Any]:
         minutes: how long this call took, whether training was reused or not.
         reused: how many of its results were made elsewhere and ship with the package, see
             :attr:`dglab.experiments.runner.Lab.reuse_recorded`.
+        made_on: how many of its networks were trained or tested where, see :func:`made_on`.
+        impossible: the studies that these data do not allow, and what they need.
     """
     identity = lab.identity
     return {
         "machine": describe_machine(lab.device),
         "versions": versions(),
         "reused": reused,
+        "made_on": dict(made_on or {}),
+        "impossible": dict(impossible or {}),
         "minutes": round(minutes, 2),
         "preset": {"name": lab.preset.name, "about": lab.preset.about},
         "data": {
@@ -66,6 +77,8 @@ def describe_run(lab: Lab, minutes: float, reused: int = 0) -> dict[str, Any]:
 def note_network(folder: Path, device: str, **seconds: float) -> None:
     """Record where a network was trained and tested, and how long that took.
 
+    The machine named first is that of the first call, which trains; tests elsewhere are noted beside it.
+
     Args:
         folder: of its scores.
         device: where it was made.
@@ -74,12 +87,34 @@ def note_network(folder: Path, device: str, **seconds: float) -> None:
     path = folder / NETWORK
     known: dict[str, Any] = read_json(path) if path.exists() else {}
     spent = known.get("seconds", {})
+    here = {"machine": describe_machine(device), "instructions": instructions(), "versions": versions()}
+    first = {name: known.get(name, here[name]) for name in here}
+    places = known.get("places", [first])
     known = {
-        "machine": describe_machine(device), "instructions": instructions(), "versions": versions(),
+        **first,
         "seconds": spent | {what: round(spent.get(what, 0.0) + one, 1) for what, one in seconds.items()},
-    }  # fmt: skip
+        "places": places if here in places else [*places, here],
+    }
     with written_whole(path) as beside:
         beside.write_text(json.dumps(known), encoding="utf-8")
+
+
+def made_on(scores: Path, names: Collection[str]) -> dict[str, int]:
+    """How many networks were trained or tested on which machine, with which instructions and versions.
+
+    Args:
+        scores: the folder of a lab that has a folder of scores for each network.
+        names: of the networks that are meant.
+    """
+    notes = [read_json(path) for name in sorted(names) if (path := scores / name / NETWORK).exists()]
+    places = [place for note in notes for place in note.get("places", [note])]
+    return dict(
+        Counter(
+            f"{place['machine']} with {place['instructions']}, torch {place['versions']['torch']}, "
+            f"dglab {place['versions']['dglab']}"
+            for place in places
+        ).most_common()
+    )
 
 
 def write_networks(scores: Path, path: Path, names: Collection[str] | None = None) -> None:

@@ -100,7 +100,7 @@ def write_report(folder: Path) -> Path:
         left_out=[] if of_paper else left_out_table(frame),
         over_targets=[] if of_paper else rows_over_targets(frame),
         columns={"part": overview.PARTS, "verdict": overview.VERDICT, "paper": tables.PAPER},
-        not_run=_not_run(frame) if of_paper else [],
+        not_run=_not_run(frame, record, of_paper),
         classes=_classes(frame),
         moving=moving_part(frame, recorded_table(RECORDED) if is_streets(record) else None),
     )
@@ -328,15 +328,21 @@ def _gmp(folder: Path, frame: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _not_run(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    """What of the paper this run lacks, and what would run it."""
-    lacking = [verdict.claim for verdict in judge(frame) if verdict.outcome == MISSING]
-    claims = [
-        (f"Claim {claim.number} ({claim.where})", f"dglab reproduce --only {NEEDS_STUDY[claim.number]}")
-        for claim in lacking
-        if claim.number in NEEDS_STUDY
-    ]
-    return [*claims, ("Inference time", "dglab bench testtime")]
+def _not_run(frame: pd.DataFrame, record: dict[str, Any], of_paper: bool) -> list[dict[str, str]]:
+    """What this run lacks: rows with ``what``, ``why`` where the data do not allow it, else the ``command`` to run."""
+    impossible: dict[str, str] = record.get("impossible", {})
+    other = "" if is_streets(record) else f" --preset {record['preset']['name']} --data ROOT"
+    lacking = [verdict.claim for verdict in judge(frame) if verdict.outcome == MISSING] if of_paper else []
+    found = []
+    for claim in lacking:
+        study = NEEDS_STUDY.get(claim.number)
+        if study is not None:
+            how = {"why": impossible[study]} if study in impossible else {"command": f"--only {study}{other}"}
+            found.append({"what": f"Claim {claim.number} ({claim.where})", **how})
+    for why in dict.fromkeys(impossible.values()):
+        studies = ", ".join(study for study, needed in impossible.items() if needed == why)
+        found.append({"what": f"Of the studies: {studies}", "why": why})
+    return found
 
 
 def _classes(frame: pd.DataFrame) -> str:

@@ -33,6 +33,16 @@ def test_the_papers_studies_run_on_the_papers_letters(root, tmp_path, monkeypatc
                   "<th>the paper</th>", "53.71", "(M not stated)"):  # fmt: skip
         assert words in page
     assert "embedded domains" not in page and "recorded study" not in page
+    assert "Of the studies: source_domains_fixed, style_dose, gmp_ablation" in page  # and what these need
+    assert "<code>dglab reproduce --only backbones --preset tiny --data ROOT</code>" in page
+    capsys.readouterr()
+    for study, tasks in (("meta_split", {"G+S+I+M->C"}), ("ibn_net", {"G+S+I+M->C"}), ("backbones", {"G+S+I+M->C"}),
+                         ("source_domains", {"G->C", "G+S->C", "G+S+I->C", "G+S+I+M->C"})):  # fmt: skip
+        arguments = ("--preset", "tiny", "--data", root, "--out", out, "--device", "cpu", "--only", study)
+        assert call("reproduce", *arguments) == 0
+        assert set(read_table(out / f"{study}.csv")["task"]) == tasks
+    assert call("reproduce", *arguments[:-1], "source_domains_fixed") == 2
+    assert "it needs the embedded streets" in capsys.readouterr().err
     assert (out / "figures" / "figure4_predictions.png").exists()
 
 

@@ -28,6 +28,26 @@ def test_a_network_says_where_and_how_long(tmp_path):
     assert known["seconds"] == {"training": 10.0, "testing": 5.0}
     assert "CPU cores" in known["machine"] and set(known["versions"]) == {"dglab", "python", "torch"}
     assert known["instructions"] in ("DEFAULT", "AVX2", "AVX512", "NO AVX") or known["instructions"]
+    assert len(known["places"]) == 1
+
+
+def test_a_network_tested_elsewhere_says_both_places(tmp_path, monkeypatch):
+    note_network(tmp_path / "a", "cpu", training=10.0)
+    note_network(tmp_path / "b", "cpu", training=10.0)
+    monkeypatch.setattr(record, "describe_machine", lambda device: "another")
+    note_network(tmp_path / "a", "cpu", testing=2.0)
+    assert json.loads((tmp_path / "a" / NETWORK).read_text())["machine"] != "another"  # where it was trained
+    found = record.made_on(tmp_path, ["a", "b", "not noted"])
+    assert list(found.values()) == [2, 1] and list(found)[1].startswith("another with ")
+    assert record.made_on(tmp_path, ["b"]) == {list(found)[0]: 1}
+    (tmp_path / "c").mkdir()  # as an earlier version left it
+    old = {
+        name: value for name, value in json.loads((tmp_path / "b" / NETWORK).read_text()).items() if name != "places"
+    }
+    (tmp_path / "c" / NETWORK).write_text(json.dumps(old))
+    assert record.made_on(tmp_path, ["c"]) == {list(found)[0]: 1}
+    note_network(tmp_path / "c", "cpu", testing=2.0)
+    assert len(record.made_on(tmp_path, ["c"])) == 2
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,18 @@ def test_results_of_another_machine_are_not_mixed_in_silence(lab, folder):
     assert re.search(r"they ship with the package: \d+ networks on .*, torch", page)
 
 
+def test_a_run_of_two_machines_and_what_its_data_do_not_allow(lab, folder):
+    places = {"here with AVX2, torch 1": 3, "there with AVX512, torch 1": 2}
+    needs = dict.fromkeys(("source_domains_fixed", "style_dose"), "the streets")
+    described = describe_run(lab, 1.0, made_on=places, impossible=needs)
+    (folder / "run.json").write_text(json.dumps(described))
+    page = " ".join(write_report(folder).read_text(encoding="utf-8").split())
+    assert "not trained and tested in one place: 3 on here with AVX2, torch 1; 2 on there with AVX512, torch 1." in page
+    assert "Of the studies: source_domains_fixed, style_dose: not run; it needs the streets" in page
+    assert re.search(r"Claim 9 \(.*?\): not run; it needs the streets, which these data do not have", page)
+    assert "dglab reproduce --only backbones" in page and "--only source_domains_fixed" not in page
+
+
 def test_without_the_picture_of_figure_4_the_page_does_without(folder):
     (folder / "figures" / "figure4_predictions.png").unlink()
     page = write_report(folder).read_text(encoding="utf-8")
