@@ -198,7 +198,7 @@ REAL = Preset(
         "backbone": "the largest with packaged ImageNet weights that two CPU cores train in minutes",
         "weights": "timm's, from a package: no download",
         "lr": "best of 0.02, 0.05 and 0.1 on the validation images of R, E, V and K as sources (seeds 100 and 101; "
-        "docs/tries_real.csv), for AGG the largest of the three; MLDG: 0.05. AGG2, split and by domain take AGG's rate, "
+        "docs/tries_real.csv), for AGG the largest of the three; MLDG: 0.05. AGG2, split and by domain take AGG's, "
         "MLDG's variants MLDG's",
         "inner_lr": "the paper's ratio eta / gamma = 0.2",
         "steps": "as the time allows: nine passes over the training images of four domains; 250 steps score less",
