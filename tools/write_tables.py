@@ -12,11 +12,14 @@ import numpy as np
 import pandas as pd
 
 from dglab import paper
-from dglab.analysis.intervals import summarize
+from dglab.analysis.intervals import seed_correlation, summarize
 from dglab.analysis.predictions import as_rows, expected_of_claims, five_real_domains, train_as_you_test
 from dglab.analysis.stability import move_rows, verdict_rows
 from dglab.experiments.methods import (
+    AGG,
     BN_REESTIMATED,
+    MAIN_METHODS,
+    MLDG,
     SIB,
     SOURCE_BN,
     TN_1,
@@ -81,6 +84,21 @@ def as_you_test(frame: pd.DataFrame) -> list[dict[str, object]]:
     return found
 
 
+def seed_correlations(frame: pd.DataFrame) -> list[dict[str, object]]:
+    """Whether trainings of one seed resemble each other across methods: the intraclass correlation, two sources."""
+    rows = frame[frame["study"] == "train_as_you_test"]
+    found = []
+    for domain in rows["domain_evaluated"].unique():
+        own = select(rows, domain_evaluated=domain)
+        cells = {
+            f"{name}, {test.label}": f"{seed_correlation(pd.concat([m.rows(test.rows(own)) for m in methods])):+.2f}"
+            for name, methods in (("AGG and MLDG", (AGG, MLDG)), ("all four", MAIN_METHODS))
+            for test in (SOURCE_BN, TN_4)
+        }
+        found.append({"tested on": domain, **cells})
+    return found
+
+
 def learning_curve() -> list[dict[str, object]]:
     """mIoU on the sources' validation images by the number of steps, at one rate, mean of the tries: docs/tries.csv."""
     tried = pd.read_csv(ROOT / "docs" / "tries.csv").query("backbone == 'thin-fpn' and lr == 0.2")
@@ -134,6 +152,7 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "claims": lambda: claims(overview.claim_rows(both)),
         "expected": lambda: expected_of_claims(full),
         "learning_curve": learning_curve,
+        "seeds": lambda: seed_correlations(full),
         "networks": lambda: overview.networks_table(full),
         "table_1": lambda: of_paper.at_scales(of_paper.bound_table, both),
         "table_1_printed": lambda: published("table01_state_of_the_art"),

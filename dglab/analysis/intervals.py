@@ -91,9 +91,9 @@ def contrast(groups: Sequence[tuple[float, pd.Series]], *, level: float = 0.95, 
 
     ``[(1, mldg), (-1, agg)]`` is their difference. The model has a mean for each group and variances of their own
     (ordinary least squares with White's correction HC2); the interval's degrees of freedom are those of Welch, for with
-    variances of their own a group of two trainings is worth less than the sum of all suggests. Seeds are no pairs here:
-    that two methods begin from the same random numbers does not bring their results together, see
-    :func:`seed_correlation`.
+    variances of their own a group of two trainings is worth less than the sum of all suggests. Seeds are no pairs here.
+    On record the results of one seed are hardly alike between AGG and MLDG, and somewhat between the methods that train
+    by domain (:func:`seed_correlation`; docs/results.md), where this interval is rather too wide than too narrow.
 
     Source: MacKinnon and White, Journal of Econometrics 29, 1985; Welch, Biometrika 34, 1947.
 
