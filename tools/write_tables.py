@@ -37,7 +37,7 @@ from dglab.report.tables import plus_minus
 from tools import advice_tables, guard_tables
 
 ROOT = Path(__file__).parents[1]
-FILES = ("README.md", "docs/results.md", "docs/guard.md", "docs/when_to_use.md")
+FILES = ("README.md", "docs/results.md", "docs/guard.md", "docs/when_to_use.md", "docs/test_time.md")
 MAIN = "G+S+I+M->C"
 _TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -170,6 +170,7 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "table_9": lambda: of_paper.stacked(of_paper.source_and_target_table, both),
         "table_9_printed": of_paper.published_source_and_target,
         "table_10": lambda: of_paper.backbones_table(full),
+        "inference": of_paper.inference_table,
         "table_11": lambda: of_paper.at_scales(of_paper.adabn_tasks, both),
         "stability": lambda: move_rows(full, read_recorded(AGAIN)) if AGAIN.exists() else [],
         "stability_verdicts": lambda: verdict_rows(full, read_recorded(AGAIN)) if AGAIN.exists() else [],

@@ -8,7 +8,7 @@ import typer
 
 from dglab.cli.options import DeviceOption, JsonOption
 from dglab.utils.errors import InputError
-from dglab.utils.machine import choose_device
+from dglab.utils.machine import choose_device, describe_machine, versions
 
 
 class BenchName(StrEnum):
@@ -30,6 +30,8 @@ def bench(
     json_file: JsonOption = None,
 ) -> None:
     """Time training steps, test-time methods or the feeding of data as ratios to the plain case, or the explorers."""
+    import torch
+
     from dglab.bench import run_bench
     from dglab.utils.files import written_whole
 
@@ -56,9 +58,9 @@ def bench(
             typer.echo(f"{r['case']}: {100 * r['codec_share']:.0f} % of the cores' time decodes and encodes")
     if json_file is not None:
         with written_whole(json_file) as beside:
-            beside.write_text(
-                json.dumps({"bench": name.value, "model": model, "size": size, "cases": records}, indent=1)
-            )
+            where = {"machine": describe_machine(choose_device(device)), "threads": torch.get_num_threads()}
+            what = {"bench": name.value, "model": model, "size": size, **where, "versions": versions()}
+            beside.write_text(json.dumps({**what, "cases": records}, indent=1))
 
 
 def _number(value: float | None, width: int, digits: int) -> str:

@@ -4,38 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import torch
 
-from dglab import __version__
 from dglab.experiments.jobs import instructions
 from dglab.experiments.recorded import SHIPPED
 from dglab.training.config import TrainingConfig
 from dglab.utils.files import read_json, written_whole
-from dglab.utils.machine import usable_cpus
+from dglab.utils.machine import describe_machine, versions
 
 if TYPE_CHECKING:
     from dglab.experiments.runner import Lab
 
 NETWORK = "network.json"
-
-
-def versions() -> dict[str, str]:
-    """The versions of dglab, Python and torch."""
-    return {"dglab": __version__, "python": platform.python_version(), "torch": torch.__version__}
-
-
-def describe_machine(device: str) -> str:
-    """The GPU, or the number and model of the CPU cores."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{usable_cpus()} CPU cores ({_processor()})"
 
 
 def describe_run(
@@ -166,11 +151,3 @@ def recorded_networks(preset: str) -> pd.DataFrame | None:
     """The recorded networks of a preset, one row each, see :func:`write_networks`; None if there is no record."""
     path = SHIPPED / preset / "networks.csv"
     return pd.read_csv(path) if path.exists() else None
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        return models[0] if models else platform.machine()
-    return platform.processor() or platform.machine()

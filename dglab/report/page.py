@@ -264,6 +264,7 @@ def _recorded(record: pd.DataFrame | None) -> dict[str, Any]:
             record, again
         )
         found["Stability: the verdicts with those networks"] = verdict_rows(record, again)
+    found["The inference time"] = tables.inference_table()
     published = {
         "Table 1, as printed (Cityscapes test set)": paper.table("table01_state_of_the_art"),
         "Table 2, as printed (Cityscapes test set)": paper.table("table02_uda_per_class"),

@@ -33,8 +33,10 @@ from dglab.experiments.methods import (
     select,
     trained_in,
 )
+from dglab.experiments.recorded import INFERENCE_TIME
 from dglab.models import IBN_NETS
 from dglab.tasks import parse_task
+from dglab.utils.files import read_json
 
 Row = dict[str, Any]
 
@@ -318,6 +320,23 @@ _TITLES = {"n": "n ({})", "order": "± over orders ({})", "accuracy": "accuracy 
 def stacked(make: Callable[[pd.DataFrame], list[Row]], scales: Mapping[str, pd.DataFrame]) -> list[Row]:
     """One table for several scales, their rows one below the other, each row with the name of its scale."""
     return [{"scale": scale, **row} for scale, frame in scales.items() for row in make(frame)]
+
+
+def inference_table() -> list[Row]:
+    """The inference time of an image beside plain inference: what ships, measured by ``dglab bench testtime``.
+
+    The paper's are seconds on a V100 at 769 x 769 with ResNet-50; their ratio is what can be compared.
+    """
+    bench = read_json(INFERENCE_TIME)
+    published = paper.table("inference_time").set_index("method")["seconds_per_image"]
+    plain = published["plain (source BN)"]
+    theirs = {"plain": plain, "SIB, M = 4, joint": published["SIB"]}
+    where = f"{bench['model']}, {bench['size']}, {bench['machine']}"
+    return [
+        {"an image by": case["case"], f"time, plain = 1 ({where})": f"{case['ratio']:.2f}",
+         PAPER: f"{theirs[case['case']] / plain:.2f} ({theirs[case['case']]:.2f} s)" if case["case"] in theirs else ""}
+        for case in bench["cases"]
+    ]  # fmt: skip
 
 
 def adabn_table(frame: pd.DataFrame, task: str, of_paper: bool) -> list[Row]:

@@ -3,8 +3,10 @@
 import ctypes
 import functools
 import os
+import platform
 from pathlib import Path
 
+from dglab import __version__
 from dglab.utils.errors import InputError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of mallopt, from glibc's malloc.h
@@ -78,3 +80,27 @@ def choose_device(name: str) -> str:
     if (device.index or 0) >= at_hand[device.type]:
         raise InputError(f"the device {name!r} is not available here; use --device cpu, or run dglab doctor to see why")
     return name
+
+
+def versions() -> dict[str, str]:
+    """The versions of dglab, Python and torch."""
+    import torch  # as above
+
+    return {"dglab": __version__, "python": platform.python_version(), "torch": torch.__version__}
+
+
+def describe_machine(device: str) -> str:
+    """The GPU, or the number and model of the CPU cores."""
+    import torch  # as above
+
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{usable_cpus()} CPU cores ({_processor()})"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        return models[0] if models else platform.machine()
+    return platform.processor() or platform.machine()

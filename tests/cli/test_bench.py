@@ -1,5 +1,7 @@
 """``dglab bench``."""
 
+import json
+
 import pytest
 import torch
 
@@ -11,6 +13,17 @@ from dglab.utils.errors import InputError
 @pytest.mark.parametrize("size", ["96", "96x", "x", "0x64", "96x16", "-96x96", "96x96x3", "96,96", "1e2x96"])
 def test_bench_refuses_a_size_that_is_none(refused, size):
     refused(("bench", "testtime", "--size", size, "--device", "cpu"), repr(size), "HxW", "96x192")
+
+
+def test_a_file_says_where_it_was_measured(call, tmp_path, monkeypatch, capsys):
+    case = {"case": "plain", "seconds": 1.0, "spread": 0.1, "ratio": 1.0, "peak_mib": 1.0, "peak_ratio": 1.0}
+    monkeypatch.setattr(bench, "run_bench", lambda *_: [case])
+    path = tmp_path / "bench.json"
+    assert call("bench", "testtime", "--size", "32x64", "--device", "cpu", "--json", path) == 0
+    told = json.loads(path.read_text())
+    assert told["cases"] == [case] and (told["model"], told["size"]) == ("thin", "32x64")
+    assert "CPU cores" in told["machine"] and told["versions"]["torch"] == torch.__version__
+    assert told["threads"] == torch.get_num_threads()
 
 
 def test_bench_refuses_other_names(refused):

@@ -142,6 +142,14 @@ def test_classes_stand_beside_the_papers():
     assert tables.per_class_table(table(*parts, bound))[0]["the bound, n = 1"] == "5.0"
 
 
+def test_the_inference_time_beside_the_papers():
+    rows = {row["an image by"]: row for row in tables.inference_table()}
+    ours = next(name for name in rows["plain"] if name.startswith("time, plain = 1 (resnet50, 256x512, "))
+    assert rows["plain"][ours] == "1.00" and rows["SIB, M = 4, joint"]["the paper"] == "2.83 (0.34 s)"
+    times = {name: float(row[ours]) for name, row in rows.items()}
+    assert times["SIB, M = 4, cached"] < 1.3 < 4 < times["SIB, M = 4, joint"] < 6  # one image a pass, and five
+
+
 def test_a_single_network_has_its_interval_over_images():
     of = {"study": "backbones", "backbone": "hrnet-w18"}
     single = [
