@@ -12,10 +12,11 @@ from pathlib import Path
 import pandas as pd
 
 from dglab.experiments.methods import AGG, BY_DOMAIN, MLDG
+from dglab.experiments.record import write_networks
 from dglab.experiments.recorded import SHIPPED, write_recorded
 from dglab.experiments.runner import Lab, open_lab, run
 from dglab.experiments.table import read_table
-from dglab.experiments.trials import EXTRA_STUDIES, main_tasks, mixed_task
+from dglab.experiments.trials import EXTRA_STUDIES, main_tasks, mixed_task, studies_of
 from dglab.teaching.execution import find_lessons
 from dglab.testtime.of_sources import REFERENCE
 from dglab.training.config import TrainingConfig
@@ -23,7 +24,7 @@ from dglab.training.log import LOG
 from dglab.training.state import CHECKPOINT
 from dglab.utils.files import written_whole
 
-METRICS = ("miou", "category_miou", "selection_accuracy", "agreement", "absent_classes")
+METRICS = ("miou", "category_miou", "iou", "selection_accuracy", "agreement", "absent_classes")
 
 
 def shipped_trainings(lab: Lab) -> list[TrainingConfig]:
@@ -43,6 +44,9 @@ def main(data: str = "streets") -> None:
     write_recorded(frame[frame["metric"].isin(METRICS)], folder / f"{lab.data_name}.csv")
     if data == "streets":
         _copy_networks(lab, folder)
+        studies = studies_of(lab).values()
+        names = {trial.training.address for study in (*studies, extra) for trial in study(lab)}
+        write_networks(lab.out / "scores", folder / "networks.csv", names)
     for path in sorted(folder.iterdir()):
         print(f"{path.name}: {path.stat().st_size / 2**20:.2f} MiB")
 

@@ -29,8 +29,10 @@ def test_networks_table_and_picture_are_copied(lab, frames, tmp_path, monkeypatc
     names = {path.name for path in (shipped / "tiny").iterdir()}
     networks = [training.address for training in ship_results.shipped_trainings(own)]
     endings = ("safetensors", "reference.safetensors", "jsonl")
-    assert names == {"streets.csv", *(f"{name}.{ending}" for name in networks for ending in endings)}
+    assert names == {"streets.csv", "networks.csv", *(f"{name}.{ending}" for name in networks for ending in endings)}
     frame = read_recorded(shipped / "tiny" / "streets.csv")
     assert set(frame["study"]) == {*frames, "order"} and set(frame["order"].dropna()) == {1, 2}
-    assert set(frame["metric"]) == {"miou", "category_miou", "selection_accuracy", "agreement", "absent_classes"}
+    assert set(frame["metric"]) == {*ship_results.METRICS} and "iou" in ship_results.METRICS
+    made = pd.read_csv(shipped / "tiny" / "networks.csv")
+    assert set(networks) < set(made["network"]) and made["machine"].notna().all()
     assert (tmp_path / "docs" / "overview.png").read_bytes() == b"a picture"
