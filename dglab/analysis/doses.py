@@ -117,44 +117,61 @@ def photometric_gains(frame: pd.DataFrame) -> pd.DataFrame:
         frame: a tidy table with the study ``photometric``.
 
     Returns:
-        A row for each ``target``, way it was ``trained with``, ``shift`` and ``dose`` (0: the images as they are), with
-        a column a test: the mean gain over trainings in points of mIoU. Under ``SIB - QIB``, by the same trainings: the
-        difference of the two on a stream of which half is under the shift.
+        A row for each ``target``, way it was ``trained with``, ``shift``, ``test`` and ``dose`` (0: the images as they
+        are): the mean ``gain`` in points of mIoU over the ``trainings`` that have every dose of that curve. The test
+        ``SIB - QIB`` is the difference of the two on a stream of which every second image is under the shift.
     """
+    each = _gains_of_networks(frame)
+    doses = each["test"].map(lambda test: len(SEVERITIES) + (test != SELECTION))  # no two targets without a shift
+    whole = each[each.groupby([*_CURVE, "train_seed"])["dose"].transform("size") == doses]
+    means = whole.groupby([*_CURVE, "dose"], sort=False)["gain"].agg(["mean", "size"]).reset_index()
+    return means.rename(columns={"mean": "gain", "size": "trainings"})
+
+
+_CURVE = ["target", "trained with", "shift", "test"]
+
+
+def photometric_table(frame: pd.DataFrame) -> list[dict[str, str]]:
+    """The same for reading: a row for each curve, a column a dose."""
+    return [
+        {**dict(zip(_CURVE, names, strict=True)), **{f"{one.dose:g}": f"{one.gain:+.2f}" for one in part.itertuples()}}
+        for names, part in photometric_gains(frame).groupby(_CURVE, sort=False)
+    ]
+
+
+def _gains_of_networks(frame: pd.DataFrame) -> pd.DataFrame:
+    """The gain of each network, in the columns of a curve, with its ``train_seed``, ``dose`` and ``gain``."""
     rows = frame[(frame["study"] == "photometric") & (frame["metric"] == "miou")]
     found = []
-    for task in rows["task"].unique():
-        of_task = rows[rows["task"] == task]
-        for method in TRAINED:
-            for shift in (*COLOUR, *DETAIL):
-                for dose in (0.0, *SEVERITIES):
-                    networks = _photometric(of_task, method, shift, dose)
-                    if len(networks):
-                        found.append({"target": of_task["target"].iloc[0], "trained with": method.label,
-                                      "shift": shift, "dose": dose, **networks.mean().to_dict(),
-                                      "trainings": len(networks)})  # fmt: skip
-    columns = ["target", "trained with", "shift", "dose", *PHOTOMETRIC, SELECTION, "trainings"]
-    return pd.DataFrame(found, columns=columns)
+    for method in TRAINED:
+        own = method.rows(rows)
+        alone, beside = (own[(own["domain_evaluated"] == own["target"]) == which] for which in (True, False))
+        plain = _by_network(SOURCE_BN.rows(alone))
+        gains = {name: _by_network(test.rows(alone)) - plain for name, test in PHOTOMETRIC.items()}
+        gains[SELECTION] = _by_network(SIB_CACHED.rows(beside)) - _by_network(QIB_CACHED.rows(beside))
+        for test, gain in gains.items():
+            found.append(gain.dropna().rename("gain").reset_index().assign(test=test, **{"trained with": method.label}))
+    each = pd.concat(found, ignore_index=True)
+    as_they_are = each[each["shift"] == ""]
+    under = [as_they_are.assign(shift=shift) for shift in (*COLOUR, *DETAIL)]  # where each shift's curve begins
+    each = pd.concat([*under, each[each["shift"] != ""]], ignore_index=True)
+    return each.sort_values("dose", kind="stable")[[*_CURVE, "train_seed", "dose", "gain"]]
 
 
-def _photometric(rows: pd.DataFrame, method: TrainingMethod, shift: str, dose: float) -> pd.DataFrame:
-    """The gains at one dose and the worth of selection, a row a network."""
-    at = rows[rows["shift"].isna()] if dose == 0 else select(rows, shift=shift, dose=dose)
-    alone = at[at["domain_evaluated"] == at["target"]]
-    beside = at[at["domain_evaluated"] != at["target"]]
-    plain = per_training(select(alone, method, SOURCE_BN))
-    gains = {name: per_training(select(alone, method, test)) - plain for name, test in PHOTOMETRIC.items()}
-    sib, qib = (per_training(select(beside, method, test)) for test in (SIB_CACHED, QIB_CACHED))
-    return pd.DataFrame({**gains, SELECTION: sib - qib}).dropna(how="all")
+def _by_network(rows: pd.DataFrame) -> pd.Series:
+    rows = rows.assign(shift=rows["shift"].fillna("").astype(str), dose=rows["dose"].fillna(0.0))
+    return rows.groupby(["target", "shift", "dose", "train_seed"])["value"].mean()
 
 
 def photometric_predictions(frame: pd.DataFrame) -> list[Prediction]:
-    """The predictions 10 to 13 of docs/predictions.md: every network of a training method is a unit, over all targets.
+    """The predictions 10 to 13 of docs/predictions.md: each network of a training method is a unit, of both targets.
+
+    The targets that the networks were tested on are named: an interval over trainings of these, no forecast for others.
 
     Args:
         frame: a tidy table with the study ``photometric``; what it lacks is left out.
     """
-    rows = frame[(frame["study"] == "photometric") & (frame["metric"] == "miou")]
+    each = _gains_of_networks(frame)
     low, high = SEVERITIES[0], SEVERITIES[-1]
     tests = (
         (10, TN_4.label, COLOUR, (high, 0.0), "positive"),
@@ -165,19 +182,21 @@ def photometric_predictions(frame: pd.DataFrame) -> list[Prediction]:
     found = []
     for number, test, shifts, (dose, less), expected in tests:
         for method in TRAINED:
-            value = _mean_over(rows, method, test, shifts, dose)
-            base = 0 * value if less is None else _mean_over(rows, method, test, shifts, less)
+            own = each[(each["test"] == test) & (each["trained with"] == method.label)]
+            value = _mean_over(own, shifts, dose)
+            base = 0 * value if less is None else _mean_over(own, shifts, less)
             if (value - base).notna().any():
-                what = "SIB - QIB" if test == SELECTION else f"{test} - source BN"
+                what = test if test == SELECTION else f"{test} - source BN"
                 than = "" if less is None else f" minus that at {less:g}"
-                found.append(Prediction(number, f"{method.label}: {what}, mean of {', '.join(shifts)}",
-                                        f"dose {dose:g}{than}", expected, paired_difference(value, base)))  # fmt: skip
+                targets = (value - base).dropna().index.get_level_values("target").unique()
+                where = f"{', '.join(targets)}: dose {dose:g}{than}"
+                found.append(Prediction(number, f"{method.label}: {what}, mean of {', '.join(shifts)}", where, expected,
+                                        paired_difference(value, base)))  # fmt: skip
     return found
 
 
-def _mean_over(
-    rows: pd.DataFrame, method: TrainingMethod, test: str, shifts: tuple[str, ...], dose: float
-) -> pd.Series:
+def _mean_over(each: pd.DataFrame, shifts: tuple[str, ...], dose: float) -> pd.Series:
     """A gain at one dose, averaged over shifts, by network; nan where one of the shifts is missing."""
-    each = [_photometric(rows, method, shift, dose)[test] for shift in shifts]
-    return pd.concat(each, axis=1).mean(axis=1, skipna=False)
+    at = each[(each["dose"] == dose) & each["shift"].isin(shifts)]
+    wide = at.pivot(index=["target", "train_seed"], columns="shift", values="gain").reindex(columns=list(shifts))
+    return wide.mean(axis=1, skipna=False)

@@ -92,8 +92,8 @@ def contrast(groups: Sequence[tuple[float, pd.Series]], *, level: float = 0.95, 
     ``[(1, mldg), (-1, agg)]`` is their difference. The model has a mean for each group and variances of their own
     (ordinary least squares with White's correction HC2); the interval's degrees of freedom are those of Welch, for with
     variances of their own a group of two trainings is worth less than the sum of all suggests. Seeds are no pairs here.
-    On record the results of one seed are hardly alike between AGG and MLDG, and somewhat between the methods that train
-    by domain (:func:`seed_correlation`; docs/results.md), where this interval is rather too wide than too narrow.
+    On record the results of one seed resemble each other among the methods that train by domain, where this interval is
+    rather too wide, and in no one direction between AGG and these (:func:`seed_correlation`; docs/results.md).
 
     Source: MacKinnon and White, Journal of Econometrics 29, 1985; Welch, Biometrika 34, 1947.
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from dglab.analysis.claims import judge
 from dglab.analysis.intervals import Difference, contrast, paired_difference, per_training
+from dglab.analysis.published import MAIN
 from dglab.analysis.targets import COMPARED, rows_over_targets
 from dglab.experiments.methods import (
     AGG,
@@ -44,7 +45,6 @@ EXPECTED_OVER_TARGETS = (
     "positive", "positive", "no difference",
 )  # fmt: skip
 EXPECTED_MIXED = "positive"
-FOUR_SOURCES = "G+S+I+M->C"  # the second task of the predictions
 
 
 class Prediction(NamedTuple):
@@ -89,9 +89,9 @@ def train_as_you_test(frame: pd.DataFrame) -> list[Prediction]:
         for method in (AGG, BY_DOMAIN, MLDG_INNER_0, MLDG):
             gain = _within(of[domain], method, TN_4, SOURCE_BN)
             add(1, f"{method.label}: TN - source BN", domain, "negative" if method is AGG else "positive", gain)
-    four = frame[(frame["study"] == "ablation") & (frame["task"] == FOUR_SOURCES) & (frame["metric"] == "miou")]
+    four = frame[(frame["study"] == "ablation") & (frame["task"] == MAIN) & (frame["metric"] == "miou")]
     parts = {domain: of[domain] for domain in domains if domain in unseen}
-    sources, _, target = FOUR_SOURCES.partition("->")
+    sources, _, target = MAIN.partition("->")
     for domain, part in [*parts.items(), (f"{target}, from {sources}", four)]:
         add(2, "source BN: by domain - AGG", domain, "negative", _between(part, SOURCE_BN, BY_DOMAIN, AGG))
         add(2, "by domain: re-estimated - source BN", domain, "positive",

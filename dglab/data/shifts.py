@@ -65,7 +65,7 @@ def shifted(image: Tensor, shift: str, dose: float, seed: int = 0) -> Tensor:
 
 
 class Shifted(Dataset):
-    """A data set with shifted colours; image i has noise of its own, the same in each pass.
+    """A data set under a photometric shift; image i has noise of its own, the same in each pass.
 
     Args:
         dataset: of (image uint8 3 x H x W, anything).

@@ -27,7 +27,7 @@ def describe_run(
     lab: Lab,
     minutes: float,
     reused: int = 0,
-    made_on: Mapping[str, int] | None = None,
+    places: Mapping[str, int] | None = None,
     impossible: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The content of ``run.json``: the machine, versions, preset and data behind the table beside it.
@@ -37,7 +37,7 @@ def describe_run(
         minutes: how long this call took, whether training was reused or not.
         reused: how many of its results were made elsewhere and ship with the package, see
             :attr:`dglab.experiments.runner.Lab.reuse_recorded`.
-        made_on: how many of its networks were trained or tested where, see :func:`made_on`.
+        places: where how many of its networks were trained or tested, see :func:`made_on`.
         impossible: the studies that these data do not allow, and what they need.
     """
     identity = lab.identity
@@ -45,7 +45,7 @@ def describe_run(
         "machine": describe_machine(lab.device),
         "versions": versions(),
         "reused": reused,
-        "made_on": dict(made_on or {}),
+        "made_on": dict(places or {}),
         "impossible": dict(impossible or {}),
         "minutes": round(minutes, 2),
         "preset": {"name": lab.preset.name, "about": lab.preset.about},
@@ -62,7 +62,7 @@ def describe_run(
 def note_network(folder: Path, device: str, **seconds: float) -> None:
     """Record where a network was trained and tested, and how long that took.
 
-    The machine named first is that of the first call, which trains; tests elsewhere are noted beside it.
+    The machine that is named is the one that has trained, or else the first; tests elsewhere are noted beside it.
 
     Args:
         folder: of its scores.
@@ -73,7 +73,7 @@ def note_network(folder: Path, device: str, **seconds: float) -> None:
     known: dict[str, Any] = read_json(path) if path.exists() else {}
     spent = known.get("seconds", {})
     here = {"machine": describe_machine(device), "instructions": instructions(), "versions": versions()}
-    first = {name: known.get(name, here[name]) for name in here}
+    first = here if "training" in seconds else {name: known.get(name, here[name]) for name in here}
     places = known.get("places", [first])
     known = {
         **first,

@@ -164,11 +164,10 @@ class Lab:
         if test.shift == STYLE:
             size = self.preset.streets
             return Joined([dosed_domain(letter, trial.task.sources, test.dose, size) for letter in test.domains])
-        [letter, *again] = test.domains
-        images = self.domains[letter].val
-        if again == [letter]:  # a domain beside itself: half of it under the shift
+        images = self.domains[test.domains[0]].val
+        if len(test.domains) == 2:  # a domain beside itself, "K+K": every second image under the shift
             return half_shifted(images, test.shift, test.dose)
-        return Joined([Shifted(self.domains[each].val, test.shift, test.dose) for each in test.domains])
+        return Joined([Shifted(images, test.shift, test.dose)])
 
     def train_all(self, trainings: Iterable[TrainingConfig]) -> None:
         """Train what is not trained yet."""

@@ -24,6 +24,7 @@ from dglab.analysis.doses import (
     dose_table,
     photometric_gains,
     photometric_predictions,
+    photometric_table,
 )
 from dglab.analysis.intervals import cached_against_joint
 from dglab.analysis.predictions import as_rows, expected_of_claims, five_real_domains, train_as_you_test
@@ -101,6 +102,7 @@ def write_report(folder: Path) -> Path:
         over_targets=[] if of_paper else rows_over_targets(frame),
         columns={"part": overview.PARTS, "verdict": overview.VERDICT, "paper": tables.PAPER},
         not_run=_not_run(frame, record, of_paper),
+        shifts=_photometric(frame, folder / "figures"),
         classes=_classes(frame),
         moving=moving_part(frame, recorded_table(RECORDED) if is_streets(record) else None),
     )
@@ -277,6 +279,33 @@ def _recorded(record: pd.DataFrame | None) -> dict[str, Any]:
     }
 
 
+def _photometric(frame: pd.DataFrame, folder: Path, prefix: str = "") -> dict[str, Any]:
+    """The part about photometric shifts, of a run or of the record; empty if that has none.
+
+    Args:
+        frame: a tidy table.
+        folder: of the pictures.
+        prefix: of their names.
+    """
+    gains = photometric_gains(frame)
+    if gains.empty:
+        return {}
+    about = {
+        TN_4.label: ("TN, M = 4, minus source BN", "TN (M = 4) against source BN on {}, unseen"),
+        SELECTION: (SELECTION, "SIB against QIB on a stream of {}, unseen, with every second image under the shift"),
+    }
+    pictures = []
+    for (target, test), part in gains[gains["test"].isin(about)].groupby(["target", "test"], sort=False):
+        label, title = about[test]
+        name = f"{prefix}photometric_{'selection' if test == SELECTION else 'tn'}_{target}.png"
+        trainings = " and ".join(str(n) for n in sorted(part["trainings"].unique()))
+        title = f"{title.format(target)}; means of {trainings} training(s)"
+        pictures.append({"title": title, "picture": _png(figures.photometric(part, label), folder / name)})
+    tables = {"Gains by dose": photometric_table(frame),
+              "What was expected, and what came out": as_rows(photometric_predictions(frame))}  # fmt: skip
+    return {"pictures": pictures, "tables": {title: rows for title, rows in tables.items() if rows}}
+
+
 def _real(record: pd.DataFrame | None, folder: Path) -> dict[str, Any]:
     """The part of the page about five real domains, recorded; empty if there is no record."""
     if record is None:
@@ -285,16 +314,9 @@ def _real(record: pd.DataFrame | None, folder: Path) -> dict[str, Any]:
         "Each left out in turn": left_out_table(record),
         "A stream of two unseen domains": policy_table(record, of_paper=False),
         "What was expected, and what came out": five_real_domains(record),
-        "Photometric shifts: what was expected, and what came out": as_rows(photometric_predictions(record)),
     }
-    pictures = []
-    for target, gains in photometric_gains(record).groupby("target", sort=False):
-        for name, column, label in (("tn", TN_4.label, "gain of TN, M = 4"), ("selection", SELECTION, SELECTION)):
-            drawn = figures.photometric(gains, column, label)
-            title = f"{label} on {target}, unseen, under photometric shifts"
-            pictures.append({"title": title, "picture": _png(drawn, folder / f"photometric_{name}_{target}.png")})
     return {
-        "pictures": pictures,
+        "shifts": _photometric(record, folder, "recorded_"),
         "networks": len(overview.networks(record)),
         "machines": overview.recorded_on("real"),
         "tables": {title: rows for title, rows in found.items() if rows},

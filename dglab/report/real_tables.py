@@ -35,6 +35,7 @@ def left_out_table(frame: pd.DataFrame) -> list[Row]:
     for method in trained_in(rows):
         for test in SHOWN:
             each = per_training(rows, method, test).unstack("train_seed").dropna(axis=1)  # tasks x seeds
+            each = each if each.shape[1] else each.iloc[:0]  # no training that every target has
             means = each.mean(axis=1).rename(of_task).to_dict()
             spread = each.std(axis=1).rename(of_task).to_dict()
             cells = {t: plus_minus(means[t], spread[t]) if t in means else MISSING for t in targets}

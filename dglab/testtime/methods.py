@@ -37,7 +37,8 @@ class TestConfig:
     prior: float | None = None  # of TN: the share of source statistics; None is 0, the paper's TN
     branch: str | None = None  # of a multimodal network: the modality whose classifier is tested; None: the fused one
     without: str | None = None  # of a multimodal network: a modality whose sensor has failed
-    shift: str | None = None  # how the target's images are changed, see dglab.data.doses
+    # how the target's images are changed, see dglab.data.doses and .shifts; of a domain beside itself every second one
+    shift: str | None = None
     dose: float | None = None  # and by how much
 
     def __post_init__(self) -> None:

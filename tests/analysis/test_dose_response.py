@@ -1,5 +1,7 @@
 """Gains against the dose, from a table made by hand."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -9,6 +11,7 @@ from dglab.analysis.doses import (
     dose_table,
     photometric_gains,
     photometric_predictions,
+    photometric_table,
 )
 from dglab.data.shifts import COLOUR, DETAIL, SEVERITIES
 from dglab.experiments.table import COLUMNS, TYPES
@@ -96,14 +99,34 @@ def of_shifts():
     return pd.DataFrame(found).reindex(columns=list(COLUMNS)).astype(TYPES)
 
 
+def curve(frame, target, shift, test):
+    gains = photometric_gains(frame)
+    chosen = (gains["target"] == target) & (gains["shift"] == shift) & (gains["test"] == test)
+    return gains[chosen].set_index("dose")
+
+
 def test_gains_under_each_shift(of_shifts):
-    gains = photometric_gains(of_shifts).set_index(["target", "trained with", "shift", "dose"]).sort_index()
-    assert len(gains) == 2 * 6 * 6
-    one = gains.loc[("K", "AGG", "haze")]
-    assert one["TN, M = 4"].tolist() == pytest.approx([1, 2.5, 4, 5.5, 7, 8.5])
-    assert one["SIB - QIB"].tolist()[1:] == pytest.approx([0.6, 1.2, 1.8, 2.4, 3.0]) and one["SIB - QIB"].isna()[0.0]
-    assert one["AdaBN"].isna().all() and set(one["trainings"]) == {1}
-    assert gains.loc[("T", "AGG", "blur", 0.6), "TN, M = 4"] == pytest.approx(0.9)
+    haze = curve(of_shifts, "K", "haze", "TN, M = 4")
+    assert haze.index.tolist() == [0.0, *SEVERITIES] and set(haze["trainings"]) == {1}
+    assert haze["gain"].tolist() == pytest.approx([1, 2.5, 4, 5.5, 7, 8.5])
+    selection = curve(of_shifts, "K", "haze", "SIB - QIB")
+    assert selection.index.tolist() == [*SEVERITIES]  # without a shift there are no two targets
+    assert selection["gain"].tolist() == pytest.approx([0.6, 1.2, 1.8, 2.4, 3.0])
+    assert curve(of_shifts, "T", "blur", "TN, M = 4").loc[0.6, "gain"] == pytest.approx(0.9)
+    assert curve(of_shifts, "K", "haze", "AdaBN").empty
+    [row] = [row for row in photometric_table(of_shifts) if list(row.values())[:4] == ["K", "AGG", "haze", "TN, M = 4"]]
+    assert (row["0"], row["0.15"], row["0.75"]) == ("+1.00", "+2.50", "+8.50")
+
+
+def test_a_curve_rests_on_networks_that_have_all_of_it(of_shifts):
+    """A second network, six points better off, whose tests were stopped."""
+    other = of_shifts.assign(train_seed=11, value=of_shifts["value"] + 6 * (of_shifts["test_method"] == "tn"))
+    begun = other[other["shift"].isna() | ((other["shift"] == "dark") & (other["dose"] < 0.4))]
+    both = pd.concat([of_shifts, begun]).astype(TYPES)
+    dark = curve(both, "K", "dark", "TN, M = 4")
+    assert dark["gain"].tolist() == pytest.approx([1, 2.5, 4, 5.5, 7, 8.5]) and set(dark["trainings"]) == {1}
+    whole = pd.concat([of_shifts, other]).astype(TYPES)
+    assert curve(whole, "K", "dark", "TN, M = 4")["gain"].tolist() == pytest.approx([4, 5.5, 7, 8.5, 10, 11.5])
 
 
 def test_what_was_predicted_of_shifts(of_shifts):
@@ -111,11 +134,21 @@ def test_what_was_predicted_of_shifts(of_shifts):
     assert list(found) == [10, 11, 12, 13]
     assert (found[10].difference.mean, found[10].difference.trainings) == (pytest.approx(7.5), 2)
     assert found[10].what == "AGG: TN, M = 4 - source BN, mean of dark, contrast, haze, cast"
-    assert found[10].domain == "dose 0.75 minus that at 0" and found[10].outcome == "as predicted"
+    assert found[10].domain == "K, T: dose 0.75 minus that at 0" and found[10].outcome == "as predicted"
     assert found[11].difference.mean == pytest.approx(-0.75) and found[11].outcome == "against it"
     assert found[12].difference.mean == pytest.approx((3.0 - 0.6 + 3.375 - 0.675) / 2)
-    assert (found[13].difference.mean, found[13].domain) == (pytest.approx((0.6 + 0.675) / 2), "dose 0.15")
+    assert (found[13].difference.mean, found[13].domain) == (pytest.approx((0.6 + 0.675) / 2), "K, T: dose 0.15")
     part = of_shifts[(of_shifts["shift"] != "cast").fillna(True)]
     assert [one.number for one in photometric_predictions(part)] == [11]  # a mean of three is another difference
     assert photometric_predictions(of_shifts.assign(study="ablation")) == []
     assert photometric_gains(of_shifts.assign(study="ablation")).empty
+    [alone, *_] = photometric_predictions(of_shifts[of_shifts["target"] == "K"])
+    assert alone.domain.startswith("K: ") and alone.outcome == "open"
+
+
+def test_severities_and_shifts_are_those_of_the_page():
+    page = (Path(__file__).parents[2] / "docs" / "predictions.md").read_text(encoding="utf-8")
+    part = " ".join(page.split("## Photometric shifts of real images")[1].split("\n## ")[0].split())
+    assert f"**Severities: {', '.join(f'{dose:g}' for dose in SEVERITIES)}.**" in part
+    assert ", ".join(f"`{name}`" for name in COLOUR) + " (of colours)" in part
+    assert ", ".join(f"`{name}`" for name in DETAIL).replace(", ", " and ") + " (of detail)" in part

@@ -17,6 +17,7 @@ from dglab.analysis.predictions import (
     five_real_domains,
     train_as_you_test,
 )
+from dglab.analysis.targets import COMPARED
 from dglab.experiments.table import COLUMNS, TYPES
 
 SEEDS = range(4)
@@ -147,6 +148,11 @@ def test_what_was_expected_of_five_real_domains_is_what_the_page_says():
         both = " and " in difference  # claim 10: two differences in a line
         written += expected.split("; ") if both else [expected]
     assert tuple(written) == EXPECTED_OVER_TARGETS
+    plain = [re.sub(r"\W+", " ", name) for line in over_targets for name in line[0].split(" and ")]
+    for line, compared in zip(plain, COMPARED, strict=True):  # in the order of the page: each method's name, at least
+        for method, test in (compared.better, compared.worse):
+            assert re.sub(r"\W+", " ", method.label) in line
+            assert test.method == "bn" or test.method[:3].upper() in line.upper()
     assert mixed == ["SIB - TN (M = 5), MLDG, mixed stream of T and K", EXPECTED_MIXED]
 
 

@@ -48,6 +48,8 @@ def test_a_network_tested_elsewhere_says_both_places(tmp_path, monkeypatch):
     assert record.made_on(tmp_path, ["c"]) == {list(found)[0]: 1}
     note_network(tmp_path / "c", "cpu", testing=2.0)
     assert len(record.made_on(tmp_path, ["c"])) == 2
+    note_network(tmp_path / "b", "cpu", training=2.0)  # its checkpoint was deleted
+    assert json.loads((tmp_path / "b" / NETWORK).read_text())["machine"] == "another"
 
 
 @pytest.mark.parametrize(

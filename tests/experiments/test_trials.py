@@ -11,7 +11,8 @@ from dglab.experiments.methods import MAIN_METHODS, TRAINING_METHODS
 from dglab.experiments.runner import open_lab, run
 from dglab.experiments.table import COLUMNS, labels_of
 from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, describe, main_tasks, mixed_task, photometric, studies_of
-from dglab.presets import FULL
+from dglab.presets import FULL, PRESETS
+from dglab.reproduce import impossible
 from dglab.testtime.methods import TestConfig, bank, tn
 
 
@@ -62,8 +63,21 @@ def test_photometric_shifts_of_two_unseen_targets(tmp_path, prepared):
     assert "selection_accuracy" in set(frame["metric"]) and "agreement" not in set(frame["metric"])
 
 
-def test_on_streets_styles_are_mixed_instead(lab):
+def test_on_streets_styles_are_mixed_instead_and_of_the_papers_five_one_alone_is_left_out(lab, tmp_path, prepared):
     assert photometric(lab) == []
+    root = prepared(tmp_path / "mine", "GSIMC")
+    assert photometric(dataclasses.replace(lab, data=str(root))) == []
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("letters", ["", "GSI", "GSIM"])
+def test_every_study_of_every_preset_has_trials_or_needs_something(preset, letters, tmp_path, prepared):
+    data = str(prepared(tmp_path / "mine", letters)) if letters else "streets"
+    opened = open_lab(preset, data, device="cpu", results=tmp_path / "results", use_shipped=False)
+    found = impossible(opened)
+    assert set(found) < {*STUDIES, *EXTRA_STUDIES} and all(found.values())
+    assert ("photometric" in found) == (letters != "GSIM") and ("gmp_ablation" in found) == (letters != "")
+    assert ("ibn_net" in found) == (preset == "real")
 
 
 def test_a_root_with_the_papers_letters_has_its_tasks(tmp_path, prepared):

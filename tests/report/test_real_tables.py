@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from dglab.data.shifts import SEVERITIES
 from dglab.experiments.table import COLUMNS, TYPES
 from dglab.report import page
 from dglab.report.real_tables import left_out_table
@@ -32,6 +33,12 @@ def test_cells_rest_on_the_trainings_that_every_target_has(frame):
     assert {row["n"] for name, row in table.items() if name not in ("source BN", "TN, M = 4")} == {""}
 
 
+def test_targets_without_a_training_in_common_have_no_cells(frame):
+    apart = frame[(frame["test_method"] == "bn") & ((frame["target"] == "X") == (frame["train_seed"] == 1))]
+    [row, *_] = left_out_table(apart)
+    assert (row["X"], row["Y"], row["mean"], row["n"]) == ("not run", "not run", "", "")
+
+
 def test_tests_on_sources_are_no_target(frame):
     source = frame.assign(domain_evaluated="S", value=0.0)
     assert left_out_table(pd.concat([frame, source])) == left_out_table(frame)
@@ -43,4 +50,17 @@ def test_the_page_has_the_recorded_study_if_there_is_one(frame, monkeypatch, tmp
     part = page._real(frame, tmp_path)
     assert part["machines"] == "on the machine of real" and part["networks"] == 3
     assert list(part["tables"]) == ["Each left out in turn", "What was expected, and what came out"]  # no mixed stream
-    assert page._real(None, tmp_path) == {} and part["pictures"] == []
+    assert page._real(None, tmp_path) == {} and part["shifts"] == {}
+
+
+def test_a_part_about_photometric_shifts(frame, tmp_path):
+    shifted = [
+        frame[(frame["target"] == "X") & (frame["train_seed"] == 0)].assign(study="photometric", shift=shift, dose=dose)
+        for shift, dose in [(None, None), *((shift, dose) for shift in ("dark", "blur") for dose in SEVERITIES)]
+    ]
+    part = page._photometric(pd.concat(shifted).astype(TYPES), tmp_path, "recorded_")
+    [picture] = part["pictures"]
+    assert picture["title"] == "TN (M = 4) against source BN on X, unseen; means of 1 training(s)"
+    assert (tmp_path / "recorded_photometric_tn_X.png").exists()
+    assert [row["shift"] for row in part["tables"]["Gains by dose"]] == ["dark", "blur"]
+    assert page._photometric(frame, tmp_path) == {}

@@ -35,13 +35,12 @@ def dose_response(response: pd.DataFrame) -> Figure:
     return fig
 
 
-def photometric(gains: pd.DataFrame, column: str, label: str) -> Figure:
+def photometric(gains: pd.DataFrame, label: str) -> Figure:
     """What a way to normalize is worth under each photometric shift, a panel a shift, a curve a training method.
 
     Args:
-        gains: rows of one target, as :func:`dglab.analysis.doses.photometric_gains` returns them.
-        column: which of its columns with points of mIoU.
-        label: what that is, for the vertical axis.
+        gains: rows of one target and one test, as :func:`dglab.analysis.doses.photometric_gains` returns them.
+        label: what the gain is, for the vertical axis.
     """
     shifts = list(gains["shift"].unique())
     columns = min(3, len(shifts))
@@ -51,8 +50,7 @@ def photometric(gains: pd.DataFrame, column: str, label: str) -> Figure:
     looks = {method.label: method_look(method) for method in TRAINING_METHODS}
     for axis, shift in zip(axes.flat, shifts, strict=False):
         for trained, part in gains[gains["shift"] == shift].groupby("trained with", sort=False):
-            known = part[part[column].notna()]
-            axis.plot(known["dose"], known[column], label=trained, **looks[trained])
+            axis.plot(part["dose"], part["gain"], label=trained, **looks[trained])
         axis.axhline(0, color=GREY, linewidth=1)
         axis.set_title(shift)
     for axis in axes.flat[len(shifts) :]:

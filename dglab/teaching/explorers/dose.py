@@ -94,7 +94,7 @@ def explore_dose(
     references: Mapping[str, SourceReference] | None = None,
     test_seed: int = 0,
 ) -> ipywidgets.Widget:
-    """A shift of colours and its dose: the gap on a slider.
+    """A photometric shift and its dose: the gap on a slider.
 
     Args:
         models: trained networks by name.
