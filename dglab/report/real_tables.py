@@ -19,7 +19,7 @@ SHOWN = (SOURCE_BN, BN_REESTIMATED, TN_1, TN_4, SIB, ADABN)
 
 
 def left_out_table(frame: pd.DataFrame) -> list[Row]:
-    """mIoU on each domain while it is the unseen target, a row for each way of training and of normalization.
+    """mIoU on each domain while it is the unseen target, a row for each way of training and of normalization that ran.
 
     Args:
         frame: a tidy table with the study ``ablation`` on tasks of one target each.
@@ -34,7 +34,10 @@ def left_out_table(frame: pd.DataFrame) -> list[Row]:
     table = []
     for method in trained_in(rows):
         for test in SHOWN:
-            each = per_training(rows, method, test).unstack("train_seed").dropna(axis=1)  # tasks x seeds
+            known = per_training(rows, method, test)
+            if known.empty:
+                continue
+            each = known.unstack("train_seed").dropna(axis=1)  # tasks x seeds
             each = each if each.shape[1] else each.iloc[:0]  # no training that every target has
             means = each.mean(axis=1).rename(of_task).to_dict()
             spread = each.std(axis=1).rename(of_task).to_dict()
