@@ -1,4 +1,4 @@
-"""Real domains, each left out in turn: rows of text, as in :mod:`dglab.report.tables`."""
+"""Domains left out in turn: rows of text, as in :mod:`dglab.report.tables`."""
 
 import pandas as pd
 

@@ -64,3 +64,14 @@ def test_a_part_about_photometric_shifts(frame, tmp_path):
     assert (tmp_path / "recorded_photometric_tn_X.png").exists()
     assert [row["shift"] for row in part["tables"]["Gains by dose"]] == ["dark", "blur"]
     assert page._photometric(frame, tmp_path) == {}
+
+
+def test_the_papers_five_each_left_out_once_two_are_recorded(frame):
+    tasks = {"others->X": "G+S+I+M->C", "others->Y": "S+I+M+C->G"}
+    streets = frame.assign(task=frame["task"].map(tasks), target=frame["target"].map({"X": "C", "Y": "G"}))
+    streets = streets.assign(domain_evaluated=streets["target"])
+    found = page._each_left_out(streets)
+    assert [row["C"] for row in found["Each domain left out in turn"]] == ["11.0 ± 1.4", "40.8 ± 50.8"]
+    assert page._each_left_out(streets[streets["target"] == "C"]) == {}
+    fewer = streets.assign(task=streets["task"].replace("S+I+M+C->G", "S+I->G"))
+    assert page._each_left_out(fewer) == {}
