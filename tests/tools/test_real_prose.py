@@ -1,0 +1,76 @@
+"""What README, results.md and lesson 06 say of five real domains is what is recorded."""
+
+import re
+
+import nbformat
+import pytest
+
+from dglab.analysis.intervals import on_target, per_training
+from dglab.analysis.targets import over_targets
+from dglab.experiments.methods import AGG, BY_DOMAIN, MLDG, MLDG_INNER_0, SOURCE_BN, TN_4, select
+from dglab.experiments.recorded import REAL, recorded_table
+from tools.write_tables import ROOT
+
+
+@pytest.fixture(scope="module")
+def record():
+    return recorded_table("real", REAL)
+
+
+@pytest.fixture(scope="module")
+def miou(record):
+    """A function: the mean of a method under a normalization by target."""
+    rows = on_target(select(record, study="ablation", metric="miou"))
+    target = rows.drop_duplicates("task").set_index("task")["target"].to_dict()
+
+    def of(method, test):
+        return per_training(rows, method, test).groupby("task").mean().rename(index=target)
+
+    return of
+
+
+def text(name):
+    """A page, or the Markdown of a lesson, without its marks."""
+    page = (ROOT / name).read_text(encoding="utf-8")
+    if name.endswith(".ipynb"):
+        page = " ".join(cell.source for cell in nbformat.reads(page, 4).cells if cell.cell_type == "markdown")
+    return " ".join(re.sub(r"[*_`]", "", page).split())
+
+
+def test_the_gain_of_tn_by_target(miou):
+    gains = {method: miou(method, TN_4) - miou(method, SOURCE_BN) for method in (AGG, MLDG, BY_DOMAIN)}
+    dusk = {method: f"{gain['T']:.1f}" for method, gain in gains.items()}
+    loss = {method: sorted(-gain.drop("T")) for method, gain in gains.items()}
+    agg, mldg = (f"{loss[method][0]:.1f} to {loss[method][-1]:.1f}" for method in (AGG, MLDG))
+    assert min(loss[AGG] + loss[MLDG]) > 0
+    for page in ("README.md", "docs/results.md"):
+        assert f"adds {dusk[AGG]} points to AGG and {dusk[MLDG]} to MLDG" in text(page)
+        assert f"on each of the other four it takes {agg} from AGG and {mldg}" in text(page)
+    more = sorted(gains[BY_DOMAIN] - gains[AGG])
+    lower = sorted(miou(AGG, SOURCE_BN) - miou(BY_DOMAIN, SOURCE_BN))
+    above = miou(BY_DOMAIN, TN_4) - miou(AGG, TN_4)
+    assert more[0] > 0 and lower[0] > 0 and (above > 0).sum() == 3
+    for page in ("docs/results.md", "notebooks/06_real_streets.ipynb"):
+        assert f"on each of the five, by {more[0]:.1f} to {more[-1]:.1f} points" in text(page)
+        assert f"{lower[0]:.1f} to {lower[-1]:.1f} points " in text(page)
+    lesson = text("notebooks/06_real_streets.ipynb")
+    assert f"TN (M = 4) gives AGG {dusk[AGG]} points and MLDG {dusk[MLDG]}." in lesson
+    assert f"On each of the other four it takes {agg} from AGG and {mldg} from MLDG." in lesson
+
+
+def test_the_inner_step_and_sib(record, miou):
+    inner = miou(MLDG, TN_4) - miou(MLDG_INNER_0, TN_4)
+    four = sorted(inner.drop("K"))
+    found = {row.compared.name: row.overall for row in over_targets(record)}
+    agg = found["AGG+source BN - AGG+SIB, on the sources"]
+    mldg = found["MLDG+SIB - MLDG+source BN, on the sources"]
+    adabn = found["MLDG+SIB - MLDG+AdaBN"]
+    page, lesson = text("docs/results.md"), text("notebooks/06_real_streets.ipynb")
+    assert f"MLDG is {four[0]:.1f} to {four[-1]:.1f} points above MLDG without inner step on four" in page
+    assert f"{-inner['K']:.1f} below on K; expected was no difference, and it is open" in page
+    assert f"MLDG is {four[0]:.1f} to {four[-1]:.1f} points above MLDG without inner step on four" in lesson
+    assert found["MLDG+TN, M = 4 - MLDG inner 0+TN, M = 4"].verdict == "open"
+    assert f"SIB costs AGG {agg.mean:.1f} [{agg.low:+.1f}, {agg.high:+.1f}] points" in page
+    assert f"MLDG {-mldg.mean:.1f} [{-mldg.high:+.1f}, {-mldg.low:+.1f}], where the paper gains" in page
+    assert f"({adabn.mean:.1f} [{adabn.low:+.1f}, {adabn.high:+.1f}])" in page
+    assert f"AGG {agg.mean:.1f} points, as the paper says, and MLDG {-mldg.mean:.1f}, where the paper gains" in lesson
