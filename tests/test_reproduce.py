@@ -49,8 +49,9 @@ def check_results(out, report, names):
     assert tuple(pd.read_csv(out / "tables.csv", nrows=0).columns) == COLUMNS
     assert set(frame["study"]) == set(STUDIES) and set(frame["preset"]) == {"tiny"} and frame["value"].notna().all()
     record = json.loads((out / "run.json").read_text())
-    assert set(record) == {"machine", "versions", "reused", "minutes", "preset", "data", "domains", "train_seeds",
-                           "test_seeds"}  # fmt: skip
+    assert set(record) == {"machine", "versions", "reused", "made_on", "impossible", "minutes", "preset", "data",
+                           "domains", "train_seeds", "test_seeds"}  # fmt: skip
+    assert len(record["made_on"]) == 1 and list(record["impossible"]) == ["photometric"]
     assert set(record["versions"]) == {"dglab", "python", "torch"} and record["minutes"] >= 0
     assert record["preset"]["name"] == "tiny" and record["data"]["identity"]["height"] == 32
     assert (record["train_seeds"], record["test_seeds"], list(record["domains"])) == ([0], [0], list("GSIMC"))

@@ -75,7 +75,8 @@ def write_report(folder: Path) -> Path:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((resources.files("dglab.report") / "report.html.j2").read_text(encoding="utf-8"))
     mixed = _tasks(frame, "selection_policy")
-    recorded = recorded_table(RECORDED) if is_streets(record) and record["preset"]["name"] != RECORDED else None
+    fullest = recorded_table(RECORDED) if is_streets(record) and record["preset"]["name"] != RECORDED else None
+    recorded = None if fullest is None else _without_classes(fullest)
     scales = {"ours": frame} if recorded is None else {AS_RECORDED: recorded, "here": frame}
     pictures = _pictures({scale: draw_figures(table, record) for scale, table in scales.items()}, folder / "figures")
     page = template.render(
@@ -93,7 +94,7 @@ def write_report(folder: Path) -> Path:
         published_domains=tables.published_source_and_target() if of_paper else [],
         cached=cached_against_joint(frame).to_dict("records"),
         figures=pictures,
-        recorded=_recorded(recorded),
+        recorded=_recorded(recorded, [] if fullest is None else tables.per_class_table(fullest)),
         real=_real(recorded_table("real", REAL), folder / "figures"),
         scales=list(scales),
         gmp=_gmp(folder, frame) if is_streets(record) else {},
@@ -240,14 +241,20 @@ def _encoded(picture: bytes) -> str:
     return base64.b64encode(picture).decode()
 
 
-def _recorded(record: pd.DataFrame | None) -> dict[str, Any]:
-    """The part of the page about the recorded study; empty if there is none."""
+def _without_classes(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table without the IoU of single classes, which are four rows of five and which one table alone shows."""
+    return frame[frame["metric"] != "iou"]
+
+
+def _recorded(record: pd.DataFrame | None, classes: list[Row]) -> dict[str, Any]:
+    """The part of the page about the recorded study, with the rows of Table 2; empty if there is no such study."""
     if record is None:
         return {}
+    record = record[record["train_method"] != "gmp"]  # a part of its own
     found: dict[str, list[Row]] = {
         "Which networks": overview.networks_table(record),
         "Table 1 on our target, and the bound": tables.bound_table(record),
-        "Table 2: each class": tables.per_class_table(record),
+        "Table 2: each class": classes,
         "Table 3: the paper's four tasks": tables.tasks_table(record),
         **_each_left_out(record),
         "The seven categories": tables.categories_table(record),
@@ -282,9 +289,10 @@ def _recorded(record: pd.DataFrame | None) -> dict[str, Any]:
 
 def _each_left_out(record: pd.DataFrame) -> dict[str, list[Row]]:
     """The five domains of the paper's letters, each left out in turn, as far as more than one is recorded."""
-    tasks = {task: parse_task(task, unseen=False) for task in record["task"].unique()}
+    rows = record[record["study"].isin(("ablation", "source_and_target"))]
+    tasks = {task: parse_task(task) for task in rows["task"].unique()}
     four = [task for task, read in tasks.items() if len(read.sources) == 4 and len(read.targets) == 1]
-    rows = record[record["task"].isin(four)]
+    rows = rows[rows["task"].isin(four)]
     if rows["target"].nunique() < 2:
         return {}
     return {"Each domain left out in turn": left_out_table(rows),
@@ -338,7 +346,7 @@ def _real(record: pd.DataFrame | None, folder: Path) -> dict[str, Any]:
 def _gmp(folder: Path, frame: pd.DataFrame) -> dict[str, Any]:
     """The part of the page about the second paper (GMP): of this run, or else recorded; empty if there is neither."""
     recorded = {name: recorded_table(name) for name in (RECORDED, "quick")}
-    known = {name: table for name, table in recorded.items() if table is not None}
+    known = {name: _without_classes(table) for name, table in recorded.items() if table is not None}
     scales = {"here": frame} | {f"recorded, {name}": table for name, table in known.items()}
     fullest = sorted(known, key=lambda name: -GMP.rows(known[name])["train_seed"].nunique())  # not one that has begun
     places = {"of this run": frame, **{f"recorded with the preset {name}": known[name] for name in fullest}}

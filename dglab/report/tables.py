@@ -405,10 +405,11 @@ def _mean(rows: pd.DataFrame, metric: str) -> str:
 
 def _with_spread(rows: pd.DataFrame, summary: pd.Series, metric: str = "miou") -> str:
     """A mean ± its deviation over trainings; of a single network the interval over images, where it is known."""
+    shown = plus_minus(summary["mean"], summary["train_sd"])
+    if summary["trainings"] > 1:
+        return shown
     ends = [summarize(rows, ["task"], f"{metric}_{end}")["mean"] for end in ("low", "high")]
-    single = summary["trainings"] == 1 and all(len(end) for end in ends)
-    interval = " ({:.1f} to {:.1f})".format(*(end.iloc[0] for end in ends)) if single else ""
-    return plus_minus(summary["mean"], summary["train_sd"]) + interval
+    return shown + (" ({:.1f} to {:.1f})".format(*(end.iloc[0] for end in ends)) if all(map(len, ends)) else "")
 
 
 def _accuracy(rows: pd.DataFrame) -> str:
