@@ -131,11 +131,15 @@ def photometric_gains(frame: pd.DataFrame) -> pd.DataFrame:
 _CURVE = ["target", "trained with", "shift", "test"]
 
 
-def photometric_table(frame: pd.DataFrame) -> list[dict[str, str]]:
-    """The same for reading: a row for each curve, a column a dose."""
+def photometric_table(gains: pd.DataFrame) -> list[dict[str, str]]:
+    """The same for reading: a row for each curve, a column a dose.
+
+    Args:
+        gains: as :func:`photometric_gains` returns them.
+    """
     return [
         {**dict(zip(_CURVE, names, strict=True)), **{f"{one.dose:g}": f"{one.gain:+.2f}" for one in part.itertuples()}}
-        for names, part in photometric_gains(frame).groupby(_CURVE, sort=False)
+        for names, part in gains.groupby(_CURVE, sort=False)
     ]
 
 

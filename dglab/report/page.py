@@ -75,7 +75,8 @@ def write_report(folder: Path) -> Path:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((resources.files("dglab.report") / "report.html.j2").read_text(encoding="utf-8"))
     mixed = _tasks(frame, "selection_policy")
-    fullest = recorded_table(RECORDED) if is_streets(record) and record["preset"]["name"] != RECORDED else None
+    of_streets = recorded_table(RECORDED) if is_streets(record) else None
+    fullest = of_streets if record["preset"]["name"] != RECORDED else None  # a run of full is not set beside itself
     recorded = None if fullest is None else _without_classes(fullest)
     scales = {"ours": frame} if recorded is None else {AS_RECORDED: recorded, "here": frame}
     pictures = _pictures({scale: draw_figures(table, record) for scale, table in scales.items()}, folder / "figures")
@@ -105,7 +106,7 @@ def write_report(folder: Path) -> Path:
         not_run=_not_run(frame, record, of_paper),
         shifts=_photometric(frame, folder / "figures"),
         classes=_classes(frame),
-        moving=moving_part(frame, recorded_table(RECORDED) if is_streets(record) else None),
+        moving=moving_part(frame, of_streets),
     )
     with written_whole(folder / "report.html") as beside:
         beside.write_text(page, encoding="utf-8")
@@ -321,7 +322,7 @@ def _photometric(frame: pd.DataFrame, folder: Path, prefix: str = "") -> dict[st
         trainings = " and ".join(str(n) for n in sorted(part["trainings"].unique()))
         title = f"{title.format(target)}; means of {trainings} training(s)"
         pictures.append({"title": title, "picture": _png(figures.photometric(part, label), folder / name)})
-    tables = {"Gains by dose": photometric_table(frame),
+    tables = {"Gains by dose": photometric_table(gains),
               "What was expected, and what came out": as_rows(photometric_predictions(frame))}  # fmt: skip
     return {"pictures": pictures, "tables": {title: rows for title, rows in tables.items() if rows}}
 

@@ -114,7 +114,8 @@ def test_gains_under_each_shift(of_shifts):
     assert selection["gain"].tolist() == pytest.approx([0.6, 1.2, 1.8, 2.4, 3.0])
     assert curve(of_shifts, "T", "blur", "TN, M = 4").loc[0.6, "gain"] == pytest.approx(0.9)
     assert curve(of_shifts, "K", "haze", "AdaBN").empty
-    [row] = [row for row in photometric_table(of_shifts) if list(row.values())[:4] == ["K", "AGG", "haze", "TN, M = 4"]]
+    table = photometric_table(photometric_gains(of_shifts))
+    [row] = [row for row in table if list(row.values())[:4] == ["K", "AGG", "haze", "TN, M = 4"]]
     assert (row["0"], row["0.15"], row["0.75"]) == ("+1.00", "+2.50", "+8.50")
 
 

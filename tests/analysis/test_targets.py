@@ -54,6 +54,19 @@ def test_a_target_that_one_side_lacks_is_left_out(table):
     assert claim_1["unseen: Y"] == "not run" and claim_1["targets"] == "1"
 
 
+def test_two_tests_are_compared_on_the_sources_that_both_have_seen(table):
+    """SIB is five points below source BN on A; on B, where source BN is much lower, SIB has not run."""
+    bn = table[(table["test_method"] == "bn") & (table["target"] == "X")].assign(study="source_and_target")
+    sib = bn.assign(test_method="sib", statistics="joint", prior=0.0, value=bn["value"] - 5)
+    parts = [
+        bn.assign(domain_evaluated="A"),
+        bn.assign(domain_evaluated="B", value=1.0),
+        sib.assign(domain_evaluated="A"),
+    ]
+    [row] = over_targets(pd.concat(parts).astype(TYPES))
+    assert row.compared.name == "MLDG+SIB - MLDG+source BN, on the sources" and row.each["X"].mean == -5
+
+
 def test_networks_trained_in_two_ways_are_no_pairs(table):
     """Only one method's values move with the seed: a paired interval would be that of the other way round."""
     mldg = table[table["test_method"] == "bn"]

@@ -11,6 +11,7 @@ from PIL import Image
 from dglab import bench, cli
 from dglab.bench.data import bench_data, plain_draw
 from dglab.data.augmentation import RandomScaleCrop, augment
+from dglab.utils.machine import describe_machine, versions
 
 H, W = 64, 96
 
@@ -89,8 +90,8 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert "convert: 84 % of the cores' time" in printed
     assert printed.splitlines()[2].split() == ["convert", "2.0000", "-", "0.60", "115", "-"]
     written = json.loads((tmp_path / "record.json").read_text())
-    what = {name: written[name] for name in ("bench", "model", "size", "cases")}
-    assert what == {"bench": "data", "model": None, "size": "1024x2048", "cases": records}
+    where = {"machine": describe_machine("cpu"), "threads": torch.get_num_threads(), "versions": versions()}
+    assert written == {"bench": "data", "model": None, "size": "1024x2048", **where, "cases": records}
     assert call("--size", "64x128", "--device", "cpu") == 0
     assert [size for _, size, _ in seen] == [(1024, 2048), (64, 128)]
 
