@@ -86,10 +86,11 @@ def select(frame: pd.DataFrame, *shown: Shown, **fields: Any) -> pd.DataFrame:
         shown: training methods and normalizations.
         fields: columns and their values.
     """
-    for one in shown:
-        frame = one.rows(frame)
     wanted = [frame[column] == value for column, value in fields.items()]
-    return frame[functools.reduce(operator.and_, wanted)] if wanted else frame  # one copy, not one a column
+    frame = frame[functools.reduce(operator.and_, wanted)] if wanted else frame  # one copy, not one a column
+    for one in shown:  # of the few rows that are left
+        frame = one.rows(frame)
+    return frame
 
 
 AGG = TrainingMethod("AGG", "agg")

@@ -391,6 +391,7 @@ def _name(method: TrainingMethod, normalization: Normalization) -> str:
 
 def _cells(frame: pd.DataFrame, shown: Mapping[str, tuple[Shown, ...]], metric: str = "miou") -> Row:
     """The cells of one row, each over the training seeds that all cells of the row have, and their number ``n``."""
+    frame = frame[frame["metric"].isin([metric, f"{metric}_low", f"{metric}_high"])]
     parts = {title: select(frame, *which) for title, which in shown.items()}
     seeds = [known for part in parts.values() if (known := set(select(part, metric=metric)["train_seed"]))]
     common = set.intersection(*seeds) if seeds else set()
@@ -427,6 +428,7 @@ def _ours(frame: pd.DataFrame, method: TrainingMethod, normalization: Normalizat
 
     A single network has no deviation over trainings: its interval over images is shown instead, if it is known.
     """
+    frame = frame[frame["metric"].isin(["miou", "miou_low", "miou_high"])]
     rows = select(frame, method, normalization, **fields)
     found = summarize(rows, ["task"])
     if found.empty:
