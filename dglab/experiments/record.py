@@ -112,6 +112,8 @@ def write_networks(scores: Path, path: Path, names: Collection[str] | None = Non
     """
     rows = {row["network"]: row for row in pd.read_csv(path).to_dict("records")} if path.exists() else {}
     for note in scores.glob(f"*/{NETWORK}"):
+        if names is not None and note.parent.name not in names:
+            continue  # perhaps one that is trained and not tested yet
         known = read_json(note)
         rows[note.parent.name] = {
             "network": note.parent.name, "train_method": _method(note.parent),

@@ -1,6 +1,7 @@
 """The run book for a GPU: each step on the CPU, in the small; what it would run on a GPU; that it goes on."""
 
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -129,13 +130,29 @@ def test_the_study_goes_on_without_its_networks_and_its_table_reads_as_a_record(
     assert "AGG+TN" in study.summary(book)
 
 
+def test_trainings_that_share_the_device_give_what_one_after_another_gives(book, tmp_path):
+    """In processes, where the parent writes the tables; what has no time left is left for the next call."""
+    apart = dataclasses.replace(book, plan=dataclasses.replace(TRY_OUT, at_once=2), out=tmp_path, work=tmp_path / "w")
+    for each in (book, apart):
+        study.draw_scenes(each)
+        assert study.choose_rates(each) and study.run_study(each)
+    mean = lambda each: {(row["method"], row["lr"]): row["mean"] for row in rows_of(each.out / "tries.csv")}  # noqa: E731
+    assert mean(apart) == mean(book) and len(mean(book)) == 4
+    one, two = (read_recorded(each.out / "study.csv") for each in (book, apart))
+    one, two = (x.sort_values([name for name in x if name != "value"], ignore_index=True) for x in (one, two))
+    pd.testing.assert_frame_equal(one, two, rtol=0, atol=0.5)  # a process of its own takes other instructions
+    late = dataclasses.replace(apart, out=tmp_path / "late", until=time.monotonic())
+    late.out.mkdir()
+    assert not study.choose_rates(late) and not (late.out / "tries.csv").exists()
+
+
 def test_what_would_run_on_a_gpu(tmp_path):
     """Twelve networks, first seeds first, tested on the target and the sources; and none but ResNet-50."""
     book = Book(HALF_HOUR, "cuda", tmp_path, tmp_path, time.monotonic())
     groups = study.networks_of(book.lab({"agg": {"lr": 0.06, "inner_lr": 0.012}, "mldg": {"lr": 0.02}}))
     trainings = [group[0].training for group in groups]
     assert [training.seed for training in trainings] == [10] * 4 + [11] * 4 + [12] * 4
-    assert {(t.backbone, t.precision, t.steps, t.crop) for t in trainings} == {("resnet50", "bf16", 1000, (256, 384))}
+    assert {(t.backbone, t.precision, t.steps, t.crop) for t in trainings} == {("resnet50", "bf16", 800, (256, 384))}
     assert {t.lr for t in trainings if t.method == "mldg"} == {0.02}
     assert {t.lr for t in trainings if t.method != "mldg"} == {0.06}
     assert {test.test.domains for group in groups for test in group} == {("C",), ("G",), ("S",), ("I",), ("M",)}

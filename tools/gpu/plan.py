@@ -22,6 +22,8 @@ class Plan:
     try_seed: int  # of the tries, which no study uses
     steps: int  # of every training, tries and study alike: a rate that is best for another length is another rate
     checkpoint_every: int  # steps
+    channels_last: bool  # the memory layout of the study's trainings
+    at_once: int  # trainings that share the device, each in a process; 0 trains one after another in this process
     streets: StreetsSize
     train_seeds: tuple[int, ...]  # of the study, the first of each method first
     test_seeds: tuple[int, ...]
@@ -34,8 +36,10 @@ HALF_HOUR = Plan(
     rounds=100,
     rates=(0.02, 0.06, 0.2),
     try_seed=100,
-    steps=1_000,
-    checkpoint_every=250,
+    steps=800,
+    checkpoint_every=400,
+    channels_last=True,
+    at_once=4,
     streets=StreetsSize(256, 512, train_images=400, val_images=100),
     train_seeds=(10, 11, 12),
     test_seeds=(0, 1),
@@ -50,6 +54,8 @@ TRY_OUT = Plan(
     try_seed=100,
     steps=2,
     checkpoint_every=1,
+    channels_last=False,
+    at_once=0,
     streets=TINY.streets,
     train_seeds=(0,),
     test_seeds=(0,),
@@ -65,7 +71,7 @@ class Book:
         device: ``"cuda"`` or ``"cpu"``.
         out: gets the results, a few small files; what is there already is not computed again.
         work: gets what is large: drawn scenes, trained networks.
-        until: when the call has to end, on ``time.monotonic``'s clock, in seconds.
+        until: when the call has to end, on ``time.monotonic``'s clock, in seconds; all processes have the same.
     """
 
     plan: Plan
@@ -93,8 +99,9 @@ class Book:
         plan, preset = self.plan, find_preset(self.plan.preset)
         of_others = (rates or {}).get("agg", {})
         training = dataclasses.replace(
-            preset.training, steps=plan.steps, checkpoint_every=plan.checkpoint_every, **of_others
-        )
+            preset.training, steps=plan.steps, checkpoint_every=plan.checkpoint_every,
+            channels_last=plan.channels_last, **of_others,
+        )  # fmt: skip
         reduced: Preset = dataclasses.replace(
             preset, training=training, streets=plan.streets, train_seeds=plan.train_seeds, test_seeds=plan.test_seeds,
             rates={**preset.rates, **(rates or {})},

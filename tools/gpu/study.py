@@ -75,20 +75,27 @@ def choose_rates(book: Book) -> bool:
     """
     path = book.out / "tries.csv"
     done = {_key(row) for row in read_rows(path)}
-    longest = longest_try(book)
-    for config in tries(book):
-        own = {"machine": describe_machine(book.device), **{name: str(getattr(config, name)) for name in OF_TRY[1:]}}
-        if _key(own) in done:
-            continue
-        if book.seconds_left < max(30, 1.2 * longest):
-            return False
-        start = time.monotonic()
-        scores = score(book, config)
-        longest = max(longest, time.monotonic() - start)
-        row = {**own, **scores, "seconds": f"{time.monotonic() - start:.0f}"}
-        print(f"{config.method}, lr {config.lr}: {row['mean']} {row['note']}", flush=True)
-        add_rows(path, TRY_COLUMNS, [row], OF_TRY[1:])
-    return True
+    missing = [config for config in tries(book) if _key(_own(book, config)) not in done]
+    left = len(missing)
+    for row in in_parallel(functools.partial(_try, book), missing, book.plan.at_once):
+        if row is not None:
+            print(f"{row['method']}, lr {row['lr']}: {row['mean']} {row['note']}, {row['seconds']} s", flush=True)
+            add_rows(path, TRY_COLUMNS, [row], OF_TRY[1:])
+            left -= 1
+    return not left
+
+
+def _try(book: Book, config: TrainingConfig) -> dict[str, str] | None:
+    """The row of one try; None where it would not end in time."""
+    if book.seconds_left < max(30, 1.2 * longest_try(book)):
+        return None
+    start = time.monotonic()
+    scores = score(book, config)
+    return {**_own(book, config), **scores, "seconds": f"{time.monotonic() - start:.0f}"}
+
+
+def _own(book: Book, config: TrainingConfig) -> dict[str, str]:
+    return {"machine": describe_machine(book.device), **{name: str(getattr(config, name)) for name in OF_TRY[1:]}}
 
 
 def longest_try(book: Book) -> float:
@@ -159,23 +166,34 @@ def run_study(book: Book) -> bool:
     """
     lab = book.lab(chosen_rates(book))
     table, networks = book.out / TABLE, book.out / NETWORKS
-    rows = read_rows(networks)
-    done = {row["network"] for row in rows}
+    done = {row["network"] for row in read_rows(networks)}
+    missing = [group for group in networks_of(lab) if group[0].training.address not in done]
+    left = len(missing)
+    for made in in_parallel(functools.partial(_network, book, lab), missing, book.plan.at_once):
+        if made is not None:
+            address, frame, seconds = made
+            done.add(address)
+            left -= 1
+            add_to_record(frame, table)
+            write_networks(lab.out / "scores", networks, done)  # last: what stands here is in the table
+            print(f"{address}: {seconds:.0f} s", flush=True)
+    return not left
+
+
+def _network(book: Book, lab: Lab, group: list[Trial]) -> tuple[str, pd.DataFrame, float] | None:
+    """The address of a network, its rows and its seconds; None where it would not end in time."""
+    if book.seconds_left < max(30, 1.1 * longest_network(book)):
+        return None
+    start = time.monotonic()
+    frame = tidy(lab, lab.results(group))
+    return group[0].training.address, frame[frame["metric"].isin(WHOLE_METRICS)], time.monotonic() - start
+
+
+def longest_network(book: Book) -> float:
+    """Seconds that the slowest network so far has taken; before there is one, one and a half times the slowest try."""
+    rows = read_rows(book.out / NETWORKS)
     spent = [sum(float(row[f"seconds_{what}"] or 0) for what in ("training", "testing")) for row in rows]
-    longest = max([2 * longest_try(book), *spent])  # a network is tested in more ways than a try
-    for group in networks_of(lab):
-        address = group[0].training.address
-        if address in done:
-            continue
-        if book.seconds_left < max(30, 1.1 * longest):
-            return False
-        start = time.monotonic()
-        frame = tidy(lab, lab.results(group))
-        longest = max(longest, time.monotonic() - start)
-        add_to_record(frame[frame["metric"].isin(WHOLE_METRICS)], table)
-        write_networks(lab.out / "scores", networks)  # last: what stands here is in the table
-        print(f"{address}: {time.monotonic() - start:.0f} s", flush=True)
-    return True
+    return max(spent, default=1.5 * longest_try(book))  # a network is tested in more ways than a try
 
 
 def add_to_record(frame: pd.DataFrame, table: Path) -> None:
