@@ -13,6 +13,7 @@ from dglab.utils.files import read_json, written_whole
 SHIPPED = Path(__file__).parents[1] / "shipped"  # a folder for each preset
 AGAIN = SHIPPED / "full" / "again_sse41.csv"  # twenty networks on other instructions: tools/record_stability.py
 INFERENCE_TIME = SHIPPED / "testtime.json"  # dglab bench testtime --model resnet50 --size 256x512 --json
+ON_GPU = SHIPPED / "standard" / "inference.csv"  # the same on a GPU, by python -m tools.gpu inference
 REAL = "camvid_kitti"  # the record of the preset real: CamVid's four recordings and KITTI
 WHOLE_METRICS = (  # classes and intervals over images, too
     "miou", "miou_low", "miou_high", "category_miou", "iou", "absent_classes", "selection_accuracy", "agreement"

@@ -97,6 +97,7 @@ def write_report(folder: Path) -> Path:
         figures=pictures,
         recorded=_recorded(recorded, [] if fullest is None else tables.per_class_table(fullest)),
         real=_real(recorded_table("real", REAL), folder / "figures"),
+        on_gpu=_on_gpu(recorded_table("standard")) if is_streets(record) else {},
         scales=list(scales),
         gmp=_gmp(folder, frame) if is_streets(record) else {},
         verdicts=overview.claim_rows(scales) if of_paper else [],
@@ -340,6 +341,31 @@ def _real(record: pd.DataFrame | None, folder: Path) -> dict[str, Any]:
         "shifts": _photometric(record, folder, "recorded_"),
         "networks": len(overview.networks(record)),
         "machines": overview.recorded_on("real"),
+        "tables": {title: rows for title, rows in found.items() if rows},
+    }
+
+
+def _on_gpu(record: pd.DataFrame | None) -> dict[str, Any]:
+    """The part of the page about the preset standard, recorded on one GPU; empty if there is no record."""
+    if record is None:
+        return {}
+    main = {"standard": _without_classes(record)}
+    of_table_3 = partial(ablation_table, task=tables.MAIN, of_paper=True)
+    ablation = at_scales(of_table_3, main)
+    claims = overview.claim_rows(main)
+    tested = {row["claim"] for row in claims if row[overview.PARTS] != overview.VERDICT}
+    found: dict[str, list[Row]] = {
+        "Table 3: the main task, with controls": [
+            {name: cell for name, cell in row.items() if name != "first"} for row in ablation
+        ],
+        "Table 9: sources and target": tables.source_and_target_table(main["standard"]),
+        "The inference time, one image at a time": tables.inference_on_gpu_table(),
+    }
+    return {
+        "networks": len(overview.networks(record)),
+        "machines": overview.recorded_on("standard"),
+        "scales": list(main),
+        "verdicts": [row for row in claims if row["claim"] in tested],
         "tables": {title: rows for title, rows in found.items() if rows},
     }
 

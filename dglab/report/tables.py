@@ -33,7 +33,7 @@ from dglab.experiments.methods import (
     select,
     trained_in,
 )
-from dglab.experiments.recorded import INFERENCE_TIME
+from dglab.experiments.recorded import INFERENCE_TIME, ON_GPU
 from dglab.models import IBN_NETS
 from dglab.tasks import parse_task
 from dglab.utils.files import read_json
@@ -328,16 +328,40 @@ def inference_table() -> list[Row]:
     The paper's are seconds on a V100 at 769 x 769 with ResNet-50; their ratio is what can be compared.
     """
     bench = read_json(INFERENCE_TIME)
-    published = paper.table("inference_time").set_index("method")["seconds_per_image"]
-    plain = published["plain (source BN)"]
-    theirs = {"plain": plain, "SIB, M = 4, joint": published["SIB"]}
     where = f"{bench['model']}, {bench['size']}, {bench['machine']}"
     return [
         {"an image by": case["case"], f"time, plain = 1 ({where})": f"{case['ratio']:.2f}",
-         PAPER: f"{theirs[case['case']] / plain:.2f} ({theirs[case['case']]:.2f} s)" if case["case"] in theirs else ""}
+         PAPER: _published_time(case["case"])}
         for case in bench["cases"]
         if not case["case"].startswith("search")
     ]  # fmt: skip
+
+
+def inference_on_gpu_table() -> list[Row]:
+    """The inference time of an image on one GPU, at the paper's size and with its backbone: what ships, a single
+    measurement, medians over rounds; and the memory beyond the network's at its peak."""
+    timed = pd.read_csv(ON_GPU)
+    timed = timed[~timed["case"].str.startswith("search")]
+    first = timed.iloc[0]
+    where = f"{first['backbone']}, {first['size']}, {first['machine']}"
+    named = {"32": "float32 (TF32)", "bf16": "bf16"}
+    rows = []
+    for case, part in timed.groupby("case", sort=False):
+        row = {f"an image by ({where})": case}
+        for one in part.to_dict("records"):
+            precision = named[str(one["precision"])]
+            row[f"{precision}, plain = 1"] = f"{one['ratio']:.2f} ({1000 * one['seconds']:.1f} ms)"
+            row[f"{precision}, MiB"] = f"{one['peak_mib']:,.0f}"
+        rows.append({**row, PAPER: _published_time(str(case))})
+    return rows
+
+
+def _published_time(case: str) -> str:
+    """The paper's ratio to its plain inference, and its seconds; empty for a case that it does not print."""
+    published = paper.table("inference_time").set_index("method")["seconds_per_image"]
+    plain = published["plain (source BN)"]
+    theirs = {"plain": plain, "SIB, M = 4, joint": published["SIB"]}
+    return f"{theirs[case] / plain:.2f} ({theirs[case]:.2f} s)" if case in theirs else ""
 
 
 def adabn_table(frame: pd.DataFrame, task: str, of_paper: bool) -> list[Row]:

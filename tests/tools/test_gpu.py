@@ -18,7 +18,7 @@ from dglab.utils.errors import InputError
 from dglab.utils.extras import EXTRAS
 from tools.gpu import checks, environment, inference, study
 from tools.gpu.__main__ import main
-from tools.gpu.plan import HALF_HOUR, TRY_OUT, Book
+from tools.gpu.plan import ON_GPU, TRY_OUT, Book
 
 ROOT = Path(__file__).parents[2]
 
@@ -148,7 +148,7 @@ def test_trainings_that_share_the_device_give_what_one_after_another_gives(book,
 
 def test_what_would_run_on_a_gpu(tmp_path):
     """Twelve networks, first seeds first, tested on the target and the sources; and none but ResNet-50."""
-    book = Book(HALF_HOUR, "cuda", tmp_path, tmp_path, time.monotonic())
+    book = Book(ON_GPU, "cuda", tmp_path, tmp_path, time.monotonic())
     groups = study.networks_of(book.lab({"agg": {"lr": 0.06, "inner_lr": 0.012}, "mldg": {"lr": 0.02}}))
     trainings = [group[0].training for group in groups]
     assert [training.seed for training in trainings] == [10] * 4 + [11] * 4 + [12] * 4

@@ -1,4 +1,4 @@
-"""Half an hour on one GPU, offline: ``python -m tools.gpu [STEP ...] --out DIR``; tools/gpu/README.md tells how.
+"""A quarter of an hour on one GPU, offline: ``python -m tools.gpu [STEP ...] --out DIR``; see tools/gpu/README.md.
 
 Each step resumes where an earlier call has stopped: what is in DIR is not done again. Exit code 0: all is done and has
 passed; 1: a check has failed; 2: wrong use; 3: time is up, the same command resumes.
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace, until: float) -> int:
 
     device = choose_device(options.device)
     device = device if device == "cuda" else "cpu"
-    book = plan.Book(plan.HALF_HOUR if device == "cuda" else plan.TRY_OUT, device, out, work, until)
+    book = plan.Book(plan.ON_GPU if device == "cuda" else plan.TRY_OUT, device, out, work, until)
     run_step = {
         "checks": checks.run_checks, "inference": inference.time_inference, "draw": study.draw_scenes,
         "choose": study.choose_rates, "study": study.run_study,

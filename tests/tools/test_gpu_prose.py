@@ -1,0 +1,100 @@
+"""What the pages and lesson 09 say of the run on a GPU is what ships along, which is of the preset standard."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from dglab.analysis.claims import judge
+from dglab.analysis.intervals import per_training
+from dglab.experiments.methods import AGG, BY_DOMAIN, MLDG, MLDG_INNER_0, SOURCE_BN, TN_4, select
+from dglab.experiments.recorded import ON_GPU, SHIPPED, recorded_table
+from dglab.experiments.runner import open_lab, recorded
+from dglab.experiments.trials import studies_of
+from dglab.presets import STANDARD
+from dglab.report import tables
+from tools.gpu.study import RATIO
+from tools.write_tables import MAIN, ROOT
+
+
+@pytest.fixture(scope="module")
+def record():
+    return recorded_table("standard")
+
+
+def text(page):
+    if page.endswith(".ipynb"):
+        cells = json.loads((ROOT / page).read_text(encoding="utf-8"))["cells"]
+        whole = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    else:
+        whole = (ROOT / page).read_text(encoding="utf-8")
+    return " ".join(re.sub(r"[*_`]", "", whole).split())
+
+
+def test_the_record_is_of_the_preset(record):
+    lab = open_lab("standard", device="cpu", use_shipped=False)
+    trials = list(dict.fromkeys(trial for study in studies_of(lab).values() for trial in study(lab)))
+    known = recorded(lab, trials)
+    assert len(known) == (record["metric"] == "miou").sum()
+    networks = set(pd.read_csv(SHIPPED / "standard" / "networks.csv")["network"])
+    assert networks == {trial.training.address for trial in known} and len(networks) == 9
+
+
+def test_the_rate_of_the_preset_is_the_best_on_the_sources():
+    tried = pd.read_csv(ROOT / "docs" / "tries_gpu.csv")
+    best = tried.loc[tried.groupby("method")["mean"].idxmax()]
+    assert set(best["lr"]) == {STANDARD.training.lr} and set(best["method"]) == {"agg", "mldg"}
+    assert STANDARD.training.inner_lr == pytest.approx(STANDARD.training.lr / RATIO)
+    assert set(tried["steps"]) == {STANDARD.training.steps} and not set(tried["seed"]) & set(STANDARD.train_seeds)
+
+
+def test_results_on_the_target(record):
+    rows, page = select(record, study="ablation", task=MAIN), text("docs/results.md")
+    tn = {method: per_training(rows, method, TN_4) for method in (AGG, BY_DOMAIN, MLDG_INNER_0, MLDG)}
+    bn = {method: per_training(rows, method, SOURCE_BN) for method in tn}
+    gain = {method.label: f"{(tn[method] - bn[method]).mean():.1f}" for method in tn}
+    said = "{by domain} to by domain, {MLDG inner 0} to MLDG without inner step, {MLDG} to MLDG, {AGG} to AGG."
+    assert said.format(**gain) in page
+    low, high = sorted(tn[MLDG])
+    assert f"MLDG's two differ by {high - low:.1f} points under TN (M = 4; {low:.1f} and {high:.1f})" in page
+    inner = tn[MLDG] - tn[MLDG_INNER_0]
+    each = f"in the first training by {inner.iloc[0]:.1f} and in the second by {inner.iloc[1]:.1f}"
+    assert f"Under TN, MLDG is {inner.mean():.1f} above MLDG without inner step, {each}." in page
+    full = select(recorded_table("full"), SOURCE_BN, study="ablation", task=MAIN)
+    above = [bn[method].mean() - per_training(full, method, SOURCE_BN).mean() for method in tn]
+    assert f"the networks score {min(above):.0f} to {max(above):.0f} points more" in page
+
+
+def test_results_on_the_sources(record):
+    [claim] = [verdict for verdict in judge(record) if verdict.claim.number == 10]
+    of = {part.name: part.difference for part in claim.parts}
+    agg, mldg = of["AGG - AGG+SIB on the sources"], of["MLDG+SIB - MLDG on the sources"]
+    page = text("docs/results.md")
+    assert f"SIB takes {agg.mean:.1f} [{agg.low:+.1f}, {agg.high:+.1f}] points from AGG on the sources" in page
+    assert f"It takes {-mldg.mean:.1f} [{-mldg.high:+.1f}, {-mldg.low:+.1f}] from MLDG there" in page
+
+
+def test_the_time_of_an_image():
+    timed = pd.read_csv(ON_GPU).set_index(["precision", "case"])
+    joint = [timed.loc[(precision, "SIB, M = 4, joint"), "ratio"] for precision in ("32", "bf16")]
+    assert "five images cost {:.1f} times one in float32 and {:.1f} times in bf16 (the paper: 2.8)".format(*joint) in (
+        text("notebooks/09_the_paper.ipynb")
+    )
+    rows = tables.inference_on_gpu_table()
+    assert [next(iter(row.values())) for row in rows] == list(dict.fromkeys(timed.index.get_level_values(1)))[:-1]
+    assert rows[0]["bf16, plain = 1"] == f"1.00 ({1000 * timed.loc[('bf16', 'plain'), 'seconds']:.1f} ms)"
+    assert rows[3][tables.PAPER] == "2.83 (0.34 s)"
+
+
+def test_what_the_checks_found():
+    checks = pd.read_csv(SHIPPED / "standard" / "checks.csv").set_index("check")
+    failed = checks[checks["verdict"] == "failed"]
+    page = text("docs/training.md")
+    assert f"Two of {len(checks)} checks failed" in page and len(failed) == 2
+    found = failed["difference"].round(3)
+    assert f"differences of {found.iloc[0]} for a resumed training and {found.iloc[1]} for torchrun" in page
+    exact = checks[checks.index.str.startswith(("float64", "BatchNorm", "test time", "dropout beside"))]
+    assert exact["difference"].max() < 1e-14 and len(exact) == 16
+    bf16 = checks.loc[checks.index.str.startswith("bf16 gradient"), "difference"]
+    assert f"in bf16 by {100 * bf16.min():.0f} to {100 * bf16.max():.0f} %" in page
