@@ -140,13 +140,17 @@ def ablation(lab: Lab) -> list[Trial]:
 def _ablation_tests(lab: Lab, task: Task, *, banks: bool = True) -> list[TestConfig]:
     """The normalizations of Table 3; ``banks`` False leaves out SIB, which costs several passes per image."""
     tests = [bn(task.targets), TestConfig("bn-reestimated", task.targets), tn(task.targets, 1, None)]
-    sizes = (M, M + 1, 16) if lab.preset.whole else (M, M + 1)
     for seed in lab.preset.test_seeds:
-        tests += [tn(task.targets, m, seed) for m in sizes]
+        tests += [tn(task.targets, m, seed) for m in _sizes_of_tn(lab)]
         tests += [bank("sib", task.targets, seed)] if banks else []
     if not lab.of_paper:
         tests += [TestConfig("adabn", task.targets), *(bank("qib", task.targets, s) for s in lab.preset.test_seeds)]
     return tests
+
+
+def _sizes_of_tn(lab: Lab) -> tuple[int, ...]:
+    """How many images TN normalizes together: as many as SIB selects, as many as it normalizes, and the authors' 16."""
+    return (M, M + 1, 16) if lab.preset.whole else (M, M + 1)
 
 
 def batch_size(lab: Lab) -> list[Trial]:
@@ -169,7 +173,7 @@ def selection_policy(lab: Lab) -> list[Trial]:
     for method, banks in ((AGG, ("qib", "sib")), (MLDG, ("qib", "sib", "random", "oracle"))):
         tests = [bn(task.targets), TestConfig("adabn", task.targets), tn(task.targets, 1, None)]
         for seed in lab.preset.test_seeds:
-            tests += [tn(task.targets, M, seed), tn(task.targets, M + 1, seed)]
+            tests += [tn(task.targets, size, seed) for size in _sizes_of_tn(lab)]
             tests += [bank(name, task.targets, seed) for name in banks]
         trials += combined("selection_policy", task, _trainings(lab, task, [method]), tests)
     return trials

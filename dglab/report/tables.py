@@ -396,7 +396,7 @@ def policy_table(frame: pd.DataFrame, of_paper: bool) -> list[Row]:
     task = rows["task"].iloc[0] if len(rows) else ""
     table = []
     for method in (AGG, MLDG):
-        for rule in (SOURCE_BN, ADABN, TN_1, TN_4, TN_5, QIB, SIB, RANDOM, ORACLE):
+        for rule in (SOURCE_BN, ADABN, TN_1, TN_4, TN_5, TN_16, QIB, SIB, RANDOM, ORACLE):
             found = select(rows, method, rule)
             if found.empty:
                 continue
