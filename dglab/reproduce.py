@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dglab.experiments.cluster import check_cluster
 from dglab.experiments.record import describe_run, expected_hours, made_on, recorded_networks
-from dglab.experiments.runner import Lab, open_lab, recorded, run
+from dglab.experiments.runner import Lab, open_lab, reusable, run
 from dglab.experiments.table import write_table
 from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, Study, Trial, mixed_task, needs, studies_of
 from dglab.report.examples import draw_examples
@@ -93,11 +93,11 @@ def known_already(lab: Lab, trials: Iterable[Trial]) -> set[Trial]:
     """The trials whose results will be taken from those that ship with the package, instead of being computed."""
     if not lab.reuse_recorded:
         return set()
-    return set(recorded(lab, [trial for trial in dict.fromkeys(trials) if not lab.score_path(trial).exists()]))
+    return set(reusable(lab, [trial for trial in dict.fromkeys(trials) if not lab.score_path(trial).exists()]))
 
 
 def tell_expected(lab: Lab, trials: Iterable[Trial], known: Collection[Trial]) -> None:
-    """Print how long the missing networks will take, estimated from recorded networks of this preset, if any.
+    """Print how long the missing networks will take, estimated from those recorded on a device of this kind, if any.
 
     Args:
         lab: where they are to be made.
@@ -105,8 +105,12 @@ def tell_expected(lab: Lab, trials: Iterable[Trial], known: Collection[Trial]) -
         known: those of them that need not be computed, see :func:`known_already`.
     """
     missing = {t.training for t in trials if t not in known and not lab.score_path(t).exists()}
-    jobs = lab.jobs or usable_cpus()
-    hours = expected_hours(recorded_networks(lab.preset.name), missing, jobs)
+    on_cpu = lab.device == "cpu"
+    networks = recorded_networks(lab.preset.name)
+    if networks is not None:
+        networks = networks[networks["machine"].str.contains("CPU") == on_cpu]
+    jobs = (lab.jobs or usable_cpus()) if lab.preset.parallel and on_cpu else 1
+    hours = expected_hours(networks, missing, jobs)
     if hours is not None and missing:
         print(f"{len(missing)} networks to train and test: about {hours:.1f} hours, {jobs} at a time", flush=True)
 

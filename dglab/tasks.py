@@ -83,3 +83,8 @@ def parse_task(text: str, known: tuple[str, ...] | None = None, *, unseen: bool 
                 f"task {text!r} names the domain {letter!r}, which is not available; the domains are {', '.join(known)}"
             )
     return Task(tuple(sources), tuple(targets), unseen)
+
+
+def sources_of(task: str) -> str:
+    """The sources of a task, with an unseen target or not, as the paper writes them: ``G+S`` of ``G+S->C``."""
+    return "+".join(parse_task(task, unseen=False).sources)

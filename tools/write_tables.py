@@ -160,6 +160,7 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "standard": lambda: methods_by_normalization(on_gpu, whole),
         "full": lambda: methods_by_normalization(full, whole),
         "as_you_test": lambda: as_you_test(full),
+        "domains_per_pass": lambda: of_paper.domains_per_pass_table(full),
         "predictions": lambda: as_rows(train_as_you_test(full)),
         "claims": lambda: claims(overview.claim_rows(three)),
         "expected": lambda: expected_of_claims(full),

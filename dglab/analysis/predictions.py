@@ -30,7 +30,7 @@ from dglab.experiments.methods import (
     TrainingMethod,
     select,
 )
-from dglab.tasks import parse_task
+from dglab.tasks import parse_task, sources_of
 
 # what was expected of each claim's primary parts, in the order of their tests, see docs/predictions.md
 EXPECTED: Mapping[int, tuple[str, ...]] = {
@@ -112,7 +112,7 @@ def fewer_domains_a_pass(frame: pd.DataFrame) -> list[Prediction]:
     """
     rows = frame[(frame["study"] == "domains_per_pass") & (frame["metric"] == "miou")]
     found = []
-    for (sources, domain), part in rows.groupby([rows["task"].map(_sources), "domain_evaluated"], sort=False):
+    for (sources, domain), part in rows.groupby([rows["task"].map(sources_of), "domain_evaluated"], sort=False):
         counts = sorted(part["domains_per_pass"].dropna().unique())
         gains = [_gain(part[part["domains_per_pass"] == count]) for count in counts]
         for (fewer, more), (high, low) in zip(pairwise(counts), pairwise(gains), strict=True):
@@ -168,10 +168,6 @@ def five_real_domains(frame: pd.DataFrame) -> list[dict[str, str]]:
             "it is": gap.sign, "expected": EXPECTED_MIXED,
         })  # fmt: skip
     return rows
-
-
-def _sources(task: str) -> str:
-    return "+".join(parse_task(task).sources)
 
 
 def _gain(rows: pd.DataFrame) -> pd.Series:

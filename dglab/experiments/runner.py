@@ -335,7 +335,7 @@ def run(lab: Lab, trials: Sequence[Trial]) -> pd.DataFrame:
     trials = list(dict.fromkeys(trials))
     missing = [trial for trial in trials if not lab.score_path(trial).exists()]
     if lab.reuse_recorded:
-        return _merged(lab, trials, recorded(lab, missing))
+        return _merged(lab, trials, reusable(lab, missing))
     if lab.use_shipped and missing:
         shipped = recorded(lab, trials)
         if all(trial in shipped for trial in trials):  # rather all rows from one machine than a mixture
@@ -367,6 +367,19 @@ def recorded(lab: Lab, trials: Sequence[Trial]) -> dict[Trial, pd.DataFrame]:
     table = table.assign(data=lab.data_name)  # the same images, whatever the reader's folder is called
     rows = table.merge(wanted, on=LABELS, sort=False)
     return {trials[number]: group.drop(columns="number") for number, group in rows.groupby("number")}
+
+
+def reusable(lab: Lab, trials: Sequence[Trial]) -> dict[Trial, pd.DataFrame]:
+    """The shipped rows that may stand beside computed ones, of trials that have not been computed here.
+
+    On a CPU a network trained again is the recorded one. On a GPU it is another, so that a network is taken from the
+    record with all its tests or not at all.
+    """
+    known = recorded(lab, trials)
+    if torch.device(lab.device).type == "cpu":
+        return known
+    anew = {trial.training for trial in trials if trial not in known}
+    return {trial: rows for trial, rows in known.items() if trial.training not in anew}
 
 
 def _merged(lab: Lab, trials: Sequence[Trial], shipped: dict[Trial, pd.DataFrame]) -> pd.DataFrame:

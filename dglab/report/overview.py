@@ -12,7 +12,7 @@ from dglab.analysis.published import published_differences
 from dglab.experiments.methods import training_name
 from dglab.experiments.record import recorded_networks
 from dglab.report.tables import MISSING, PAPER, Row
-from dglab.tasks import parse_task
+from dglab.tasks import sources_of
 
 VERDICT = "verdict"
 PARTS = "difference (points of mIoU unless said)"
@@ -92,8 +92,7 @@ def networks(frame: pd.DataFrame) -> pd.DataFrame:
     paper, are not among them.
     """
     rows = frame[frame["train_method"] != "gmp"]
-    sources = {task: "+".join(parse_task(task, unseen=False).sources) for task in rows["task"].unique()}
-    rows = rows.assign(sources=rows["task"].map(sources))
+    rows = rows.assign(sources=rows["task"].map({task: sources_of(task) for task in rows["task"].unique()}))
     return rows.drop_duplicates(["sources", "train_seed", *NETWORK])[["sources", "train_seed", *NETWORK]]
 
 

@@ -195,6 +195,8 @@ def draw_figures(frame: pd.DataFrame, record: dict[str, Any]) -> dict[str, Figur
     response = dose_response(frame)
     if len(response):
         drawn["style_dose"] = figures.dose_response(response)
+    if (frame["study"] == "domains_per_pass").any():
+        drawn["domains_per_pass"] = figures.domains_per_pass(frame)
     policies = frame[frame["study"] == "selection_policy"]
     if len(policies):
         drawn["table05_selection_policy"] = figures.selection_policy(policies)
@@ -267,6 +269,7 @@ def _recorded(record: pd.DataFrame | None, classes: list[Row]) -> dict[str, Any]
         "Table 10: other networks": tables.backbones_table(record),
         "The claims: what was expected, and what came out": expected_of_claims(record),
         "Train as you test: what was predicted, and what came out": as_rows(train_as_you_test(record)),
+        "Domains in a BatchNorm batch: source BN / re-estimated / TN, M = 4": tables.domains_per_pass_table(record),
         "Dose and response: gain over source BN by dose": dose_table(record),
         "Dose and response: what was predicted, and what came out": as_rows(dose_predictions(record)),
     }

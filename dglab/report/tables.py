@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from dglab import paper
-from dglab.analysis.intervals import common_seeds, summarize
+from dglab.analysis.intervals import common_seeds, per_training, summarize
 from dglab.experiments.methods import (
     ADABN,
     AGG,
@@ -35,7 +35,7 @@ from dglab.experiments.methods import (
 )
 from dglab.experiments.recorded import INFERENCE_TIME, ON_GPU
 from dglab.models import IBN_NETS
-from dglab.tasks import parse_task
+from dglab.tasks import parse_task, sources_of
 from dglab.utils.files import read_json
 
 Row = dict[str, Any]
@@ -287,6 +287,31 @@ def _by_normalization(rows: pd.DataFrame, metric: str, methods: Sequence[Trainin
         for method in methods or trained_in(rows)
         if len(rows)
     ]
+
+
+def domains_per_pass_table(frame: pd.DataFrame) -> list[Row]:
+    """AGG by the number of domains in a BatchNorm batch of training: source BN / re-estimated / TN with M = 4.
+
+    All cells of a row rest on the same trainings, ``n`` of them.
+    """
+    rows = select(frame, study="domains_per_pass", metric="miou")
+    found = []
+    for (sources, domain), part in rows.groupby([rows["task"].map(sources_of), "domain_evaluated"], sort=False):
+        counts = sorted(part["domains_per_pass"].dropna().unique())
+        tests = (SOURCE_BN, BN_REESTIMATED, TN_4)
+        of_count = {count: part[part["domains_per_pass"] == count] for count in counts}
+        each = {(count, test.label): per_training(own, test) for count, own in of_count.items() for test in tests}
+        common = pd.DataFrame(each).dropna()
+        if common.empty:
+            continue
+        cells = {
+            f"{count:g} a pass": " / ".join(f"{mean:.1f}" for mean in common[count].mean()[[t.label for t in tests]])
+            for count in counts
+        }
+        place = "a source" if domain in sources.split("+") else "unseen"
+        found.append({"sources": sources, "tested on": f"{domain} ({place})", "n": str(len(common)), **cells})
+    width = {name: "" for row in found for name in row}
+    return [width | row for row in found]
 
 
 def at_scales(make: Callable[[pd.DataFrame], list[Row]], scales: Mapping[str, pd.DataFrame]) -> list[Row]:

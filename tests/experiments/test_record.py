@@ -10,11 +10,11 @@ import pytest
 from dglab.experiments import record, recorded, runner
 from dglab.experiments.record import NETWORK, expected_hours, note_network, recorded_networks
 from dglab.experiments.recorded import recorded_table, write_recorded
-from dglab.experiments.runner import Lab, run
+from dglab.experiments.runner import Lab, reusable, run
 from dglab.experiments.runner import recorded as recorded_rows
 from dglab.experiments.trials import EXTRA_STUDIES, STUDIES
 from dglab.presets import PRESETS
-from dglab.reproduce import known_already
+from dglab.reproduce import known_already, tell_expected
 from dglab.training import TrainingConfig
 
 LATER = ("domains_per_pass", "backbones", "style_dose")  # studies that came after the first record
@@ -120,3 +120,24 @@ def test_every_trial_has_its_rows_whether_it_was_computed_here_or_is_recorded(la
         monkeypatch.setattr(runner, name, lambda *_, name=name, **__: pytest.fail(f"{name} was called"))
     frame = run(fresh, trials)
     pd.testing.assert_frame_equal(frame, frames["style_layer"], check_exact=False, atol=0.006)  # classes: 2 decimals
+
+
+def test_on_a_gpu_a_network_is_taken_from_the_record_whole_or_not_at_all(tmp_path):
+    """There a second training of the same seed is another network: its tests must not stand beside the first one's."""
+    lab = Lab(PRESETS["standard"], "streets", tmp_path, device="cuda")
+    known = recorded_rows(lab, STUDIES["ablation"](lab))
+    networks = {trial.training for trial in known}
+    first = STUDIES["ablation"](lab)[0].training
+    assert first in networks and reusable(lab, list(known)).keys() == known.keys()
+    new = next(trial for trial in STUDIES["batch_size"](lab) if trial.training == first and trial.test.batch_size == 32)
+    assert {trial.training for trial in reusable(lab, [*known, new])} == networks - {first}
+    on_cpu = dataclasses.replace(lab, device="cpu")
+    assert {trial.training for trial in reusable(on_cpu, [*known, new])} == networks
+
+
+def test_the_hours_of_a_gpu_say_nothing_of_a_cpu(tmp_path, capsys):
+    lab = Lab(PRESETS["standard"], "streets", tmp_path, device="cuda", jobs=4)
+    tell_expected(lab, STUDIES["ablation"](lab), ())
+    assert capsys.readouterr().out.strip().endswith("hours, 1 at a time")  # they share one device
+    tell_expected(dataclasses.replace(lab, device="cpu"), STUDIES["ablation"](lab), ())
+    assert capsys.readouterr().out == ""

@@ -5,11 +5,12 @@ import pytest
 
 from dglab.classes import CLASS_NAMES
 from dglab.experiments.table import COLUMNS, TYPES
-from dglab.report import overview, tables
+from dglab.report import figures, overview, tables
 
 MAIN = "G+S+I+M->C"
 TESTS = {
     "BN": {"test_method": "bn"},
+    "REEST": {"test_method": "bn-reestimated"},
     "TN4": {"test_method": "tn", "batch_size": 4, "prior": 0.0},
     "SIB": {"test_method": "sib", "statistics": "joint", "prior": 0.0},
     "AdaBN": {"test_method": "adabn"},
@@ -265,3 +266,37 @@ def test_the_tables_of_what_ships(name):
     assert by_size["AGG"]["M = 4"] == of_four and {"MLDG", "by domain"} < set(by_size)
     value = own[own["domain_evaluated"] == "G"]["value"].mean()
     assert tables.source_and_target_table(frame)[-1]["MLDG+SIB"].startswith(f"{value:.1f} ± ")
+
+
+def dose_of_domains():
+    """TN is worth 9 points after batches of one domain, on I, and 3 after batches of two; seed 12 lacks one of them."""
+    of = {"study": "domains_per_pass", "task": "G+S->I", "target": "I", "domain_evaluated": "I"}
+    one, two = of | {"domains_per_pass": 1}, of | {"domains_per_pass": 2}
+    of_four = {"study": "domains_per_pass", "domains_per_pass": 4}
+    return table(
+        rows("agg", "BN", {10: 20.0, 11: 22.0, 12: 50.0}, **one), rows("agg", "REEST", {10: 21.0, 11: 22.0}, **one),
+        rows("agg", "TN4", {10: [28.0, 30.0], 11: 31.0}, **one), rows("agg", "BN", {10: 24.0, 11: 23.0}, **two),
+        rows("agg", "REEST", {10: 24.0, 11: 24.0}, **two), rows("agg", "TN4", {10: 27.0, 11: 26.0}, **two),
+        rows("agg", "BN", {10: 33.0}, **of_four), rows("agg", "REEST", {10: 33.5}, **of_four),
+        rows("agg", "TN4", {10: 35.0}, **of_four),
+    )  # fmt: skip
+
+
+def test_domains_in_a_batch():
+    first, second = tables.domains_per_pass_table(dose_of_domains())
+    assert first == {
+        "sources": "G+S", "tested on": "I (unseen)", "n": "2", "1 a pass": "21.0 / 21.5 / 30.0",
+        "2 a pass": "23.5 / 24.0 / 26.5", "4 a pass": "",
+    }  # fmt: skip
+    assert second["sources"] == "G+S+I+M" and second["4 a pass"] == "33.0 / 33.5 / 35.0" and second["1 a pass"] == ""
+    assert tables.domains_per_pass_table(EMPTY) == []
+
+
+def test_the_figure_of_domains_in_a_batch():
+    left, right = (fig := figures.domains_per_pass(dose_of_domains())).axes
+    [mean] = [line for line in left.lines if line.get_label() == "I (unseen)"]
+    assert mean.get_xdata().tolist() == [1, 2] and mean.get_ydata().tolist() == [9.0, 3.0]
+    faint = [list(line.get_ydata()) for line in left.lines if line.get_alpha() is not None]
+    assert sorted(faint) == [[9.0, 3.0], [9.0, 3.0]] and left.get_title() == "trained on G+S"
+    assert [tick.get_text() for tick in right.get_xticklabels()] == ["4"]
+    assert [text.get_text() for text in fig.legends[0].texts] == ["I (unseen)", "C (unseen)"]

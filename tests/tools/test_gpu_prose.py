@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from dglab.analysis.claims import judge
-from dglab.analysis.intervals import per_training
+from dglab.analysis.intervals import contrast, per_training
 from dglab.experiments.methods import AGG, BY_DOMAIN, MLDG, MLDG_INNER_0, SOURCE_BN, TN_4, select
 from dglab.experiments.recorded import ON_GPU, SHIPPED, recorded_table
 from dglab.experiments.runner import open_lab, recorded
@@ -54,16 +54,19 @@ def test_results_on_the_target(record):
     tn = {method: per_training(rows, method, TN_4) for method in (AGG, BY_DOMAIN, MLDG_INNER_0, MLDG)}
     bn = {method: per_training(rows, method, SOURCE_BN) for method in tn}
     gain = {method.label: f"{(tn[method] - bn[method]).mean():.1f}" for method in tn}
-    said = "{by domain} to by domain, {MLDG inner 0} to MLDG without inner step, {MLDG} to MLDG, {AGG} to AGG."
-    assert said.format(**gain) in page
+    said = "{by domain}, against {MLDG inner 0} to MLDG without inner step, {MLDG} to MLDG and {AGG} to AGG."
+    assert f"TN adds most to by domain, as at full: {said.format(**gain)}" in page
+    full = select(recorded_table("full"), study="ablation", task=MAIN)
+    at_full = {m: (per_training(full, m, TN_4) - per_training(full, m, SOURCE_BN)).mean() for m in tn}
+    assert max(at_full, key=at_full.__getitem__) is max(tn, key=lambda m: (tn[m] - bn[m]).mean()) is BY_DOMAIN
     low, high = sorted(tn[MLDG])
     assert f"MLDG's two differ by {high - low:.1f} points under TN (M = 4; {low:.1f} and {high:.1f})" in page
     inner = tn[MLDG] - tn[MLDG_INNER_0]
     each = f"in the first training by {inner.iloc[0]:.1f} and in the second by {inner.iloc[1]:.1f}"
     assert f"Under TN, MLDG is {inner.mean():.1f} above MLDG without inner step, {each}." in page
-    full = select(recorded_table("full"), SOURCE_BN, study="ablation", task=MAIN)
-    above = [bn[method].mean() - per_training(full, method, SOURCE_BN).mean() for method in tn]
-    assert f"the networks score {min(above):.0f} to {max(above):.0f} points more" in page
+    assert high - low > max(means := [tn[method].mean() for method in tn]) - min(means)
+    inner = contrast([(1, per_training(full, MLDG, TN_4)), (-1, per_training(full, MLDG_INNER_0, TN_4))])
+    assert f"At full the two are {inner.mean:.1f} [{inner.low:+.1f}, {inner.high:+.1f}] apart." in page
 
 
 def test_results_on_the_sources(record):
@@ -72,6 +75,9 @@ def test_results_on_the_sources(record):
     agg, mldg = of["AGG - AGG+SIB on the sources"], of["MLDG+SIB - MLDG on the sources"]
     page = text("docs/results.md")
     assert f"SIB takes {agg.mean:.1f} [{agg.low:+.1f}, {agg.high:+.1f}] points from AGG on the sources" in page
+    [whole] = [verdict for verdict in judge(recorded_table("full")) if verdict.claim.number == 10]
+    assert agg.mean > 2 * next(p.difference.mean for p in whole.parts if p.name == "AGG - AGG+SIB on the sources")
+    assert agg.high < 7.3 and "less than the paper's 7.3" in page
     assert f"It takes {-mldg.mean:.1f} [{-mldg.high:+.1f}, {-mldg.low:+.1f}] from MLDG there" in page
 
 
@@ -85,6 +91,10 @@ def test_the_time_of_an_image():
     assert [next(iter(row.values())) for row in rows] == list(dict.fromkeys(timed.index.get_level_values(1)))[:-1]
     assert rows[0]["bf16, plain = 1"] == f"1.00 ({1000 * timed.loc[('bf16', 'plain'), 'seconds']:.1f} ms)"
     assert rows[3][tables.PAPER] == "2.83 (0.34 s)"
+    search, page = timed.xs("search 100,000 styles", level="case"), text("docs/test_time.md")
+    assert f"{search['ratio'].mean():.2f} ({1000 * search['seconds'].mean():.0f} ms) on that GPU" in page
+    spread = timed["spread"].unstack()[["SIB, M = 4, cached", "TN, M = 1"]].mean().round(1)
+    assert "of the cached case is {:.0f} % of its median and that of TN {:.0f} %".format(*(100 * spread)) in page
 
 
 def test_what_the_checks_found():
@@ -97,4 +107,9 @@ def test_what_the_checks_found():
     exact = checks[checks.index.str.startswith(("float64", "BatchNorm", "test time", "dropout beside"))]
     assert exact["difference"].max() < 1e-14 and len(exact) == 16
     bf16 = checks.loc[checks.index.str.startswith("bf16 gradient"), "difference"]
-    assert f"in bf16 by {100 * bf16.min():.0f} to {100 * bf16.max():.0f} %" in page
+    assert f"in bf16 the gradients differ by {bf16.min():.2f} to {bf16.max():.2f}" in page
+    float32 = checks.loc[["float32 gradient, mldg, as torch sets TF32", "float32 gradient, mldg, without TF32"]]
+    assert (
+        "differs by {:.2f} with TF32 and by {:.0e} without".format(*float32["difference"]).replace("e-06", "e-6")
+        in page
+    )

@@ -74,7 +74,9 @@ def run(options: argparse.Namespace, until: float) -> int:
         print(f"{step}: {time.monotonic() - start:.0f} s{', unfinished' * (step in unfinished)}", flush=True)
         if unfinished:
             break
-    failed = [row["check"] for row in read_rows(out / "checks.csv") if row["verdict"] == "failed"]
+    here = (about["machine"], about["versions"]["torch"])
+    of_here = [row for row in read_rows(out / "checks.csv") if (row["machine"], row["torch"]) == here]
+    failed = [row["check"] for row in of_here if row["verdict"] == "failed"]
     if failed:
         print(f"failed: {'; '.join(failed)}")
     if (out / study.TABLE).exists():

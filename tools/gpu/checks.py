@@ -1,4 +1,4 @@
-"""Step 2: what CUDA computes in another way, against the CPU.
+"""The step checks: what CUDA computes in another way, against the CPU.
 
 Gradients and predictions are compared in float64, where correct code agrees to nine digits and wrong code does not.
 Then come the precisions that a GPU trains in, with their rounding as tolerance. Each check gives one number, the

@@ -1,4 +1,4 @@
-"""Step 1: what is there, and what is missing installed from a folder of wheels. Needs nothing but Python to begin."""
+"""Before every step: what is there; what is missing comes from a folder of wheels. Needs Python alone to begin."""
 
 import importlib
 import importlib.metadata

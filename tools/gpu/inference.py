@@ -1,4 +1,4 @@
-"""Step 3: what target statistics cost beside plain inference, in time and in memory."""
+"""The step inference: what target statistics cost beside plain inference, in time and in memory."""
 
 from contextlib import nullcontext
 

@@ -1,4 +1,4 @@
-"""Step 4: the preset reduced to what the time allows, its rates chosen on the validation images of the sources."""
+"""Steps draw, choose, study: the preset at the size that time allows, its rates chosen on the sources' validation."""
 
 import functools
 import math
@@ -17,7 +17,7 @@ from dglab.experiments.jobs import in_parallel
 from dglab.experiments.record import describe_machine, write_networks
 from dglab.experiments.recorded import WHOLE_METRICS, read_recorded, write_recorded
 from dglab.experiments.runner import Lab
-from dglab.experiments.table import tidy
+from dglab.experiments.table import LABELS, labels_of, tidy
 from dglab.experiments.trials import Trial, ablation, adabn, main_tasks, source_and_target
 from dglab.testtime import SourceNormalization
 from dglab.training import TrainingConfig, train
@@ -29,10 +29,12 @@ from tools.gpu.tables import add_rows, read_rows
 SOURCES = ("G", "S", "I", "M")
 TRIED = ("agg", "mldg")  # the controls take the rates of theirs
 RATIO = 5  # of the outer learning rate to the inner one, the paper's
-OF_TRY = ("machine", "method", "backbone", "precision", "steps", "batch_per_domain", "lr", "inner_lr", "seed")
-TRY_COLUMNS = (*OF_TRY, *SOURCES, "mean", "seconds", "note")
+OF_TRY = ("method", "backbone", "precision", "steps", "batch_per_domain", "lr", "inner_lr", "seed")
+TRY = "network"  # its address, which changes with every setting: what a try is known by
+TRY_COLUMNS = ("machine", *OF_TRY, TRY, *SOURCES, "mean", "seconds", "note")
 STUDIES = (ablation, source_and_target, adabn)  # those whose networks the main task has trained anyway
 TABLE, NETWORKS = "study.csv", "networks.csv"
+NO_TIME = "no time left for it"
 
 
 def draw_scenes(book: Book) -> bool:
@@ -74,15 +76,15 @@ def choose_rates(book: Book) -> bool:
         Whether all are there: False where time ran out before.
     """
     path = book.out / "tries.csv"
-    done = {_key(row) for row in read_rows(path)}
-    missing = [config for config in tries(book) if _key(_own(book, config)) not in done]
-    left = len(missing)
+    done = {row[TRY] for row in read_rows(path)}
+    missing = [config for config in tries(book) if config.address not in done]
+    made = 0
     for row in in_parallel(functools.partial(_try, book), missing, book.plan.at_once):
         if row is not None:
             print(f"{row['method']}, lr {row['lr']}: {row['mean']} {row['note']}, {row['seconds']} s", flush=True)
-            add_rows(path, TRY_COLUMNS, [row], OF_TRY[1:])
-            left -= 1
-    return not left
+            add_rows(path, TRY_COLUMNS, [row], [TRY])
+            made += 1
+    return made == len(missing)
 
 
 def _try(book: Book, config: TrainingConfig) -> dict[str, str] | None:
@@ -91,20 +93,14 @@ def _try(book: Book, config: TrainingConfig) -> dict[str, str] | None:
         return None
     start = time.monotonic()
     scores = score(book, config)
-    return {**_own(book, config), **scores, "seconds": f"{time.monotonic() - start:.0f}"}
-
-
-def _own(book: Book, config: TrainingConfig) -> dict[str, str]:
-    return {"machine": describe_machine(book.device), **{name: str(getattr(config, name)) for name in OF_TRY[1:]}}
+    settings = {name: str(getattr(config, name)) for name in OF_TRY}
+    seconds = f"{time.monotonic() - start:.0f}"
+    return {"machine": describe_machine(book.device), **settings, TRY: config.address, **scores, "seconds": seconds}
 
 
 def longest_try(book: Book) -> float:
     """Seconds that the slowest try so far has taken."""
     return max((float(row["seconds"]) for row in read_rows(book.out / "tries.csv")), default=0.0)
-
-
-def _key(row: dict[str, str]) -> tuple[str, ...]:
-    return tuple(row[name] for name in OF_TRY[1:])
 
 
 def score(book: Book, config: TrainingConfig) -> dict[str, str]:
@@ -128,16 +124,15 @@ def chosen_rates(book: Book) -> dict[str, dict[str, float]]:
     Raises:
         InputError: while tries are missing, or if all of a method have diverged.
     """
-    rows = {_key(row): float(row["mean"]) for row in read_rows(book.out / "tries.csv")}
+    rows = {row[TRY]: float(row["mean"]) for row in read_rows(book.out / "tries.csv")}
     best: dict[str, dict[str, float]] = {}
     for method in TRIED:
         found = {}
         for config in tries(book):
             if config.method == method:
-                key = tuple(str(getattr(config, name)) for name in OF_TRY[1:])
-                if key not in rows:
+                if config.address not in rows:
                     raise InputError(f"{book.out}/tries.csv lacks {method} at lr {config.lr}; run the step choose")
-                found[config.lr, config.inner_lr] = rows[key]
+                found[config.lr, config.inner_lr] = rows[config.address]
         finite = {rates: mean for rates, mean in found.items() if math.isfinite(mean)}
         if not finite:
             raise InputError(f"every try of {method} has diverged; put smaller rates into tools/gpu/plan.py")
@@ -159,41 +154,63 @@ def networks_of(lab: Lab) -> list[list[Trial]]:
 
 
 def run_study(book: Book) -> bool:
-    """Train and test the networks that are not in ``networks.csv`` yet; their rows go to ``study.csv``.
+    """Train and test the networks that ``study.csv`` does not hold with all their tests yet.
 
     Returns:
         Whether all are there: False where time ran out before.
+
+    Raises:
+        InputError: if one fails; those that were made beside it are kept.
     """
     lab = book.lab(chosen_rates(book))
     table, networks = book.out / TABLE, book.out / NETWORKS
+    known = read_recorded(table) if table.exists() else None
+    missing = [group for group in networks_of(lab) if not _is_known(lab, group, known)]
     done = {row["network"] for row in read_rows(networks)}
-    missing = [group for group in networks_of(lab) if group[0].training.address not in done]
-    left = len(missing)
-    for made in in_parallel(functools.partial(_network, book, lab), missing, book.plan.at_once):
-        if made is not None:
-            address, frame, seconds = made
-            done.add(address)
-            left -= 1
+    made, failed = 0, []
+    for address, frame, note in in_parallel(functools.partial(_network, book, lab), missing, book.plan.at_once):
+        print(f"{address}: {note}", flush=True)
+        if frame is not None:
             add_to_record(frame, table)
+            done.add(address)
             write_networks(lab.out / "scores", networks, done)  # last: what stands here is in the table
-            print(f"{address}: {seconds:.0f} s", flush=True)
-    return not left
+            made += 1
+        elif note != NO_TIME:
+            failed.append(f"{address}: {note}")
+    if failed:
+        raise InputError("; ".join(failed))
+    return made == len(missing)
 
 
-def _network(book: Book, lab: Lab, group: list[Trial]) -> tuple[str, pd.DataFrame, float] | None:
-    """The address of a network, its rows and its seconds; None where it would not end in time."""
+def _is_known(lab: Lab, group: list[Trial], known: pd.DataFrame | None) -> bool:
+    """Whether a table holds all tests of a network."""
+    if known is None:
+        return False
+    wanted = labels_of(lab, group)[LABELS]
+    return len(known[known["metric"] == "miou"].merge(wanted, on=LABELS)) == len(wanted)
+
+
+def _network(book: Book, lab: Lab, group: list[Trial]) -> tuple[str, pd.DataFrame | None, str]:
+    """The address of a network, its rows, or None if it was not made, and its seconds or why not."""
+    address = group[0].training.address
     if book.seconds_left < max(30, 1.1 * longest_network(book)):
-        return None
+        return address, None, NO_TIME
     start = time.monotonic()
-    frame = tidy(lab, lab.results(group))
-    return group[0].training.address, frame[frame["metric"].isin(WHOLE_METRICS)], time.monotonic() - start
+    try:
+        frame = tidy(lab, lab.results(group))
+    except Exception as error:  # of any kind: the networks beside it are to end
+        return address, None, " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return address, frame[frame["metric"].isin(WHOLE_METRICS)], f"{time.monotonic() - start:.0f} s"
 
 
 def longest_network(book: Book) -> float:
-    """Seconds that the slowest network so far has taken; before there is one, one and a half times the slowest try."""
+    """Seconds that the slowest network so far has taken, or one and a half times the slowest try if that is more.
+
+    A network is tested in more ways than a try; and one that had the device for itself says little of four at once.
+    """
     rows = read_rows(book.out / NETWORKS)
-    spent = [sum(float(row[f"seconds_{what}"] or 0) for what in ("training", "testing")) for row in rows]
-    return max(spent, default=1.5 * longest_try(book))  # a network is tested in more ways than a try
+    spent = (sum(float(row[f"seconds_{what}"] or 0) for what in ("training", "testing")) for row in rows)
+    return max([1.5 * longest_try(book), *spent])
 
 
 def add_to_record(frame: pd.DataFrame, table: Path) -> None:

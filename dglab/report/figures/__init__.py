@@ -18,6 +18,7 @@ from dglab.report.figures.pictures import depth, gallery, picture_grid, predicti
 from dglab.report.figures.tables import (
     ablation,
     batch_size,
+    domains_per_pass,
     gain_by_domain,
     gain_explained,
     normalizations,
@@ -40,6 +41,7 @@ __all__ = [
     "cosine_curve",
     "depth",
     "distance_matrix",
+    "domains_per_pass",
     "domain_look",
     "dose_response",
     "figure",

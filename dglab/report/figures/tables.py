@@ -27,7 +27,8 @@ from dglab.experiments.methods import (
     select,
     trained_in,
 )
-from dglab.report.figures.base import BLACK, BLUE, GREY, MIOU, VERMILION, figure, method_look
+from dglab.report.figures.base import BLACK, BLUE, GREY, MIOU, VERMILION, domain_look, figure, method_look
+from dglab.tasks import sources_of
 
 
 def ablation(frame: pd.DataFrame, normalizations: Sequence[Normalization]) -> Figure:
@@ -160,6 +161,44 @@ def gain_by_domain(frame: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     _methods_on(axes[0][0], frame)
     axes[0][0].invert_yaxis()
     return fig
+
+
+def domains_per_pass(frame: pd.DataFrame) -> Figure:
+    """What TN (M = 4) adds to source BN, over the number of domains in a BatchNorm batch of training: a panel for each
+    set of sources, a curve for each domain that is tested on; faint lines are single trainings.
+
+    Args:
+        frame: the tidy table of the study ``domains_per_pass``.
+    """
+    rows = frame[frame["study"] == "domains_per_pass"]
+    sources = rows["task"].map(sources_of)
+    panels = sources.unique()
+    domains = list(dict.fromkeys(rows["domain_evaluated"]))
+    fig, axes = figure(1, len(panels), (4.6 * len(panels) + 1.5, 4.4), sharey=True, squeeze=False)
+    for axis, letters in zip(axes[0], panels, strict=True):
+        of_sources = rows[sources == letters]
+        for domain, part in of_sources.groupby("domain_evaluated", sort=False):
+            look = domain_look(domains.index(domain))
+            by_count = {count: _gain_of_tn(own) for count, own in part.groupby("domains_per_pass")}
+            each = pd.DataFrame(by_count).dropna()
+            for gains in each.to_numpy():
+                axis.plot(each.columns, gains, color=look["color"], alpha=0.25, linewidth=1.2)
+            place = "a source" if domain in letters.split("+") else "unseen"
+            dashes = "-" if place == "unseen" else (0, (5, 2))
+            axis.plot(each.columns, each.mean(), linestyle=dashes, label=f"{domain} ({place})", **look)
+        axis.axhline(0, color=BLACK, linewidth=1)
+        ticks = sorted(of_sources["domains_per_pass"].dropna().unique())
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(ticks, [str(int(tick)) for tick in ticks])
+        axis.set(title=f"trained on {letters}", xlabel="domains in a BatchNorm batch of four images")
+    axes[0][0].set_ylabel("TN - source BN\n(points of mIoU)")
+    lines = {line.get_label(): line for axis in axes[0] for line in axis.lines if " (" in str(line.get_label())}
+    fig.legend(lines.values(), lines, loc="outside right center", title="tested on")
+    return fig
+
+
+def _gain_of_tn(rows: pd.DataFrame) -> pd.Series:
+    return _trainings(rows, TN_4) - _trainings(rows, SOURCE_BN)
 
 
 def source_and_target(frame: pd.DataFrame) -> Figure:
