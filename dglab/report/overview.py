@@ -120,7 +120,7 @@ def _way(row: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
     unusual = [
         form.format(_SPLITS.get(row[name], row[name]))
         for name, form in _SETTINGS.items()
-        if pd.notna(row[name]) and row[name] != usual[name]
+        if pd.notna(row[name]) and (pd.isna(usual[name]) or row[name] != usual[name])
     ]
     return ", ".join([training_name(row), *unusual])
 

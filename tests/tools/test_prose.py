@@ -1,5 +1,6 @@
 """What results.md says in sentences is what is recorded: each figure is computed here and looked for there."""
 
+import json
 import re
 
 import pytest
@@ -54,6 +55,31 @@ def test_sources_with_the_images_fixed(text, full):
     gain = {task: mean(full, AGG, TN_4, "source_domains_fixed", task) -
             mean(full, AGG, SOURCE_BN, "source_domains_fixed", task) for task in ("G->C", MAIN)}  # fmt: skip
     assert f"gains {gain['G->C']:.1f} points, of AGG with four sources {gain[MAIN]:.1f}." in text
+
+
+def test_the_domains_in_a_batch(text, full):
+    """Prediction 5: the sentences of results.md and of lesson 04."""
+    rows = select(full, study="domains_per_pass")
+    two = {(k, d): select(rows[rows["task"].str.startswith("G+S->")], domains_per_pass=k, domain_evaluated=d)
+           for k in (1, 2) for d in "GS"}  # fmt: skip
+    gain = {key: (per_training(part, TN_4) - per_training(part, SOURCE_BN)).mean() for key, part in two.items()}
+    price = {d: (per_training(two[2, d], SOURCE_BN) - per_training(two[1, d], SOURCE_BN)).mean() for d in "GS"}
+    adds = f"{gain[1, 'G']:.1f} (G) and {gain[1, 'S']:.1f} (S) points"
+    takes, lost = ([f"{x['G']:.1f}", f"{x['S']:.1f}"] for x in ({d: -gain[2, d] for d in "GS"}, price))
+    assert f"TN adds {adds} on the very domains" in text and f"TN takes {' and '.join(takes)}." in text
+    assert f"under source BN: {lost[0]} (G) and {lost[1]} (S) points on the sources" in text
+    parts = [one for one in train_as_you_test(full) if one.number == 5]
+    outcomes = [one.outcome for one in parts]
+    assert (outcomes.count("as predicted"), outcomes.count("open"), len(parts)) == (4, 3, 7)
+    of = {(one.domain, one.what): one.difference for one in parts}
+    on_i = next(gap for (domain, _), gap in of.items() if domain == "I")
+    assert f"On I one domain a batch is worth {on_i.mean:.1f} {interval(on_i)} points more" in text
+    four = next(gap for (_, name), gap in of.items() if name.startswith("G+S+I+M: TN - source BN, 1"))
+    assert f"From four sources to C it is {four.mean:.1f} {interval(four)} from one to two domains" in text
+    cells = json.loads((ROOT / "notebooks" / "04_tn.ipynb").read_text(encoding="utf-8"))["cells"]
+    lesson = next("".join(cell["source"]) for cell in cells if cell["id"] == "as-you-test-reading")
+    assert f"TN adding {adds} and TN taking {' and '.join(takes)}." in lesson
+    assert f"are {' and '.join(lost)} points worse there" in lesson
 
 
 def test_the_bound_and_what_closes_the_gap(text, full):
