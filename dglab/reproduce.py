@@ -69,8 +69,8 @@ def reproduce(
         lessons = [lesson for lesson in lessons if lesson.stem != MIXED_LESSON]
     lab.out.mkdir(parents=True, exist_ok=True)
     trials = [trial for study in studies_of(lab).values() for trial in study(lab)]
-    reused = known_already(lab, trials)
-    tell_expected(lab, trials, reused)
+    reused = known_already(trained_by, trials)
+    tell_expected(trained_by, trials, reused)
     frame = run(trained_by, trials)  # all studies at once, because they share networks and tests
     execute_all(lessons, lab)
     extract_figures(lab.out)
@@ -93,7 +93,7 @@ def known_already(lab: Lab, trials: Iterable[Trial]) -> set[Trial]:
     """The trials whose results will be taken from those that ship with the package, instead of being computed."""
     if not lab.reuse_recorded:
         return set()
-    return set(reusable(lab, [trial for trial in dict.fromkeys(trials) if not lab.score_path(trial).exists()]))
+    return set(reusable(lab, list(dict.fromkeys(trials))))
 
 
 def tell_expected(lab: Lab, trials: Iterable[Trial], known: Collection[Trial]) -> None:
@@ -135,7 +135,7 @@ def _reproduce_one(lab: Lab, trained_by: Lab, name: str) -> Path:
         trials = studies[name](lab)
         if not trials:
             raise InputError(f"{name}: not run on {lab.data_name} ({', '.join(lab.domains)}); it needs {needs(name)}")
-        tell_expected(lab, trials, known_already(lab, trials))
+        tell_expected(trained_by, trials, known_already(trained_by, trials))
         write_table(run(trained_by, trials), path)
         return path
     lessons = {path.stem: path for path in find_lessons()}

@@ -335,13 +335,14 @@ def run(lab: Lab, trials: Sequence[Trial]) -> pd.DataFrame:
     trials = list(dict.fromkeys(trials))
     missing = [trial for trial in trials if not lab.score_path(trial).exists()]
     if lab.reuse_recorded:
-        return _merged(lab, trials, reusable(lab, missing))
+        return _merged(lab, trials, reusable(lab, trials))
     if lab.use_shipped and missing:
         shipped = recorded(lab, trials)
         if all(trial in shipped for trial in trials):  # rather all rows from one machine than a mixture
             return pd.concat(shipped.values(), ignore_index=True)
-        if all(trial in shipped for trial in missing):
-            return _merged(lab, trials, {trial: shipped[trial] for trial in missing})
+        others = reusable(lab, trials)
+        if all(trial in others for trial in missing):
+            return _merged(lab, trials, others)
     return tidy(lab, lab.results(trials))
 
 
@@ -370,16 +371,16 @@ def recorded(lab: Lab, trials: Sequence[Trial]) -> dict[Trial, pd.DataFrame]:
 
 
 def reusable(lab: Lab, trials: Sequence[Trial]) -> dict[Trial, pd.DataFrame]:
-    """The shipped rows that may stand beside computed ones, of trials that have not been computed here.
+    """The shipped rows that may stand beside computed ones: of those trials that have not been computed here.
 
     On a CPU a network trained again is the recorded one. On a GPU it is another, so that a network is taken from the
     record with all its tests or not at all.
     """
-    known = recorded(lab, trials)
+    known = recorded(lab, [trial for trial in trials if not lab.score_path(trial).exists()])
     if torch.device(lab.device).type == "cpu":
         return known
-    anew = {trial.training for trial in trials if trial not in known}
-    return {trial: rows for trial, rows in known.items() if trial.training not in anew}
+    own = {trial.training for trial in trials if trial not in known}
+    return {trial: rows for trial, rows in known.items() if trial.training not in own}
 
 
 def _merged(lab: Lab, trials: Sequence[Trial], shipped: dict[Trial, pd.DataFrame]) -> pd.DataFrame:

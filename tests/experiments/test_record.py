@@ -131,6 +131,10 @@ def test_on_a_gpu_a_network_is_taken_from_the_record_whole_or_not_at_all(tmp_pat
     assert first in networks and reusable(lab, list(known)).keys() == known.keys()
     new = next(trial for trial in STUDIES["batch_size"](lab) if trial.training == first and trial.test.batch_size == 32)
     assert {trial.training for trial in reusable(lab, [*known, new])} == networks - {first}
+    path = lab.score_path(new)  # as if a run here had been stopped after one test
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert {trial.training for trial in reusable(lab, [*known, new])} == networks - {first}
     on_cpu = dataclasses.replace(lab, device="cpu")
     assert {trial.training for trial in reusable(on_cpu, [*known, new])} == networks
 

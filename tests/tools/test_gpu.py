@@ -146,6 +146,25 @@ def test_trainings_that_share_the_device_give_what_one_after_another_gives(book,
     assert not study.choose_rates(late) and not (late.out / "tries.csv").exists()
 
 
+def test_a_network_that_fails_takes_none_with_it(book, monkeypatch):
+    results = study.Lab.results
+
+    def fails(lab, group):
+        if group[0].training.method == "by_domain":
+            raise RuntimeError("out of memory")
+        return results(lab, group)
+
+    monkeypatch.setattr(study.Lab, "results", fails)
+    monkeypatch.setattr(study, "chosen_rates", lambda book: {"agg": {"lr": 0.05}, "mldg": {"lr": 0.1}})
+    with pytest.raises(ExceptionGroup, match="1 of 4 networks failed") as caught:
+        study.run_study(book)
+    [error] = caught.value.exceptions
+    assert str(error) == "out of memory" and error.__notes__[0].startswith("in the network by_domain_")
+    assert {row["train_method"] for row in rows_of(book.out / "networks.csv")} == {"agg", "mldg"}
+    monkeypatch.setattr(study.Lab, "results", results)
+    assert study.run_study(book) and len(rows_of(book.out / "networks.csv")) == 4
+
+
 def test_what_would_run_on_a_gpu(tmp_path):
     """Twelve networks, first seeds first, tested on the target and the sources; and none but ResNet-50."""
     book = Book(ON_GPU, "cuda", tmp_path, tmp_path, time.monotonic())

@@ -14,7 +14,9 @@ from dglab.experiments.runner import open_lab, recorded
 from dglab.experiments.trials import studies_of
 from dglab.presets import STANDARD
 from dglab.report import tables
-from tools.gpu.study import RATIO
+from tools.gpu import study
+from tools.gpu.plan import ON_GPU as ON_GPU_PLAN
+from tools.gpu.plan import Book
 from tools.write_tables import MAIN, ROOT
 
 
@@ -43,9 +45,11 @@ def test_the_record_is_of_the_preset(record):
 
 def test_the_rate_of_the_preset_is_the_best_on_the_sources():
     tried = pd.read_csv(ROOT / "docs" / "tries_gpu.csv")
+    book = Book(ON_GPU_PLAN, "cuda", ROOT, ROOT, 0.0)
+    assert set(tried["network"]) == {config.address for config in study.tries(book)}
     best = tried.loc[tried.groupby("method")["mean"].idxmax()]
     assert set(best["lr"]) == {STANDARD.training.lr} and set(best["method"]) == {"agg", "mldg"}
-    assert STANDARD.training.inner_lr == pytest.approx(STANDARD.training.lr / RATIO)
+    assert STANDARD.training.inner_lr == pytest.approx(STANDARD.training.lr / study.RATIO)
     assert set(tried["steps"]) == {STANDARD.training.steps} and not set(tried["seed"]) & set(STANDARD.train_seeds)
 
 

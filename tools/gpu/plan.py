@@ -5,28 +5,21 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from dglab.data.streets.size import StreetsSize
 from dglab.experiments.runner import Lab
-from dglab.presets import TINY, Preset, find_preset
+from dglab.presets import find_preset
 
 
 @dataclass(frozen=True)
 class Plan:
     """How much of each step there is."""
 
-    preset: str
+    preset: str  # of tries and study: a rate that is best for another length or size is another rate
     backbone: str  # whose inference is timed
     size: tuple[int, int]  # of the images that it is timed on, H x W pixels
     rounds: int  # that visit every case in turn
     rates: tuple[float, ...]  # learning rates tried for AGG and for MLDG
     try_seed: int  # of the tries, which no study uses
-    steps: int  # of every training, tries and study alike: a rate that is best for another length is another rate
-    checkpoint_every: int  # steps
-    channels_last: bool  # the memory layout of the study's trainings
     at_once: int  # trainings that share the device, each in a process; 0 trains one after another in this process
-    streets: StreetsSize
-    train_seeds: tuple[int, ...]  # of the study, the first of each method first
-    test_seeds: tuple[int, ...]
 
 
 ON_GPU = Plan(
@@ -36,13 +29,7 @@ ON_GPU = Plan(
     rounds=100,
     rates=(0.02, 0.06, 0.2),
     try_seed=100,
-    steps=800,
-    checkpoint_every=400,
-    channels_last=True,
     at_once=4,
-    streets=StreetsSize(256, 512, train_images=400, val_images=100),
-    train_seeds=(10, 11, 12),
-    test_seeds=(0, 1),
 )
 
 TRY_OUT = Plan(
@@ -52,13 +39,7 @@ TRY_OUT = Plan(
     rounds=3,
     rates=(0.05, 0.1),
     try_seed=100,
-    steps=2,
-    checkpoint_every=1,
-    channels_last=False,
     at_once=0,
-    streets=TINY.streets,
-    train_seeds=(0,),
-    test_seeds=(0,),
 )
 
 
@@ -96,14 +77,7 @@ class Book:
         Args:
             rates: of each method that has its own, and under ``"agg"`` those of all others; None takes the preset's.
         """
-        plan, preset = self.plan, find_preset(self.plan.preset)
-        of_others = (rates or {}).get("agg", {})
-        training = dataclasses.replace(
-            preset.training, steps=plan.steps, checkpoint_every=plan.checkpoint_every,
-            channels_last=plan.channels_last, **of_others,
-        )  # fmt: skip
-        reduced: Preset = dataclasses.replace(
-            preset, training=training, streets=plan.streets, train_seeds=plan.train_seeds, test_seeds=plan.test_seeds,
-            rates={**preset.rates, **(rates or {})},
-        )  # fmt: skip
-        return Lab(reduced, "streets", self.work / "results", self.device, use_shipped=False)
+        preset = find_preset(self.plan.preset)
+        training = dataclasses.replace(preset.training, **(rates or {}).get("agg", {}))
+        chosen = dataclasses.replace(preset, training=training, rates={**preset.rates, **(rates or {})})
+        return Lab(chosen, "streets", self.work / "results", self.device, use_shipped=False)

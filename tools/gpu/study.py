@@ -34,7 +34,6 @@ TRY = "network"  # its address, which changes with every setting: what a try is 
 TRY_COLUMNS = ("machine", *OF_TRY, TRY, *SOURCES, "mean", "seconds", "note")
 STUDIES = (ablation, source_and_target, adabn)  # those whose networks the main task has trained anyway
 TABLE, NETWORKS = "study.csv", "networks.csv"
-NO_TIME = "no time left for it"
 
 
 def draw_scenes(book: Book) -> bool:
@@ -43,7 +42,7 @@ def draw_scenes(book: Book) -> bool:
     Returns:
         Whether all are drawn: True, for a kill costs no more than the parts in flight.
     """
-    size = book.plan.streets
+    size = book.lab().preset.streets
     parts = [(letter, split) for split in SPLITS for letter in open_domains(size)]
     missing = [part for part in parts if not kept_path(book.drawn, size, *part).exists()]
     workers = 0 if torch.device(book.device).type == "cpu" else None  # a few scenes, or one part a core
@@ -53,7 +52,7 @@ def draw_scenes(book: Book) -> bool:
 
 
 def _draw(book: Book, part: tuple[str, str]) -> None:
-    draw(book.plan.streets, *part, book.drawn)
+    draw(book.lab().preset.streets, *part, book.drawn)
 
 
 # ------------------------------------------------------------------------------------------------------ tries
@@ -160,7 +159,7 @@ def run_study(book: Book) -> bool:
         Whether all are there: False where time ran out before.
 
     Raises:
-        InputError: if one fails; those that were made beside it are kept.
+        ExceptionGroup: of what went wrong with single networks; those that were made beside them are kept.
     """
     lab = book.lab(chosen_rates(book))
     table, networks = book.out / TABLE, book.out / NETWORKS
@@ -168,17 +167,18 @@ def run_study(book: Book) -> bool:
     missing = [group for group in networks_of(lab) if not _is_known(lab, group, known)]
     done = {row["network"] for row in read_rows(networks)}
     made, failed = 0, []
-    for address, frame, note in in_parallel(functools.partial(_network, book, lab), missing, book.plan.at_once):
-        print(f"{address}: {note}", flush=True)
-        if frame is not None:
-            add_to_record(frame, table)
+    for address, found in in_parallel(functools.partial(_network, book, lab), missing, book.plan.at_once):
+        if isinstance(found, Exception):
+            found.add_note(f"in the network {address}")
+            failed.append(found)
+        elif found is not None:
+            add_to_record(found, table)
             done.add(address)
             write_networks(lab.out / "scores", networks, done)  # last: what stands here is in the table
+            print(f"{address} is trained and tested", flush=True)
             made += 1
-        elif note != NO_TIME:
-            failed.append(f"{address}: {note}")
     if failed:
-        raise InputError("; ".join(failed))
+        raise ExceptionGroup(f"{len(failed)} of {len(missing)} networks failed", failed)
     return made == len(missing)
 
 
@@ -190,17 +190,16 @@ def _is_known(lab: Lab, group: list[Trial], known: pd.DataFrame | None) -> bool:
     return len(known[known["metric"] == "miou"].merge(wanted, on=LABELS)) == len(wanted)
 
 
-def _network(book: Book, lab: Lab, group: list[Trial]) -> tuple[str, pd.DataFrame | None, str]:
-    """The address of a network, its rows, or None if it was not made, and its seconds or why not."""
+def _network(book: Book, lab: Lab, group: list[Trial]) -> tuple[str, pd.DataFrame | Exception | None]:
+    """The address of a network, and its rows, what went wrong, or None where it would not end in time."""
     address = group[0].training.address
     if book.seconds_left < max(30, 1.1 * longest_network(book)):
-        return address, None, NO_TIME
-    start = time.monotonic()
+        return address, None
     try:
         frame = tidy(lab, lab.results(group))
-    except Exception as error:  # of any kind: the networks beside it are to end
-        return address, None, " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return address, frame[frame["metric"].isin(WHOLE_METRICS)], f"{time.monotonic() - start:.0f} s"
+    except Exception as error:  # raised by the caller, once the networks beside it have ended
+        return address, error
+    return address, frame[frame["metric"].isin(WHOLE_METRICS)]
 
 
 def longest_network(book: Book) -> float:

@@ -153,7 +153,7 @@ def gain_by_domain(frame: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     for axis, (domain, title) in zip(axes[0], titles.items(), strict=True):
         rows = frame[frame["domain_evaluated"] == domain]
         for y, method in enumerate(trained_in(frame)):
-            gaps = _trainings(rows, method, TN_4) - _trainings(rows, method, SOURCE_BN)
+            gaps = _gain_of_tn(method.rows(rows))
             _marks(axis, gaps, [y] * len(gaps), method)
             _marks(axis, [gaps.mean()], [y], method, large=True)
         axis.axvline(0, color=BLACK, linewidth=1)
@@ -198,6 +198,7 @@ def domains_per_pass(frame: pd.DataFrame) -> Figure:
 
 
 def _gain_of_tn(rows: pd.DataFrame) -> pd.Series:
+    """TN (M = 4) - source BN by training seed."""
     return _trainings(rows, TN_4) - _trainings(rows, SOURCE_BN)
 
 
