@@ -21,7 +21,8 @@ NETWORK = ["train_method", "inner_lr", "order", "alpha", "split", "domains_per_p
            "weights", "lr", "batch_per_domain", "steps", "modalities", "variant", "alpha_k", "alpha_p"]  # fmt: skip
 # how a setting is named where it is not the usual one of its method
 _SETTINGS = {
-    "split": "{}", "order": "order {}", "domains_per_pass": "{} domain(s) a pass", "train_images": "{} images a domain",
+    "split": "{}", "order": "order {}", "domains_per_pass": "domains a pass: {}", "train_images": "{} images a domain",
+    "batch_per_domain": "{} images of each domain a step",
     "backbone": "{}", "weights": "{} weights", "lr": "rate {:g}", "steps": "{} steps",
 }  # fmt: skip
 _SPLITS = {"random": "cut anywhere"}
