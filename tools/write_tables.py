@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 
 from dglab import paper
+from dglab.analysis.doses import dose_predictions, dose_table
 from dglab.analysis.intervals import seed_correlation, summarize
 from dglab.analysis.predictions import as_rows, expected_of_claims, five_real_domains, train_as_you_test
 from dglab.analysis.stability import move_rows, verdict_rows
+from dglab.analysis.targets import rows_over_targets
 from dglab.experiments.methods import (
     AGG,
     BN_REESTIMATED,
@@ -33,7 +35,7 @@ from dglab.experiments.recorded import AGAIN, REAL, read_recorded, recorded_tabl
 from dglab.report import gmp_tables, overview
 from dglab.report import tables as of_paper
 from dglab.report.moving import SHIFTS
-from dglab.report.real_tables import left_out_table
+from dglab.report.real_tables import each_left_out, left_out_table
 from dglab.report.tables import plus_minus
 from tools import advice_tables, guard_tables
 
@@ -186,6 +188,10 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "inference": of_paper.inference_table,
         "inference_on_gpu": of_paper.inference_on_gpu_table,
         "table_11": lambda: of_paper.at_scales(of_paper.adabn_tasks, three),
+        "left_out": lambda: left_out_table(each_left_out(full)),
+        "left_out_targets": lambda: rows_over_targets(each_left_out(full)),
+        "style_dose": lambda: dose_table(full),
+        "style_dose_predictions": lambda: as_rows(dose_predictions(full)),
         "stability": lambda: move_rows(full, read_recorded(AGAIN)) if AGAIN.exists() else [],
         "stability_verdicts": lambda: verdict_rows(full, read_recorded(AGAIN)) if AGAIN.exists() else [],
         "real": lambda: [] if real is None else left_out_table(real),

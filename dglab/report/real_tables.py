@@ -14,6 +14,7 @@ from dglab.experiments.methods import (
     trained_in,
 )
 from dglab.report.tables import MISSING, Row, plus_minus
+from dglab.tasks import parse_task
 
 SHOWN = (SOURCE_BN, BN_REESTIMATED, TN_1, TN_4, SIB, ADABN)
 
@@ -46,3 +47,23 @@ def left_out_table(frame: pd.DataFrame) -> list[Row]:
             table.append({"trained with": method.label, "normalized by": test.label, **cells, "mean": mean,
                           "n": str(each.shape[1]) if len(means) else ""})  # fmt: skip
     return table
+
+
+def each_left_out(record: pd.DataFrame) -> pd.DataFrame:
+    """The rows of tasks with four sources and one target, for the paper's letters, each left out in turn.
+
+    Args:
+        record: a tidy table.
+
+    Returns:
+        Rows of the studies ``ablation`` and ``source_and_target``, of the training methods that every target has; none
+        unless two targets or more have some.
+    """
+    rows = record[record["study"].isin(("ablation", "source_and_target"))]
+    tasks = {task: parse_task(task) for task in rows["task"].unique()}
+    four = [task for task, read in tasks.items() if len(read.sources) == 4 and len(read.targets) == 1]
+    rows = rows[rows["task"].isin(four)]
+    targets = rows["target"].nunique()
+    of_methods = [method.rows(rows) for method in trained_in(rows)]
+    found = [own for own in of_methods if own["target"].nunique() == targets]
+    return pd.concat(found) if targets > 1 and found else rows.iloc[:0]

@@ -71,17 +71,13 @@ def test_a_run_of_two_machines_and_what_its_data_do_not_allow(lab, folder):
     needs = dict.fromkeys(("source_domains_fixed", "style_dose"), "the streets")
     described = describe_run(lab, 1.0, reused=7, places=places, impossible=needs)
     (folder / "run.json").write_text(json.dumps(described))
+    (folder / "figures" / "figure4_predictions.png").unlink()  # nor is the picture there
     page = " ".join(write_report(folder).read_text(encoding="utf-8").split())
     assert "<b>Mixed:</b> 7 of the results below were not made by this run; they ship with the package." in page
     assert "not trained and tested in one place: 3 on here with AVX2, torch 1; 2 on there with AVX512, torch 1." in page
     assert "Of the studies: source_domains_fixed, style_dose: not run; it needs the streets" in page
     assert re.search(r"Claim 9 \(.*?\): not run; it needs the streets", page)
     assert "dglab reproduce --only backbones" in page and "--only source_domains_fixed" not in page
-
-
-def test_without_the_picture_of_figure_4_the_page_does_without(folder):
-    (folder / "figures" / "figure4_predictions.png").unlink()
-    page = write_report(folder).read_text(encoding="utf-8")
     assert "What they see" not in page and len(re.findall("<img ", page)) == 10 + len(RECORDED | RECORDED_ALONE)
 
 

@@ -6,7 +6,7 @@ import pytest
 from dglab.data.shifts import SEVERITIES
 from dglab.experiments.table import COLUMNS, TYPES
 from dglab.report import page
-from dglab.report.real_tables import left_out_table
+from dglab.report.real_tables import each_left_out, left_out_table
 
 MIOU = {"X": (10.0, 12.0, 99.0), "Y": (20.0, 24.0)}  # by target: a third training of X alone
 
@@ -70,8 +70,10 @@ def test_the_papers_five_each_left_out_once_two_are_recorded(frame):
     tasks = {"others->X": "G+S+I+M->C", "others->Y": "S+I+M+C->G"}
     streets = frame.assign(task=frame["task"].map(tasks), target=frame["target"].map({"X": "C", "Y": "G"}))
     streets = streets.assign(domain_evaluated=streets["target"])
-    found = page._each_left_out(streets)
-    assert [row["C"] for row in found["Each domain left out in turn"]] == ["11.0 ± 1.4", "40.8 ± 50.8"]
-    assert page._each_left_out(streets[streets["target"] == "C"]) == {}
+    found = each_left_out(streets)
+    assert [row["C"] for row in left_out_table(found)] == ["11.0 ± 1.4", "40.8 ± 50.8"]
+    assert each_left_out(streets[streets["target"] == "C"]).empty
     fewer = streets.assign(task=streets["task"].replace("S+I+M+C->G", "S+I->G"))
-    assert page._each_left_out(fewer) == {}
+    assert each_left_out(fewer).empty
+    control = streets[streets["target"] == "C"].assign(train_method="agg2")  # which no other target has
+    assert set(each_left_out(pd.concat([streets, control]))["train_method"]) == set(found["train_method"])
