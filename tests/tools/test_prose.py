@@ -190,3 +190,18 @@ def test_sib_against_tn_on_m(text, full):
         f"{gaps[method].mean:+.2f} [{gaps[method].low:+.2f}, {gaps[method].high:+.2f}]" for method in gaps
     )
     assert f"{of_mldg} for MLDG and {of_agg} for AGG" in text
+
+
+def test_ten_trainings_of_the_main_methods(text, full):
+    rows = select(full, study="ablation", task=MAIN)
+
+    def gap(better, worse, test):
+        return contrast([(1, per_training(rows, better, test)), (-1, per_training(rows, worse, test))])
+
+    plain, tn, apart = gap(MLDG, AGG, SOURCE_BN), gap(MLDG, AGG, TN_4), gap(BY_DOMAIN, AGG, TN_4)
+    assert f"With ten trainings MLDG is {plain.mean:.1f} {interval(plain)} points above AGG" in text
+    assert f"MLDG is {tn.mean:.1f} {interval(tn)} above AGG, and by domain" in text
+    assert f"meta-learning, {apart.mean:.1f} {interval(apart)}." in text
+    *others, highest = sorted(per_training(rows, AGG, SOURCE_BN))
+    ends = f"{others[0]:.1f} to {others[-1]:.1f}"
+    assert len(others) == 9 and f"ten networks has {highest:.1f} there, the other nine {ends}." in text
