@@ -74,7 +74,7 @@ def dose_predictions(frame: pd.DataFrame) -> list[Prediction]:
 
     for method in TRAINED:
         others = "negative" if method is AGG else "positive"
-        add(6, method, "TN - source BN, that at 1.5 minus that at 0", "1.5, 0", "positive", _growth(rows, method))
+        add(6, method, "TN - source BN", "1.5 minus dose 0", "positive", _growth(rows, method))
         add(7, method, "TN - source BN", "0", others, _gap(rows, method, TN_4, SOURCE_BN, 0.0))
         add(8, method, "AdaBN - TN", "0", "no difference", _gap(rows, method, ADABN, TN_4, 0.0))
         if method is not AGG:

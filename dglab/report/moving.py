@@ -18,10 +18,6 @@ from dglab.experiments.methods import SOURCE_BN, select, trained_in
 from dglab.experiments.recorded import SHIPPED
 
 SHIFTS = SHIPPED / "shifts.csv"  # the photometric series on real streets: docs/guard.md
-NO_DOSE = (
-    "No slider moves the dose of style: neither this run nor the record has the study style_dose yet. "
-    "dglab reproduce --preset full --only style_dose makes it."
-)
 
 
 class Row(NamedTuple):
@@ -58,15 +54,13 @@ def moving_part(frame: pd.DataFrame, recorded: pd.DataFrame | None = None) -> Ma
             stand beside them. None for a run on other data.
     """
     sliders = [slider for make in (batch_size, queue_size, style_layer, prior) for slider in make(frame)]
-    doses, missing = style_dose(frame), ""
+    doses = style_dose(frame)
     if recorded is not None and sliders:
-        doses = doses or style_dose(recorded, "Recorded with the preset full.")
-        missing = "" if doses else NO_DOSE
-        doses = doses + shift_dose()
+        doses = (doses or style_dose(recorded, "Recorded with the preset full.")) + shift_dose()
     sliders += doses
     template = (resources.files("dglab.report") / "moving.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return Markup(environment.from_string(template).render(sliders=sliders, missing=missing)) if sliders else Markup("")
+    return Markup(environment.from_string(template).render(sliders=sliders)) if sliders else Markup("")
 
 
 def batch_size(frame: pd.DataFrame) -> list[Slider]:

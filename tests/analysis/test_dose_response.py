@@ -55,7 +55,7 @@ def test_gains_are_those_of_the_same_networks(table):
 
 def test_what_was_predicted(table):
     found = {(one.number, one.what, one.domain): one.outcome for one in dose_predictions(table)}
-    assert found[6, "AGG: TN - source BN, that at 1.5 minus that at 0", "dose 1.5, 0"] == "as predicted"
+    assert found[6, "AGG: TN - source BN", "dose 1.5 minus dose 0"] == "as predicted"
     assert found[7, "AGG: TN - source BN", "dose 0"] == found[7, "MLDG: TN - source BN", "dose 0"] == "as predicted"
     assert found[8, "by domain: AdaBN - TN", "dose 0"] == "as predicted"
     assert (

@@ -79,11 +79,11 @@ def test_doses_of_style_are_the_runs_own_or_the_records(frame):
     assert "Recorded with the preset full." in moving.moving_part(frame, dosed())
 
 
-def test_what_is_missing_is_said(frame):
-    page = moving.moving_part(frame, frame)
-    assert moving.NO_DOSE in page and page.count("dose of dark") == 3  # heading, and labels of the section and table
-    elsewhere = moving.moving_part(frame)  # other data: nothing recorded is put beside it
-    assert moving.NO_DOSE not in elsewhere and "real streets" not in elsewhere
+def test_nothing_recorded_stands_beside_a_run_on_other_data(frame):
+    page = moving.moving_part(frame, dosed())
+    assert page.count("dose of dark") == 3  # heading, and labels of the section and table
+    elsewhere = moving.moving_part(frame)
+    assert "dose of" not in elsewhere and "real streets" not in elsewhere
 
 
 def test_a_table_without_these_studies_has_no_such_part(frame):

@@ -16,7 +16,7 @@ PNG = b"\x89PNG, of Figure 4"
 # drawn twice: of the recorded study, and of this run
 RECORDED = {"figure5_batch_size", "table03_controls", "table05_selection_policy", "table06_style_layer",
             "table07_queue_size", "table09_source_and_target", "prior"}  # fmt: skip
-RECORDED_ALONE = {"domains_per_pass_recorded"}  # which tiny has no study for
+RECORDED_ALONE = {"domains_per_pass_recorded", "style_dose_recorded"}  # which tiny has no study for
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from dglab.analysis.claims import judge
+from dglab.analysis.doses import dose_predictions, dose_response
 from dglab.analysis.intervals import contrast, paired_difference, per_training
 from dglab.analysis.predictions import train_as_you_test
 from dglab.experiments.methods import AGG, BY_DOMAIN, MLDG, SIB, SOURCE_BN, TN_4, TN_5, TrainingMethod, select
@@ -205,3 +206,35 @@ def test_ten_trainings_of_the_main_methods(text, full):
     *others, highest = sorted(per_training(rows, AGG, SOURCE_BN))
     ends = f"{others[0]:.1f} to {others[-1]:.1f}"
     assert len(others) == 9 and f"ten networks has {highest:.1f} there, the other nine {ends}." in text
+
+
+def test_dose_and_response(text, full):
+    gains = dose_response(full).set_index(["trained with", "test", "dose"])["gain"].sort_index()
+    found = dose_predictions(full)
+    assert [len(found), sum(one.outcome == "as predicted" for one in found)] == [13, 11]
+    of = {(one.number, one.what, one.domain): one.difference.mean for one in found}
+    at_0 = {name: gains[name, "TN, M = 4", 0.0] for name in ("AGG", "by domain", "MLDG")}
+    assert f"look like its sources TN costs {-at_0['AGG']:.1f} points." in text
+    upto = gains["AGG", "TN, M = 4"].loc[:0.75]
+    assert upto.max() < 0 and f"({upto.min():.1f} to {upto.max():.1f} points)" in text
+    assert f"and {gains['AGG', 'TN, M = 4', 1.0]:.1f} at C." in text
+    assert gains["MLDG", "TN, M = 4"].loc[:0.25].max() < 0 <= gains["MLDG", "TN, M = 4"].loc[0.5:].min()
+    apart = dose_response(full).query("`trained with` == 'by domain' and test == 'TN, M = 4'").set_index("dose")
+    assert apart["gain"].idxmin() == 0.25 and apart["gain"].min() > 0 > apart["low"][0.25]
+    assert f"least at a quarter of the way ({apart['gain'].min():.1f}, an interval that contains zero)" in text
+    assert f"MLDG loses {-at_0['MLDG']:.1f} points at dose 0" in text
+    rows = select(full, BY_DOMAIN, SOURCE_BN, study="style_dose", metric="miou")
+    plain = rows.groupby("dose")["value"].mean()
+    assert f"gains {at_0['by domain']:.1f} at dose 0, where its source BN is at its lowest" in text
+    assert plain[0.0] == plain.loc[:1.0].min() and f"({plain[0.0]:.1f}, against {plain[0.25]:.1f} at a quarter" in text
+    sib = {(name, dose): of[9, f"{name}: SIB - TN", f"dose {dose}"] for name in ("by domain", "MLDG") for dose in "01"}
+    assert f"by {sib['by domain', '0']:.1f} points for by domain and {sib['MLDG', '0']:.1f} for MLDG" in text
+    assert f"at C, in one style, by {sib['by domain', '1']:.1f} and {sib['MLDG', '1']:.1f}." in text
+    assert f"is {-of[8, 'by domain: AdaBN - TN', 'dose 0']:.1f} below TN for by domain" in text
+
+
+def test_the_dose_in_when_to_use(full):
+    page = " ".join((ROOT / "docs" / "when_to_use.md").read_text(encoding="utf-8").split())
+    gains = dose_response(full).set_index(["trained with", "test", "dose"])["gain"].sort_index()["AGG", "TN, M = 4"]
+    assert f"AGG loses {-gains[0.0]:.1f} points to TN where the style is a source's" in page
+    assert abs(gains[0.75]) < 0.1 and f"gains {gains[1.0]:.1f} at C and {gains[1.5]:.1f} at one and a half" in page
