@@ -160,7 +160,7 @@ def batch_size(lab: Lab) -> list[Trial]:
         tests = [bn(task.targets)]
         tests += [tn(task.targets, m, seed) for m in lab.preset.batch_sizes for seed in lab.preset.test_seeds]
         methods = (AGG, BY_DOMAIN, MLDG) if lab.preset.whole else MAIN_METHODS
-        trials += combined("batch_size", task, _trainings(lab, task, methods), tests)
+        trials += combined("batch_size", task, _trainings(lab, task, methods, _seeds_of), tests)
     return trials
 
 
@@ -316,7 +316,7 @@ def meta_split(lab: Lab) -> list[Trial]:
         count = len(task.sources)
         cuts = (f"{first}:{count - first}" if 2 * first != count else "half" for first in range(count - 1, 0, -1))
         splits = [*cuts, "random"]
-        trainings = [config for split in splits for config in _trainings(lab, task, [MLDG], split=split)]
+        trainings = [config for split in splits for config in _trainings(lab, task, [MLDG], _seeds_of, split=split)]
         trials += combined("meta_split", task, trainings, _bn_and_tn(lab, task.targets))
     return trials
 
@@ -364,7 +364,8 @@ def source_domains_fixed(lab: Lab) -> list[Trial]:
                 "batch_per_domain": -(-step // count),
             }
             tests = [*_bn_and_tn(lab, task.targets), bank("sib", task.targets, lab.preset.test_seeds[0])]
-            trainings = _trainings(lab, task, [AGG, MLDG], **changes)
+            seeds = _seeds_of if count in (1, len(full.sources)) else None  # claim 9 compares these two
+            trainings = _trainings(lab, task, [AGG, MLDG], seeds, **changes)
             trials += combined("source_domains_fixed", task, trainings, tests)
     return trials
 
@@ -399,7 +400,7 @@ def backbones(lab: Lab) -> list[Trial]:
     for task in main_tasks(lab):
         tests = [*_bn_and_tn(lab, task.targets)]
         tests += [bank("sib", task.targets, seed) for seed in lab.preset.test_seeds[:2]]  # the large ones take minutes
-        trainings = _trainings(lab, task, [AGG, MLDG])
+        trainings = _trainings(lab, task, [AGG, MLDG], _seeds_of)
         for name, settings in lab.preset.backbones.items():
             trainings += _trainings(lab, task, [AGG, MLDG], backbone=name, **settings)
         trials += combined("backbones", task, trainings, tests)

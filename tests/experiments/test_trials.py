@@ -175,9 +175,22 @@ def test_three_networks_of_different_kind(lab):
     full = [trial.training for trial in EXTRA_STUDIES["backbones"](dataclasses.replace(lab, preset=FULL))]
     kinds = {(one.backbone, one.weights, one.steps) for one in full}
     assert kinds == {("thin-fpn", "", 1500), ("efficientnet-lite0", "imagenet", 500), ("hrnet-w18", "", 500)}
-    assert {one.method for one in full} == {"agg", "mldg"} and len({one.seed for one in full}) == 5
+    assert {one.method for one in full} == {"agg", "mldg"}
+    seeds = {name: {one.seed for one in full if one.backbone == name} for name, _, _ in kinds}
+    assert {name: len(own) for name, own in seeds.items()} == {"thin-fpn": 10, "efficientnet-lite0": 5, "hrnet-w18": 5}
     shared = {trial.training for trial in STUDIES["ablation"](dataclasses.replace(lab, preset=FULL))}
     assert {one for one in full if one.backbone == "thin-fpn"} <= shared  # trained for Table 3
+
+
+def test_ten_trainings_where_five_leave_a_wide_interval(lab):
+    """Of the splits of Table 4 and of the ends of Table 8 with the images fixed (docs/predictions.md)."""
+    at_full = dataclasses.replace(lab, preset=FULL)
+    splits = {(t.training.split, t.training.seed) for t in EXTRA_STUDIES["meta_split"](at_full)}
+    assert splits == {(split, seed) for split in ("3:1", "half", "1:3", "random") for seed in range(10, 20)}
+    counts = {}
+    for trial in EXTRA_STUDIES["source_domains_fixed"](at_full):
+        counts.setdefault(len(trial.training.sources), set()).add(trial.training.seed)
+    assert {count: len(seeds) for count, seeds in counts.items()} == {1: 10, 2: 5, 3: 5, 4: 10}
 
 
 def test_the_bound_has_the_budget_of_the_others(lab):
