@@ -9,7 +9,19 @@ from dglab.analysis.claims import judge
 from dglab.analysis.doses import dose_predictions, dose_response
 from dglab.analysis.intervals import contrast, paired_difference, per_training
 from dglab.analysis.predictions import train_as_you_test
-from dglab.experiments.methods import AGG, BY_DOMAIN, MLDG, SIB, SOURCE_BN, TN_4, TN_5, TrainingMethod, select
+from dglab.experiments.methods import (
+    AGG,
+    BN_REESTIMATED,
+    BY_DOMAIN,
+    MLDG,
+    SIB,
+    SOURCE_BN,
+    TN_1,
+    TN_4,
+    TN_5,
+    TrainingMethod,
+    select,
+)
 from dglab.experiments.recorded import recorded_table
 from dglab.models import IBN_NETS
 from tools.write_tables import MAIN, ROOT
@@ -42,6 +54,15 @@ def interval(difference):
 def test_the_split_of_the_domains(text, full):
     gaps = [part(full, 4, name) for name in ("2:2 - 3:1", "2:2 - 1:3", "2:2 - cut anywhere")]
     first, second, third = (f"{gap.mean:.1f}" for gap in gaps)
+    rows = select(full, study="meta_split")
+    by_split = {split: select(rows, split=split) for split in ("half", "3:1", "1:3")}
+    left = [
+        [f"{(per_training(by_split['half'], MLDG, test).mean() - per_training(own, MLDG, test).mean()):.1f}"
+         for own in (by_split["3:1"], by_split["1:3"])]
+        for test in (BN_REESTIMATED, TN_4)
+    ]  # fmt: skip
+    again, tn = (" and ".join(pair) for pair in left)
+    assert f"with re-estimated statistics {again} points remain, under TN (M = 4) {tn}." in text
     assert {gap.verdict for gap in gaps} == {"holds"}
     assert (
         f"2:2 is {first} points above 3:1 and {second} above 1:3, and {third} {interval(gaps[2])} above a cut" in text
@@ -181,16 +202,36 @@ def test_by_domain_against_agg_at_equal_loss(text, full):
 
 
 def test_sib_against_tn_on_m(text, full):
-    rows = select(full, study="ablation", task="G+S+I->M")
-    gaps = {}
-    for method in (MLDG, AGG):
-        sib, tn = per_training(rows, method, SIB), per_training(rows, method, TN_5)
-        assert ((sib - tn).dropna() > 0).sum() == len((sib - tn).dropna()) == 5
-        gaps[method] = paired_difference(sib, tn)
-    of_mldg, of_agg = (
-        f"{gaps[method].mean:+.2f} [{gaps[method].low:+.2f}, {gaps[method].high:+.2f}]" for method in gaps
-    )
-    assert f"{of_mldg} for MLDG and {of_agg} for AGG" in text
+    for task in ("G+S+I->M", "G+S+I+C->M"):
+        rows = select(full, study="ablation", task=task)
+        gaps = {}
+        for method in (MLDG, AGG):
+            sib, tn = per_training(rows, method, SIB), per_training(rows, method, TN_5)
+            assert ((sib - tn).dropna() > 0).sum() == len((sib - tn).dropna()) == 5
+            gaps[method] = paired_difference(sib, tn)
+        of_mldg, of_agg = (
+            f"{gaps[method].mean:+.2f} [{gaps[method].low:+.2f}, {gaps[method].high:+.2f}]" for method in gaps
+        )
+        words = ("for MLDG and", "for AGG from G+S+I") if task == "G+S+I->M" else ("and", "from G+S+I+C.")
+        assert f"by {of_mldg} {words[0]} {of_agg} {words[1]}" in text
+
+
+def test_sib_against_tn_on_c(text, full):
+    rows = select(full, study="ablation", task=MAIN)
+    gap = paired_difference(per_training(rows, MLDG, SIB), per_training(rows, MLDG, TN_5))
+    assert f"they are level ({gap.mean:.2f} [{gap.low:+.2f}, {gap.high:+.2f}] for MLDG)." in text
+
+
+def test_tn_on_the_fourth_task(text, full):
+    rows = select(full, study="ablation", task="G+S+I+C->M")
+
+    def gap(method, test, sign):
+        gain = paired_difference(per_training(rows, method, test), per_training(rows, method, SOURCE_BN))
+        low, high = sorted((sign * gain.low, sign * gain.high))
+        return f"{sign * gain.mean:.1f} [{low:+.1f}, {high:+.1f}]"
+
+    assert f"takes {gap(AGG, TN_4, -1)} points from AGG and adds {gap(MLDG, TN_4, 1)} to MLDG" in text
+    assert f"with M = 1 it takes {gap(AGG, TN_1, -1)} and {gap(MLDG, TN_1, -1)}." in text
 
 
 def test_ten_trainings_of_the_main_methods(text, full):
