@@ -11,6 +11,7 @@ from dglab.experiments.methods import MAIN_METHODS, TRAINING_METHODS
 from dglab.experiments.runner import open_lab, run
 from dglab.experiments.table import COLUMNS, labels_of
 from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, describe, main_tasks, mixed_task, photometric, studies_of
+from dglab.paper import table
 from dglab.presets import FULL, PRESETS
 from dglab.reproduce import impossible
 from dglab.testtime.methods import TestConfig, bank, tn
@@ -180,6 +181,12 @@ def test_three_networks_of_different_kind(lab):
     assert {name: len(own) for name, own in seeds.items()} == {"thin-fpn": 10, "efficientnet-lite0": 5, "hrnet-w18": 5}
     shared = {trial.training for trial in STUDIES["ablation"](dataclasses.replace(lab, preset=FULL))}
     assert {one for one in full if one.backbone == "thin-fpn"} <= shared  # trained for Table 3
+
+
+def test_table_11_has_the_papers_four_tasks(lab):
+    trials = STUDIES["ablation"](dataclasses.replace(lab, preset=FULL)) + STUDIES["adabn"](lab)
+    tasks = {str(trial.task) for trial in trials if trial.test.method == "adabn"}
+    assert set(table("table11_adabn")["task"]) <= tasks
 
 
 def test_ten_trainings_where_five_leave_a_wide_interval(lab):
