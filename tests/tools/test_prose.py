@@ -10,6 +10,7 @@ from dglab.analysis.doses import dose_predictions, dose_response
 from dglab.analysis.intervals import contrast, paired_difference, per_training
 from dglab.analysis.predictions import train_as_you_test
 from dglab.experiments.methods import (
+    ADABN,
     AGG,
     BN_REESTIMATED,
     BY_DOMAIN,
@@ -220,6 +221,17 @@ def test_sib_against_tn_on_c(text, full):
     rows = select(full, study="ablation", task=MAIN)
     gap = paired_difference(per_training(rows, MLDG, SIB), per_training(rows, MLDG, TN_5))
     assert f"they are level ({gap.mean:.2f} [{gap.low:+.2f}, {gap.high:+.2f}] for MLDG)." in text
+
+
+def test_sib_against_adabn(text, full):
+    gaps = {}
+    for task in ("G+S+I->M", "G+S+I+C->M", "G+S+I->C", MAIN):
+        rows = select(full, study="ablation", task=task)
+        gaps[task] = paired_difference(per_training(rows, MLDG, SIB), per_training(rows, MLDG, ADABN))
+    three, four = (f"{gap.mean:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]" for gap in list(gaps.values())[:2])
+    assert f"by {three} from G+S+I and by {four} from G+S+I+C, as in the paper" in text
+    three, four = (f"{-gap.mean:.2f} [{-gap.high:+.2f}, {-gap.low:+.2f}]" for gap in list(gaps.values())[2:])
+    assert f"by {three} from G+S+I and, with all ten trainings, by {four} from G+S+I+M" in text
 
 
 def test_tn_on_the_fourth_task(text, full):
