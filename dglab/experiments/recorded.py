@@ -29,15 +29,15 @@ def write_recorded(frame: pd.DataFrame, path: Path) -> None:
 
     Args:
         frame: a tidy table.
-        path: of the file. Values have four decimals, the IoU of single classes two; GMP's columns are left out if they
-            are empty.
+        path: of the file. Values have four decimals at most, the IoU of single classes two; GMP's columns are left out
+            if they are empty.
     """
     named = frame["metric"].where(frame["class"].isna(), _CLASS + frame["class"])
     trial = frame.groupby(OF_TRIAL, dropna=False, sort=False).ngroup()
     values = pd.DataFrame({"trial": trial, "name": named, "value": frame["value"]})
     wide = values.pivot(index="trial", columns="name", values="value")
     wide = wide[[name for name in _VALUES if name in wide]]
-    shown = wide.apply(lambda v: v.map(("{:.2f}" if v.name.startswith(_CLASS) else "{:.4f}").format).where(v.notna()))
+    shown = wide.apply(lambda v: v.round(2 if v.name.startswith(_CLASS) else 4).map("{:.15g}".format).where(v.notna()))
     empty = [column for column in OF_GMP if frame[column].isna().all()]
     labels = frame[OF_TRIAL].drop(columns=empty).groupby(trial, sort=True).head(1).set_axis(sorted(trial.unique()))
     with written_whole(path) as beside:
