@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from dglab import paper
 from dglab.analysis.claims import judge
 from dglab.analysis.doses import dose_predictions, dose_response
 from dglab.analysis.intervals import contrast, paired_difference, per_training
@@ -50,6 +51,12 @@ def part(frame, number, name):
 
 def interval(difference):
     return f"[{difference.low:+.1f}, {difference.high:+.1f}]"
+
+
+def lesson_cell(lesson, name):
+    """The text of a cell of a lesson, without its marks of emphasis."""
+    cells = json.loads((ROOT / "notebooks" / f"{lesson}.ipynb").read_text(encoding="utf-8"))["cells"]
+    return next("".join(cell["source"]) for cell in cells if cell["id"] == name).replace("*", "")
 
 
 def test_the_split_of_the_domains(text, full):
@@ -99,8 +106,7 @@ def test_the_domains_in_a_batch(text, full):
     assert f"On I one domain a batch is worth {on_i.mean:.1f} {interval(on_i)} points more" in text
     four = next(gap for (_, name), gap in of.items() if name.startswith("G+S+I+M: TN - source BN, 1"))
     assert f"From four sources to C it is {four.mean:.1f} {interval(four)} from one to two domains" in text
-    cells = json.loads((ROOT / "notebooks" / "04_tn.ipynb").read_text(encoding="utf-8"))["cells"]
-    lesson = next("".join(cell["source"]) for cell in cells if cell["id"] == "as-you-test-reading")
+    lesson = lesson_cell("04_tn", "as-you-test-reading")
     assert f"TN adding {adds} and TN taking {' and '.join(takes)}." in lesson
     assert f"are {' and '.join(lost)} points worse there" in lesson
 
@@ -232,6 +238,9 @@ def test_sib_against_adabn(text, full):
     assert f"by {three} from G+S+I and by {four} from G+S+I+C, as in the paper" in text
     three, four = (f"{-gap.mean:.2f} [{-gap.high:+.2f}, {-gap.low:+.2f}]" for gap in list(gaps.values())[2:])
     assert f"by {three} from G+S+I and, with all ten trainings, by {four} from G+S+I+M" in text
+    printed = paper.table("table11_adabn").set_index(["task", "method"])["miou"]
+    theirs = [f"{printed[task, 'MLDG+SIB'] - printed[task, 'MLDG+AdaBN']:+.2f}" for task in gaps]
+    assert f"as in the paper ({theirs[0]}, {theirs[1]})" in text and f"(the paper: {theirs[2]}, {theirs[3]})" in text
 
 
 def test_tn_on_the_fourth_task(text, full):
@@ -244,6 +253,14 @@ def test_tn_on_the_fourth_task(text, full):
 
     assert f"takes {gap(AGG, TN_4, -1)} points from AGG and adds {gap(MLDG, TN_4, 1)} to MLDG" in text
     assert f"with M = 1 it takes {gap(AGG, TN_1, -1)} and {gap(MLDG, TN_1, -1)}." in text
+    printed = paper.table("table03_ablation").query("task == 'G+S+I+C->M'").set_index("method")["miou"]
+    lost = [printed[name] - printed[f"{name}+TN"] for name in ("AGG", "MLDG")]
+    assert f"In the paper it takes {lost[0]:.1f} and {lost[1]:.1f} there." in text
+    cell = lesson_cell("09_the_paper", "2f861307")
+    mean = {(m, t): f"{abs((per_training(rows, m, t) - per_training(rows, m, SOURCE_BN)).mean()):.1f}"
+            for m in (AGG, MLDG) for t in (TN_1, TN_4)}  # fmt: skip
+    assert f"takes {mean[AGG, TN_4]} points from AGG and adds {mean[MLDG, TN_4]} to MLDG" in cell
+    assert f"takes {mean[AGG, TN_1]} from AGG on that task, and {mean[MLDG, TN_1]} from MLDG" in cell
 
 
 def test_ten_trainings_of_the_main_methods(text, full):
@@ -254,6 +271,9 @@ def test_ten_trainings_of_the_main_methods(text, full):
 
     plain, tn, apart = gap(MLDG, AGG, SOURCE_BN), gap(MLDG, AGG, TN_4), gap(BY_DOMAIN, AGG, TN_4)
     assert f"With ten trainings MLDG is {plain.mean:.1f} {interval(plain)} points above AGG" in text
+    first = rows[rows["train_seed"] < 16]
+    six = mean(first, MLDG, SOURCE_BN) - mean(first, AGG, SOURCE_BN)
+    assert f"under source BN; the first six had {six:.1f}." in text
     assert f"MLDG is {tn.mean:.1f} {interval(tn)} above AGG, and by domain" in text
     assert f"meta-learning, {apart.mean:.1f} {interval(apart)}." in text
     *others, highest = sorted(per_training(rows, AGG, SOURCE_BN))
@@ -284,6 +304,9 @@ def test_dose_and_response(text, full):
     assert f"by {sib['by domain', '0']:.1f} points for by domain and {sib['MLDG', '0']:.1f} for MLDG" in text
     assert f"at C, in one style, by {sib['by domain', '1']:.1f} and {sib['MLDG', '1']:.1f}." in text
     assert f"is {-of[8, 'by domain: AdaBN - TN', 'dose 0']:.1f} below TN for by domain" in text
+    cell = lesson_cell("08_your_own_model", "dose-reading")
+    assert f"AGG loses {-at_0['AGG']:.1f} points" in cell and f"gains {gains['AGG', 'TN, M = 4', 1.0]:.1f} at C" in cell
+    assert f"{sib['by domain', '0']:.1f} points above TN for by domain and {sib['MLDG', '0']:.1f} for MLDG" in cell
 
 
 def test_the_dose_in_when_to_use(full):
