@@ -19,7 +19,7 @@ def main(results: str | None = None) -> None:
     """Record what lies in a results folder; None takes ``results/quick``."""
     lab = open_lab("quick", results=results and Path(results), use_shipped=False)
     studies = [EXTRA_STUDIES[name] for name in (*STUDIES, "domain_conflict")]
-    record(lab, studies, METRICS, "streets_gmp.csv", "networks_gmp.csv")
+    record(lab, studies, METRICS, "streets", "networks_gmp.csv")
 
 
 if __name__ == "__main__":

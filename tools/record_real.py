@@ -20,7 +20,7 @@ def main(root: str, results: str | None = None) -> None:
     lab = open_lab("real", root, results=results, use_shipped=False)
     folder = SHIPPED / lab.preset.name
     folder.mkdir(exist_ok=True)
-    record(lab, studies_of(lab).values(), WHOLE_METRICS, f"{REAL}.csv", "networks.csv")
+    record(lab, studies_of(lab).values(), WHOLE_METRICS, REAL, "networks.csv")
     with written_whole(folder / f"{REAL}.json") as beside:
         beside.write_text(json.dumps({"identity": lab.identity, "domains": lab.names}, indent=1) + "\n")
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from dglab.experiments.methods import AGG, BY_DOMAIN, MLDG
 from dglab.experiments.record import write_networks
-from dglab.experiments.recorded import SHIPPED, write_recorded
+from dglab.experiments.recorded import SHIPPED, write_studies
 from dglab.experiments.runner import Lab, open_lab, run
 from dglab.experiments.table import read_table
 from dglab.experiments.trials import EXTRA_STUDIES, main_tasks, mixed_task, studies_of
@@ -41,7 +41,7 @@ def main(data: str = "streets") -> None:
     extra = EXTRA_STUDIES["order" if data == "streets" else "imagenet"]
     frame = pd.concat([read_table(lab.out / "tables.csv"), run(lab, extra(lab))], ignore_index=True)
     folder = SHIPPED / lab.preset.name
-    write_recorded(frame[frame["metric"].isin(METRICS)], folder / f"{lab.data_name}.csv")
+    write_studies(frame[frame["metric"].isin(METRICS)], folder / lab.data_name)
     if data == "streets":
         _copy_networks(lab, folder)
         studies = studies_of(lab).values()

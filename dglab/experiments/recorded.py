@@ -1,4 +1,4 @@
-"""Results that ship with the package: tidy tables in a compact form, one row per trial."""
+"""Results that ship with the package: tidy tables in a compact form, one row per trial and one file per study."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from dglab.experiments.table import COLUMNS, LABELS, OF_GMP, TYPES, with_empty_c
 from dglab.utils.errors import InputError
 from dglab.utils.files import read_json, written_whole
 
-SHIPPED = Path(__file__).parents[1] / "shipped"  # a folder for each preset
+SHIPPED = Path(__file__).parents[1] / "shipped"  # PRESET/DATA/STUDY.csv
 AGAIN = SHIPPED / "full" / "again_sse41.csv"  # twenty networks on other instructions: tools/record_stability.py
 INFERENCE_TIME = SHIPPED / "testtime.json"  # dglab bench testtime --model resnet50 --size 256x512 --json
 ON_GPU = SHIPPED / "standard" / "inference.csv"  # the same on a GPU, by python -m tools.gpu inference
@@ -50,6 +50,11 @@ def read_recorded(path: Path) -> pd.DataFrame:
     Raises:
         InputError: for a missing file, or one of another version.
     """
+    return _tidy(_read_trials(path))
+
+
+def _read_trials(path: Path) -> pd.DataFrame:
+    """A record as it is stored, one row per trial; a setting that a later version has added is empty."""
     if not path.is_file():
         raise InputError(f"there is no record {path}")
     wide = pd.read_csv(path, dtype={name: kind for name, kind in TYPES.items() if name in OF_TRIAL})
@@ -57,8 +62,11 @@ def read_recorded(path: Path) -> pd.DataFrame:
     foreign = {name for name in wide.columns if name not in (*OF_TRIAL, *_VALUES)}
     if foreign or not {"study", "task", "miou"} <= set(wide.columns):
         raise InputError(f"{path} is not a record of this version; reinstall dglab")
-    wide = wide.reindex(columns=[*OF_TRIAL, *(name for name in wide.columns if name in _VALUES)])
-    # a setting that a later version has added is empty
+    return wide.reindex(columns=[*OF_TRIAL, *_VALUES])
+
+
+def _tidy(wide: pd.DataFrame) -> pd.DataFrame:
+    """One row per value, from one row per trial."""
     frame = wide.melt(OF_TRIAL, var_name="name", ignore_index=False).dropna(subset="value")
     frame = frame.sort_index(kind="stable").reset_index(drop=True)  # by trial, its values in the order of the columns
     of_class = frame["name"].str.startswith(_CLASS)
@@ -67,21 +75,29 @@ def read_recorded(path: Path) -> pd.DataFrame:
     return frame[list(COLUMNS)].astype(TYPES)
 
 
-def recorded_table(preset: str, data: str = "streets") -> pd.DataFrame | None:
-    """The table that ships with the package for a preset and data; None if there is none.
+def write_studies(frame: pd.DataFrame, folder: Path) -> None:
+    """Write a tidy table, one file per study; files of other studies stay.
 
-    Studies of several modalities have a file of their own, because they need more columns.
+    Args:
+        frame: a tidy table.
+        folder: of the record, ``SHIPPED / preset / data``.
     """
-    paths = [SHIPPED / preset / f"{name}.csv" for name in (data, f"{data}_gmp")]
-    tables = [read_recorded(path) for path in paths if path.exists()]
-    return pd.concat(tables, ignore_index=True) if tables else None
+    folder.mkdir(parents=True, exist_ok=True)
+    for study, rows in frame.groupby("study", sort=False):
+        write_recorded(rows, folder / f"{study}.csv")
+
+
+def recorded_table(preset: str, data: str = "streets") -> pd.DataFrame | None:
+    """The table that ships with the package for a preset and data; None if there is none."""
+    tables = [_read_trials(path) for path in sorted((SHIPPED / preset / data).glob("*.csv"))]
+    return _tidy(pd.concat(tables, ignore_index=True)) if tables else None
 
 
 def record_of(preset: str, identity: str | StreetsSize) -> str | None:
     """The name of the record of a preset on these data, for :func:`recorded_table`; None if there is none.
 
-    Results on other data are other results: the record of a prepared root, ``NAME.csv``, has beside it ``NAME.json``
-    with the fingerprint of the images that it was made on.
+    Results on other data are other results: the record of a prepared root, in the folder ``NAME``, has beside it
+    ``NAME.json`` with the fingerprint of the images that it was made on.
 
     Args:
         preset: its name.

@@ -9,7 +9,7 @@ import pytest
 
 from dglab.experiments import record, recorded, runner
 from dglab.experiments.record import NETWORK, expected_hours, note_network, recorded_networks
-from dglab.experiments.recorded import recorded_table, write_recorded
+from dglab.experiments.recorded import recorded_table, write_studies
 from dglab.experiments.runner import Lab, reusable, run
 from dglab.experiments.runner import recorded as recorded_rows
 from dglab.experiments.trials import EXTRA_STUDIES, STUDIES
@@ -87,7 +87,7 @@ def test_what_is_recorded_is_not_computed_again_and_the_rest_is(lab, frames, tmp
     trials = STUDIES["batch_size"](lab)
     half = frames["batch_size"][frames["batch_size"]["train_method"] == "agg"]
     marked = half.assign(value=half["value"].where(half["metric"] != "miou", 12.3456))
-    write_recorded(marked, tmp_path / "shipped" / "tiny" / "streets.csv")
+    write_studies(marked, tmp_path / "shipped" / "tiny" / "streets")
     monkeypatch.setattr(recorded, "SHIPPED", tmp_path / "shipped")
     fresh = dataclasses.replace(lab, out=tmp_path / "out", reuse_recorded=True)
     assert {trial.training.method for trial in known_already(fresh, trials)} == {"agg"}
@@ -110,7 +110,7 @@ def test_every_trial_has_its_rows_whether_it_was_computed_here_or_is_recorded(la
     """One trial lies here alone, the others in the record alone: a lesson's lab shows both, and computes none."""
     trials = STUDIES["style_layer"](lab)
     first = frames["style_layer"]["style_layer"] == str(trials[0].test.style_layer)
-    write_recorded(frames["style_layer"][~first], tmp_path / "shipped" / "tiny" / "streets.csv")
+    write_studies(frames["style_layer"][~first], tmp_path / "shipped" / "tiny" / "streets")
     monkeypatch.setattr(recorded, "SHIPPED", tmp_path / "shipped")
     fresh = dataclasses.replace(lab, out=tmp_path / "out", use_shipped=True)
     [path] = {fresh.score_path(trial) for trial in trials if trial.test.style_layer == trials[0].test.style_layer}

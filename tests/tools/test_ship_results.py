@@ -5,7 +5,8 @@ import shutil
 
 import pandas as pd
 
-from dglab.experiments.recorded import read_recorded
+from dglab.experiments import recorded
+from dglab.experiments.recorded import recorded_table
 from dglab.experiments.runner import Lab
 from dglab.experiments.table import write_table
 from tools import ship_results
@@ -29,8 +30,10 @@ def test_networks_table_and_picture_are_copied(lab, frames, tmp_path, monkeypatc
     names = {path.name for path in (shipped / "tiny").iterdir()}
     networks = [training.address for training in ship_results.shipped_trainings(own)]
     endings = ("safetensors", "reference.safetensors", "jsonl")
-    assert names == {"streets.csv", "networks.csv", *(f"{name}.{ending}" for name in networks for ending in endings)}
-    frame = read_recorded(shipped / "tiny" / "streets.csv")
+    assert names == {"streets", "networks.csv", *(f"{name}.{ending}" for name in networks for ending in endings)}
+    monkeypatch.setattr(recorded, "SHIPPED", shipped)
+    frame = recorded_table("tiny")
+    assert {path.stem for path in (shipped / "tiny" / "streets").iterdir()} == {*frames, "order"}
     assert set(frame["study"]) == {*frames, "order"} and set(frame["order"].dropna()) == {1, 2}
     assert set(frame["metric"]) == {*ship_results.METRICS} and "iou" in ship_results.METRICS
     made = pd.read_csv(shipped / "tiny" / "networks.csv")
