@@ -66,6 +66,24 @@ def test_parts_that_disagree():
     assert outcome([30.0, 31.0, 32.0], [28.0, 31.0, 34.0]) == "open"
 
 
+def test_deviations_are_those_of_many_orders_where_they_were_run():
+    """TN varies twice as much as SIB over two orders, and as much over three: a log of 0.69, and of 0."""
+
+    def rows(study, test, step, orders):
+        part = [
+            table_of(dict.fromkeys(range(3), 30 + step * order), "mldg").assign(test_seed=order) for order in orders
+        ]
+        more = {"statistics": "joint"} if test == "sib" else {"batch_size": 5, "prior": 0.0}
+        return pd.concat(part).assign(study=study, test_method=test, task="G+S+I+M->C", **more)
+
+    few = [rows("ablation", "tn", 0.2, range(2)), rows("ablation", "sib", 0.1, range(2))]
+    many = [rows("arrival_orders", test, 0.1, range(3)) for test in ("tn", "sib")]
+    for frame, expected in ((few, np.log(2)), (few + many, 0.0)):
+        mean, ratio = verdict_of(3, pd.concat(frame)).parts[:2]
+        assert ratio.name.startswith("log of the ratio") and ratio.difference.mean == pytest.approx(expected)
+        assert mean.difference.mean == pytest.approx(-0.05)  # of the five orders of Table 3
+
+
 def test_stronger_backbones_have_a_part_each():
     """Three networks; MLDG with SIB is above AGG in two of them, and below it in the third."""
 
