@@ -212,10 +212,11 @@ def arrival_orders(lab: Lab) -> list[Trial]:
 def source_and_target(lab: Lab) -> list[Trial]:
     """Table 9: performance on the target and on the validation images of the sources, with and without SIB."""
     trials = []
+    seeds = lab.preset.test_seeds if lab.preset.whole else lab.preset.test_seeds[:1]
     for task in main_tasks(lab):
-        seed = lab.preset.test_seeds[0]
-        letters = (*task.targets, *task.sources)
-        tests = [test for letter in letters for test in (bn((letter,)), bank("sib", (letter,), seed))]
+        tests = []
+        for letter in (*task.targets, *task.sources):
+            tests += [bn((letter,)), *(bank("sib", (letter,), seed) for seed in seeds)]
         trials += combined("source_and_target", task, _trainings(lab, task, [AGG, MLDG]), tests)
     return trials
 
@@ -375,7 +376,8 @@ def source_domains_fixed(lab: Lab) -> list[Trial]:
                 "data": dataclasses.replace(size, train_images=max(1, size.train_images // count)),
                 "batch_per_domain": -(-step // count),
             }
-            tests = [*_bn_and_tn(lab, task.targets), bank("sib", task.targets, lab.preset.test_seeds[0])]
+            tests = _bn_and_tn(lab, task.targets)
+            tests += [bank("sib", task.targets, seed) for seed in lab.preset.test_seeds]
             seeds = _seeds_of if count in (1, len(full.sources)) else None  # claim 9 compares these two
             trainings = _trainings(lab, task, [AGG, MLDG], seeds, **changes)
             trials += combined("source_domains_fixed", task, trainings, tests)
