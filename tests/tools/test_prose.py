@@ -1,6 +1,7 @@
 """What results.md says in sentences is what is recorded: each figure is computed here and looked for there."""
 
 import json
+import math
 import re
 
 import pytest
@@ -81,10 +82,49 @@ def test_sources_with_the_images_fixed(text, full):
     sib = part(full, 9, "four sources - G alone, images fixed, with SIB")
     bn = part(full, 9, "images fixed, source BN")
     assert f"four sources are {bn.mean:.1f} points {interval(bn)} above G alone under source BN" in text
-    assert f"not known to be above it at all ({sib.mean:.1f} {interval(sib)};" in text and sib.verdict == "open"
+    below = f"below it by {-sib.mean:.1f} [{-sib.high:+.1f}, {-sib.low:+.1f}], against the claim"
+    assert below in text and sib.verdict == "contradicted"
     gain = {task: mean(full, AGG, TN_4, "source_domains_fixed", task) -
             mean(full, AGG, SOURCE_BN, "source_domains_fixed", task) for task in ("G->C", MAIN)}  # fmt: skip
     assert f"gains {gain['G->C']:.1f} points, of AGG with four sources {gain[MAIN]:.1f}." in text
+
+
+def test_the_deviations_over_orders(text, full):
+    rows = select(full, study="arrival_orders")
+    tn, sib = (per_training(rows, MLDG, test, aggregate="std") for test in (TN_5, SIB))
+    ratio = part(full, 3, "log of the ratio of deviations over orders, TN (M = 5) : SIB")
+    found = f"{math.exp(ratio.mean):.2f} [{math.exp(ratio.low):.2f}, {math.exp(ratio.high):.2f}]"
+    assert f"M = 5 is {tn.mean():.2f} points, of SIB {sib.mean():.2f}, a ratio of {found}" in text
+    assert "above one in nine of ten networks" in text and ((tn > sib).sum(), len(tn)) == (9, 10)
+    lesson = lesson_cell("09_the_paper", "db13e3c9")
+    assert f"deviation is {tn.mean():.2f} points and SIB's {sib.mean():.2f}, a ratio of {found}" in lesson
+
+
+def test_each_domain_left_out(text, full):
+    tasks = {"C": MAIN, "M": "G+S+I+C->M", "I": "G+S+M+C->I", "S": "G+I+M+C->S", "G": "S+I+M+C->G"}
+    gap = {t: contrast([(1, per_training(select(full, study="ablation", task=task), MLDG, SOURCE_BN)),
+                        (-1, per_training(select(full, study="ablation", task=task), AGG, SOURCE_BN))])
+           for t, task in tasks.items()}  # fmt: skip
+    assert {t for t, one in gap.items() if one.high < 0} == {"G", "S"}
+    assert not any(one.low > 0 for one in gap.values())
+    assert f"by {-gap['G'].mean:.1f} and {-gap['S'].mean:.1f} points, and open on the other three" in text
+
+    def gain(method, target, test=TN_4):
+        return mean(full, method, test, task=tasks[target]) - mean(full, method, SOURCE_BN, task=tasks[target])
+
+    ends = [f"{gain(method, target):.1f}" for method in (MLDG, AGG) for target in ("G", "I")]
+    assert "goes from {} on G to {} on I, to AGG from {} on G to {} on I".format(*ends) in text
+    for method in (MLDG, AGG):
+        by_gain = sorted(tasks, key=lambda target: gain(method, target))
+        assert (by_gain[0], by_gain[-1]) == ("I", "G")
+        assert max(gain(method, target, TN_1) for target in "IM") < 0
+    over = {
+        target: paired_difference(*(per_training(select(full, study="ablation", task=task), MLDG, test)
+                                    for test in (SIB, TN_5)))
+        for target, task in tasks.items()
+    }  # fmt: skip
+    assert [t for t, one in over.items() if one.low > 0] == ["M"]
+    assert {t: f"{one.mean:.1f}" for t, one in over.items() if one.high < 0} == {"I": "-0.1", "S": "-0.2"}
 
 
 def test_the_domains_in_a_batch(text, full):
