@@ -56,14 +56,15 @@ def each_left_out(record: pd.DataFrame) -> pd.DataFrame:
         record: a tidy table.
 
     Returns:
-        Rows of the studies ``ablation`` and ``source_and_target``, of the training methods that every target has; none
-        unless two targets or more have some.
+        Rows of the studies ``ablation`` and ``source_and_target``, of the studies and training methods that every target
+        has; none unless two targets or more have some.
     """
     rows = record[record["study"].isin(("ablation", "source_and_target"))]
     tasks = {task: parse_task(task) for task in rows["task"].unique()}
     four = [task for task, read in tasks.items() if len(read.sources) == 4 and len(read.targets) == 1]
     rows = rows[rows["task"].isin(four)]
     targets = rows["target"].nunique()
+    rows = rows[rows.groupby("study")["target"].transform("nunique") == targets]
     of_methods = [method.rows(rows) for method in trained_in(rows)]
     found = [own for own in of_methods if own["target"].nunique() == targets]
     return pd.concat(found) if targets > 1 and found else rows.iloc[:0]

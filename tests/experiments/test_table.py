@@ -10,8 +10,9 @@ import torch
 from dglab.analysis.claims import judge
 from dglab.data import streets_domains
 from dglab.evaluation import ConfusionMatrix
+from dglab.experiments import recorded
 from dglab.experiments.methods import MAIN_METHODS, select
-from dglab.experiments.recorded import SHIPPED, read_recorded, write_recorded
+from dglab.experiments.recorded import SHIPPED, read_recorded, recorded_table, write_recorded, write_studies
 from dglab.experiments.table import COLUMNS, LABELS, OF_GMP, TYPES, read_table, tidy, write_table
 from dglab.experiments.trials import STUDIES, Trial
 from dglab.presets import PRESETS
@@ -194,6 +195,22 @@ RECORDS = sorted(SHIPPED.glob("*/*/*.csv"))
 def test_a_record_comes_back_as_it_was_written(path, tmp_path):
     write_recorded(read_recorded(path), tmp_path / "again.csv")
     assert (tmp_path / "again.csv").read_bytes() == path.read_bytes()
+
+
+def test_a_study_of_a_record_is_written_without_the_others(frames, tmp_path, monkeypatch):
+    """The first two studies, then the second again with other values: the first stays, the second is replaced."""
+    assert len(RECORDS) > 40  # of five data sets, each compared above
+    monkeypatch.setattr(recorded, "SHIPPED", tmp_path)
+    first, second = frames["queue_size"], frames["style_layer"]
+    write_studies(pd.concat([second, first], ignore_index=True), tmp_path / "tiny" / "mine")
+    before = (tmp_path / "tiny" / "mine" / "queue_size.csv").read_bytes()
+    write_studies(second.assign(value=0.25), tmp_path / "tiny" / "mine")
+    assert {path.stem for path in (tmp_path / "tiny" / "mine").iterdir()} == {"queue_size", "style_layer"}
+    assert (tmp_path / "tiny" / "mine" / "queue_size.csv").read_bytes() == before
+    found = recorded_table("tiny", "mine")
+    assert found.groupby("study").size().to_dict() == {"queue_size": len(first), "style_layer": len(second)}
+    assert set(found.loc[found["study"] == "style_layer", "value"]) == {0.25}
+    assert recorded_table("tiny") is None
 
 
 def test_a_record_holds_what_the_table_holds(frames, tmp_path):

@@ -108,6 +108,20 @@ def test_a_test_on_a_source_belongs_to_the_task_of_its_network(lab):
     assert alone and {str(trial.task) for trial in alone} == {"G+S+I->C+M"}
 
 
+def test_orders_of_arrival_of_single_claims(lab):
+    """20 for claim 3's deviations, five of SIB where every table is wanted for claims 9 and 10, else one."""
+    full = dataclasses.replace(lab, preset=FULL)
+
+    def orders(opened, study):
+        of_sib = [trial for trial in (STUDIES | EXTRA_STUDIES)[study](opened) if trial.test.method == "sib"]
+        networks = {trial.training for trial in of_sib}
+        return len(networks), {len({t.test.test_seed for t in of_sib if t.training == one}) for one in networks}
+
+    assert orders(full, "arrival_orders") == (10, {20})
+    assert orders(full, "source_and_target") == (10, {5}) and orders(lab, "source_and_target")[1] == {1}
+    assert orders(full, "source_domains_fixed") == (50, {5})  # of both methods: ten of one or four domains, five else
+
+
 @pytest.mark.parametrize("study", [*STUDIES, *EXTRA_STUDIES])
 def test_every_trial_is_of_its_study_and_of_its_networks_task(lab, study):
     for trial in (STUDIES | EXTRA_STUDIES)[study](lab):

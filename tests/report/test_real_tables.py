@@ -75,5 +75,7 @@ def test_the_papers_five_each_left_out_once_two_are_recorded(frame):
     assert each_left_out(streets[streets["target"] == "C"]).empty
     fewer = streets.assign(task=streets["task"].replace("S+I+M+C->G", "S+I->G"))
     assert each_left_out(fewer).empty
+    on_sources = streets[streets["target"] == "C"].assign(study="source_and_target")  # one target of two has it
+    assert set(each_left_out(pd.concat([streets, on_sources]))["study"]) == {"ablation"}
     control = streets[streets["target"] == "C"].assign(train_method="agg2")  # which no other target has
     assert set(each_left_out(pd.concat([streets, control]))["train_method"]) == set(found["train_method"])
