@@ -56,8 +56,8 @@ def each_left_out(record: pd.DataFrame) -> pd.DataFrame:
         record: a tidy table.
 
     Returns:
-        Rows of the studies ``ablation`` and ``source_and_target``, of the studies and training methods that every target
-        has; none unless two targets or more have some.
+        Rows of the studies ``ablation`` and ``source_and_target``, of the studies and training methods that every
+        target has; none unless two targets or more have some.
     """
     rows = record[record["study"].isin(("ablation", "source_and_target"))]
     tasks = {task: parse_task(task) for task in rows["task"].unique()}
