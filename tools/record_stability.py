@@ -20,7 +20,7 @@ from dglab.experiments.trials import studies_of
 
 SEEDS = (10, 11, 12, 13, 14)
 METHODS = (AGG, BY_DOMAIN, MLDG_INNER_0, MLDG)
-STUDIES = ("ablation", "batch_size", "source_and_target", "adabn", "meta_split")
+STUDIES = ("ablation", "arrival_orders", "batch_size", "source_and_target", "adabn", "meta_split")
 
 
 def chosen(lab: Lab) -> list[Trial]:

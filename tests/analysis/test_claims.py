@@ -84,6 +84,27 @@ def test_deviations_are_those_of_many_orders_where_they_were_run():
         assert mean.difference.mean == pytest.approx(-0.05)  # of the five orders of Table 3
 
 
+def test_more_sources_stand_beside_the_control_by_domain():
+    """The batches of G alone hold one domain: so do those of by domain, which is compared with both."""
+
+    def rows(method, task, values):
+        part = table_of(dict(enumerate(values)), method).assign(study="source_domains_fixed", task=task)
+        return part.assign(test_method="sib", statistics="joint")
+
+    four = {"agg": [34.0, 35.0], "mldg": [35.0, 36.0], "by_domain": [37.5, 38.5]}
+    of_four = [rows(method, "G+S+I+M->C", values) for method, values in four.items()]
+    frame = pd.concat([rows("agg", "G->C", [37.0, 38.0]), *of_four])
+    verdict = verdict_of(9, frame)
+    found = {part.name: part.difference.mean for part in verdict.parts if part.difference is not None}
+    assert found == pytest.approx({
+        "four sources - G alone, images fixed, with SIB": -2.0,
+        "images fixed, with SIB: four sources by domain - G alone": 0.5,
+        "images fixed, with SIB: four sources by domain - AGG": 3.5,
+    })  # fmt: skip
+    assert [part.name for part in verdict.parts if part.primary] == ["four sources - G alone, images fixed, with SIB"]
+    assert verdict_of(9, frame[frame["train_method"] != "by_domain"]).outcome == verdict.outcome == "open"
+
+
 def test_stronger_backbones_have_a_part_each():
     """Three networks; MLDG with SIB is above AGG in two of them, and below it in the third."""
 

@@ -119,7 +119,7 @@ def test_orders_of_arrival_of_single_claims(lab):
 
     assert orders(full, "arrival_orders") == (10, {20})
     assert orders(full, "source_and_target") == (10, {5}) and orders(lab, "source_and_target")[1] == {1}
-    assert orders(full, "source_domains_fixed") == (50, {5})  # of both methods: ten of one or four domains, five else
+    assert orders(full, "source_domains_fixed") == (70, {5})  # AGG 10, 5, 5, 10; by domain and MLDG 5, 5, 10
 
 
 @pytest.mark.parametrize("study", [*STUDIES, *EXTRA_STUDIES])
@@ -212,6 +212,21 @@ def test_ten_trainings_where_five_leave_a_wide_interval(lab):
     for trial in EXTRA_STUDIES["source_domains_fixed"](at_full):
         counts.setdefault(len(trial.training.sources), set()).add(trial.training.seed)
     assert {count: len(seeds) for count, seeds in counts.items()} == {1: 10, 2: 5, 3: 5, 4: 10}
+
+
+def test_with_the_images_fixed_by_domain_is_the_control_of_several_domains(lab):
+    """A pass holds one domain, and a step as many images as any other row's; of one domain it would be AGG."""
+    at_full = dataclasses.replace(lab, preset=FULL)
+    trained = {trial.training for trial in EXTRA_STUDIES["source_domains_fixed"](at_full)}
+    seeds = {}
+    for training in trained:
+        seeds.setdefault((len(training.sources), training.method), set()).add(training.seed)
+    assert {key: len(found) for key, found in seeds.items() if key[1] == "by_domain"} == {
+        (2, "by_domain"): 5, (3, "by_domain"): 5, (4, "by_domain"): 10
+    }  # fmt: skip
+    assert seeds[4, "by_domain"] == seeds[4, "agg"] == seeds[1, "agg"]
+    one = next(training for training in trained if training.method == "by_domain" and len(training.sources) == 4)
+    assert dataclasses.replace(one, method="agg") in trained
 
 
 def test_the_bound_has_the_budget_of_the_others(lab):

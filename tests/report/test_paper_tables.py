@@ -64,6 +64,7 @@ def test_with_the_images_fixed_the_paper_has_nothing_to_show():
     frame = table(rows("agg", "SIB", {10: 37.0, 11: 35.0}, study="source_domains_fixed", task="G->C"))
     [alone, *_] = tables.sources_table(frame, fixed=True)
     assert (alone["AGG+SIB"], alone["n"]) == ("36.0 ± 1.4", "2") and "the paper" not in alone
+    assert (alone["MLDG+SIB"], alone["by domain+SIB"]) == ("needs two sources", "as AGG")
 
 
 def test_table_3_has_all_four_tasks_whether_they_ran_or_not():
