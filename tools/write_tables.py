@@ -6,6 +6,7 @@ and so it does with the means that the report's sliders of real streets move ove
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,11 @@ def with_quick(
     return found
 
 
+def policies(scales: dict[str, pd.DataFrame], with_paper: bool) -> list[dict[str, str]]:
+    """Table 5, with or without the paper's own figures."""
+    return of_paper.at_scales(partial(of_paper.policy_table, of_paper=with_paper), scales)
+
+
 def published(name: str) -> list[dict[str, object]]:
     """A table of the paper as printed."""
     return paper.table(name).astype(object).fillna("").to_dict("records")
@@ -177,7 +183,7 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "common_rate": lambda: of_paper.common_rate_table(full),
         "figure_5": lambda: of_paper.batch_size_table(full),
         "table_4": lambda: of_paper.split_table(full),
-        "table_5": lambda: of_paper.at_scales(lambda frame: of_paper.policy_table(frame, of_paper=True), both),
+        "table_5": lambda: policies(both, with_paper=True),
         "table_6": lambda: of_paper.at_scales(of_paper.style_layer_table, both),
         "table_7": lambda: of_paper.at_scales(of_paper.queue_size_table, both),
         "table_8": lambda: of_paper.sources_table(full),
@@ -196,7 +202,7 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "stability_verdicts": lambda: verdict_rows(full, read_recorded(AGAIN)) if AGAIN.exists() else [],
         "real": lambda: [] if real is None else left_out_table(real),
         "real_expected": lambda: [] if real is None else five_real_domains(real),
-        "real_mixed": lambda: [] if real is None else of_paper.policy_table(real, of_paper=False),
+        "real_mixed": lambda: [] if real is None else policies({"real": real}, with_paper=False),
         **guard_tables.tables(),
         "gmp_claims": lambda: claims(overview.gmp_claim_rows(both)),
         "gmp_ablation": lambda: with_quick(gmp_tables.ablation_rows, full, quick),

@@ -7,7 +7,19 @@ import pytest
 
 from dglab.analysis.intervals import on_target, per_training
 from dglab.analysis.targets import over_targets
-from dglab.experiments.methods import AGG, BY_DOMAIN, MLDG, MLDG_INNER_0, SOURCE_BN, TN_4, select
+from dglab.experiments.methods import (
+    AGG,
+    BY_DOMAIN,
+    MLDG,
+    MLDG_INNER_0,
+    ORACLE,
+    QIB,
+    SIB,
+    SOURCE_BN,
+    TN_1,
+    TN_4,
+    select,
+)
 from dglab.experiments.recorded import REAL, recorded_table
 from tools.write_tables import ROOT
 
@@ -74,3 +86,17 @@ def test_the_inner_step_and_sib(record, miou):
     assert f"MLDG {-mldg.mean:.1f} [{-mldg.high:+.1f}, {-mldg.low:+.1f}], where the paper gains" in page
     assert f"({adabn.mean:.1f} [{adabn.low:+.1f}, {adabn.high:+.1f}])" in page
     assert f"AGG {agg.mean:.1f} points, as the paper says, and MLDG {-mldg.mean:.1f}, where the paper gains" in lesson
+
+
+def test_one_stream_of_two_targets(record):
+    rows = select(record, study="selection_policy")
+    bn, one, tn, qib, sib, oracle = (
+        per_training(rows, MLDG, test).mean() for test in (SOURCE_BN, TN_1, TN_4, QIB, SIB, ORACLE)
+    )
+    accuracy = per_training(rows, MLDG, SIB, metric="selection_accuracy").mean()
+    page = text("docs/results.md")
+    assert f"({accuracy:.1f} % of the neighbours" in page and max(sib, oracle) < qib
+    assert f"not score more than QIB, whose neighbours are right half the time ({sib:.1f} and {qib:.1f})" in page
+    more = sorted(value - one for value in (tn, qib, sib, oracle))
+    expected = f"{one - bn:.1f} points above source BN, those with neighbours {more[0]:.1f} to {more[-1]:.1f} more"
+    assert expected in page
