@@ -30,6 +30,7 @@ class Preset:
     in_memory: bool  # cache decoded images, if the data set fits into memory
     parallel: bool  # run several jobs at a time on a CPU
     decisive_seeds: tuple[int, ...] = ()  # trainings of the methods of the main question; empty: train_seeds
+    claim_seeds: tuple[int, ...] = ()  # trainings of AGG and MLDG where a claim needs still more; empty: decisive_seeds
     control_seeds: tuple[int, ...] = ()  # trainings of the other controls; empty: train_seeds
     gmp_seeds: tuple[int, ...] = ()  # trainings in the studies of GMP; empty: train_seeds
     whole: bool = False  # every row of every table and all controls, which takes hours
@@ -43,7 +44,7 @@ class Preset:
 
     def with_seeds(self, most: int) -> "Preset":
         """The same preset with at most so many trainings of each method."""
-        names = ("train_seeds", "decisive_seeds", "control_seeds", "gmp_seeds")
+        names = ("train_seeds", "decisive_seeds", "claim_seeds", "control_seeds", "gmp_seeds")
         return dataclasses.replace(self, **{name: getattr(self, name)[:most] for name in names})
 
     def reason(self, name: str, value: Any) -> str:
@@ -164,6 +165,7 @@ FULL = Preset(
     in_memory=True,
     parallel=True,
     decisive_seeds=tuple(range(10, 20)),
+    claim_seeds=tuple(range(10, 30)),
     control_seeds=tuple(range(10, 13)),
     whole=True,
     backbones=_OTHER_KINDS,

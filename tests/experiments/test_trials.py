@@ -192,7 +192,7 @@ def test_three_networks_of_different_kind(lab):
     assert kinds == {("thin-fpn", "", 1500), ("efficientnet-lite0", "imagenet", 500), ("hrnet-w18", "", 500)}
     assert {one.method for one in full} == {"agg", "mldg"}
     seeds = {name: {one.seed for one in full if one.backbone == name} for name, _, _ in kinds}
-    assert {name: len(own) for name, own in seeds.items()} == {"thin-fpn": 10, "efficientnet-lite0": 5, "hrnet-w18": 5}
+    assert {name: len(own) for name, own in seeds.items()} == {"thin-fpn": 20, "efficientnet-lite0": 5, "hrnet-w18": 5}
     shared = {trial.training for trial in STUDIES["ablation"](dataclasses.replace(lab, preset=FULL))}
     assert {one for one in full if one.backbone == "thin-fpn"} <= shared  # trained for Table 3
 
@@ -204,14 +204,34 @@ def test_table_11_has_the_papers_four_tasks(lab):
 
 
 def test_ten_trainings_where_five_leave_a_wide_interval(lab):
-    """Of the splits of Table 4 and of the ends of Table 8 with the images fixed (docs/predictions.md)."""
+    """Of the splits of Table 4, two of which have 20, and of the ends of Table 8 with the images fixed
+    (docs/predictions.md)."""
     at_full = dataclasses.replace(lab, preset=FULL)
     splits = {(t.training.split, t.training.seed) for t in EXTRA_STUDIES["meta_split"](at_full)}
-    assert splits == {(split, seed) for split in ("3:1", "half", "1:3", "random") for seed in range(10, 20)}
+    last = {"3:1": 20, "half": 30, "1:3": 30, "random": 20}
+    assert splits == {(split, seed) for split, end in last.items() for seed in range(10, end)}
     counts = {}
     for trial in EXTRA_STUDIES["source_domains_fixed"](at_full):
         counts.setdefault(len(trial.training.sources), set()).add(trial.training.seed)
     assert {count: len(seeds) for count, seeds in counts.items()} == {1: 10, 2: 5, 3: 5, 4: 10}
+
+
+def test_twenty_trainings_of_the_papers_methods_where_ten_leave_a_wide_interval(lab):
+    """Of AGG and MLDG on the main task, in the studies of claims 1, 2, 5 and 11 (docs/predictions.md)."""
+    at_full = dataclasses.replace(lab, preset=FULL)
+    every = STUDIES | EXTRA_STUDIES
+
+    def trainings(study, method, inner=True):
+        found = {t.training for t in every[study](at_full) if str(t.task) == "G+S+I+M->C"}
+        own = {t for t in found if (t.method, t.inner_lr != 0) == (method, inner) and t.backbone == "thin-fpn"}
+        return len({t.seed for t in own})
+
+    for study in ("ablation", "batch_size", "backbones"):
+        assert trainings(study, "agg") == trainings(study, "mldg") == 20
+    assert trainings("ablation", "by_domain") == trainings("ablation", "mldg", inner=False) == 10
+    assert trainings("arrival_orders", "mldg") == 10 and trainings("source_and_target", "agg") == 5
+    few = dataclasses.replace(at_full, preset=FULL.with_seeds(3))
+    assert {t.training.seed for t in STUDIES["ablation"](few)} == {10, 11, 12}
 
 
 def test_with_the_images_fixed_by_domain_is_the_control_of_several_domains(lab):
