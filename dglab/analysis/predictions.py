@@ -139,7 +139,7 @@ def expected_of_claims(frame: pd.DataFrame) -> list[dict[str, str]]:
         for part, what in zip(parts, expected if len(expected) > 1 else expected * len(parts), strict=True):
             if part.difference is not None:
                 found = part.difference.verdict
-                agrees = "yes" if found == what else "" if "open" in (found, what) else "no"
+                agrees = "" if "open" in (found, what) else "yes" if found == what else "no"
                 rows.append({"claim": str(verdict.claim.number), "difference": part.name, "expected": what,
                              "came out": found, "as expected": agrees})  # fmt: skip
     return rows

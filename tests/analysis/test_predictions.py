@@ -135,6 +135,13 @@ def test_what_came_out_stands_beside_what_was_expected():
     frame = table(*(rows("mldg", "bn", "C", 30.0, **split, split=name) for name in ("half", "3:1")))
     [row] = expected_of_claims(frame)
     assert (row["claim"], row["came out"], row["as expected"]) == ("4", "no difference", "yes")
+    frame = table(*(rows("mldg", "sib", "C", 30.0 + 3 * (name == "thin-fpn"), study="backbones", task="G+S+I+M->C",
+                         backbone=name) for name in ("thin-fpn", "other")),
+                  *(rows("agg", "bn", "C", 30.0, study="backbones", task="G+S+I+M->C", backbone=name)
+                    for name in ("thin-fpn", "other"))).assign(statistics="joint")  # fmt: skip
+    first, second = expected_of_claims(frame)  # where no decision was expected there is nothing to score
+    assert (first["came out"], second["came out"]) == ("holds", "no difference")
+    assert {first["expected"], second["expected"]} == {"open"} and {first["as expected"], second["as expected"]} == {""}
     assert expected_of_claims(table(rows("agg", "bn", "C", 30.0))) == []
 
 

@@ -17,11 +17,13 @@ from dglab.experiments.methods import (
     BN_REESTIMATED,
     BY_DOMAIN,
     MLDG,
+    ORACLE,
     SIB,
     SOURCE_BN,
     TN_1,
     TN_4,
     TN_5,
+    TN_16,
     TrainingMethod,
     select,
 )
@@ -354,3 +356,42 @@ def test_the_dose_in_when_to_use(full):
     gains = dose_response(full).set_index(["trained with", "test", "dose"])["gain"].sort_index()["AGG", "TN, M = 4"]
     assert f"AGG loses {-gains[0.0]:.1f} points to TN where the style is a source's" in page
     assert abs(gains[0.75]) < 0.1 and f"gains {gains[1.0]:.1f} at C and {gains[1.5]:.1f} at one and a half" in page
+
+
+def test_the_verdicts_that_depend_on_m(text, full):
+    first, sib = part(full, 2, "AGG - AGG+TN (M = 1)"), part(full, 3, "MLDG+SIB - MLDG+TN (M = 1)")
+    assert first.verdict == "open" and part(full, 2, "AGG - AGG+TN (M = 4)").verdict == "contradicted"
+    above = f"{sib.mean:.2f} [{sib.low:.2f}, {sib.high:.2f}]"
+    assert f"and SIB would be {above} above TN" in lesson_cell("09_the_paper", "db13e3c9")
+    assert f"SIB is {sib.mean:.2f} [{sib.low:+.2f}, {sib.high:+.2f}] above, and claim 2 would be open" in text
+    rows = select(full, study="ablation", task="G+S+I+C->M")
+    for test in (TN_5, TN_16):
+        assert paired_difference(per_training(rows, AGG, test), per_training(rows, AGG, SOURCE_BN)).sign == "open"
+    assert "with M = 5 and 16 what AGG loses is open" in lesson_cell("09_the_paper", "2f861307")
+    adabn = part(full, 12, "MLDG+SIB - MLDG+AdaBN")
+    assert f"12 by {-adabn.mean:.2f} points, less than the margin" in lesson_cell("09_the_paper", "paper-text-41")
+
+
+def test_the_mixed_stream(text, full):
+    sib, tn = part(full, 6, "SIB - TN (M = 5)"), part(full, 6, "TN (M = 5) - QIB")
+    rows = select(full, study="selection_policy")
+    oracle, style = (per_training(rows, MLDG, test).mean() for test in (ORACLE, SIB))
+    assert (sib.verdict, tn.verdict) == ("holds", "no difference") and oracle < style
+    printed = paper.table("table05_selection_policy").set_index("method")["miou"]
+    theirs = printed["MLDG+SIB"] - printed["MLDG+TN"], printed["MLDG+TN"] - printed["MLDG+QIB"]
+    cell = lesson_cell("09_the_paper", "table-5-reading")
+    for said, sign in ((text, "+"), (cell, "")):
+        ends = f"[{sib.low:{sign}.2f}, {sib.high:{sign}.2f}]"
+        assert f"SIB is {sib.mean:.2f} {ends} above TN" in said and f"{theirs[0]:.2f} (M not stated)" in said
+        assert f"the paper has {theirs[1]:.2f} between them" in said and f"({oracle:.1f} and {style:.1f})" in said
+
+
+def test_all_at_the_rate_of_mldg(text, full):
+    rows, common = select(full, study="ablation", task=MAIN), select(full, study="common_rate")
+    lost = [paired_difference(per_training(rows, method, TN_4), per_training(common, method, TN_4))
+            for method in (AGG, BY_DOMAIN)]  # fmt: skip
+    assert {one.sign for one in lost} == {"open"} and {one.trainings for one in lost} == {3}
+    cell = lesson_cell("09_the_paper", "c8f4f329")
+    assert f"have {lost[0].mean:.1f} and {lost[1].mean:.1f} points less than at their own rate" in cell
+    gap = contrast([(1, per_training(common, BY_DOMAIN, TN_4)), (-1, per_training(common, MLDG, TN_4))])
+    assert f"it is open ({gap.mean:.1f} {interval(gap)}, three trainings)" in text
