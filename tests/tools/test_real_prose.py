@@ -5,7 +5,7 @@ import re
 import nbformat
 import pytest
 
-from dglab.analysis.intervals import on_target, per_training
+from dglab.analysis.intervals import contrast, on_target, paired_difference, per_training
 from dglab.analysis.targets import over_targets
 from dglab.experiments.methods import (
     AGG,
@@ -21,6 +21,7 @@ from dglab.experiments.methods import (
     select,
 )
 from dglab.experiments.recorded import REAL, recorded_table
+from dglab.experiments.runner import recorded_real
 from tools.write_tables import ROOT
 
 
@@ -100,3 +101,33 @@ def test_one_stream_of_two_targets(record):
     more = sorted(value - one for value in (tn, qib, sib, oracle))
     expected = f"{one - bn:.1f} points above source BN, those with neighbours {more[0]:.1f} to {more[-1]:.1f} more"
     assert expected in page
+
+
+def test_camvid_with_the_first_network():
+    """Methods are compared by their means on a target, and over the targets the target is the unit."""
+    frame = recorded_real()
+    rows, pretrained = frame[frame["study"] == "ablation"], frame[frame["study"] == "imagenet"]
+
+    def mean(method, rows=rows):
+        return per_training(rows, method, SOURCE_BN).groupby("task").mean()
+
+    def shown(gap):
+        return f"{gap.mean:+.1f} [{gap.low:+.1f}, {gap.high:+.1f}]"
+
+    over = paired_difference(mean(MLDG), mean(AGG))
+    dusk, on_e = (
+        contrast([(1, per_training(part, MLDG, SOURCE_BN)), (-1, per_training(part, AGG, SOURCE_BN))])
+        for part in (rows[rows["task"] == task] for task in ("R+E+V->T", "T+R+V->E"))
+    )
+    page, lesson = text("docs/results.md"), text("notebooks/06_real_streets.ipynb")
+    assert f"{shown(dusk)} at dusk, {shown(on_e)} on E, over the four targets {shown(over)}." in page
+    assert f"({over.mean:+.1f}, interval {over.low:.1f} to {over.high:+.1f})" in lesson
+    pairs = paired_difference(per_training(rows, MLDG, SOURCE_BN), per_training(rows, AGG, SOURCE_BN))
+    said = "[{:.1f}, {:+.1f}] for MLDG instead of [{:.1f}, {:+.1f}]"
+    assert said.format(pairs.low, pairs.high, over.low, over.high) in lesson
+    start = {weights: part for weights, part in pretrained.groupby("weights")}
+    weights = paired_difference(mean(AGG, start["imagenet"]), mean(AGG, start["random"]))
+    below = paired_difference(mean(AGG, start["imagenet"]), mean(MLDG, start["imagenet"]))
+    assert f"gains {weights.mean:.1f} [{weights.low:+.1f}, {weights.high:+.1f}] points" in page
+    assert f"({weights.low:.1f} to {weights.high:.1f}, with the targets as the unit)" in lesson
+    assert f"MLDG is {below.mean:.1f} [{below.low:.1f}, {below.high:.1f}] below AGG there" in page
