@@ -97,13 +97,16 @@ def known_already(lab: Lab, trials: Iterable[Trial]) -> set[Trial]:
 
 
 def tell_expected(lab: Lab, trials: Iterable[Trial], known: Collection[Trial]) -> None:
-    """Print how long the missing networks will take, estimated from those recorded on a device of this kind, if any.
+    """Print what is reused, and how long the missing networks will take, by those recorded on a device of this kind.
 
     Args:
         lab: where they are to be made.
         trials: all that are wanted.
         known: those of them that need not be computed, see :func:`known_already`.
     """
+    trials = set(trials)
+    if known:
+        print(f"{len(known)} of {len(trials)} results are taken from those that ship with dglab", flush=True)
     missing = {t.training for t in trials if t not in known and not lab.score_path(t).exists()}
     on_cpu = lab.device == "cpu"
     networks = recorded_networks(lab.preset.name)

@@ -47,17 +47,25 @@ def instructions() -> str:
     return torch.backends.cpu.get_cpu_capability()
 
 
+def on_common_instructions() -> bool:
+    """Whether jobs run on :data:`INSTRUCTIONS`: this processor supports them, and the user has asked for no others."""
+    return _at_hand() and all(os.environ.get(name, value) == value for name, value in INSTRUCTIONS.items())
+
+
 @contextmanager
 def common_instructions() -> Iterator[None]:
     """Within the block, new processes start with :data:`INSTRUCTIONS`, if this processor supports them."""
-    at_hand = platform.machine().lower() in ("x86_64", "amd64") and instructions() in ("AVX2", "AVX512")
-    added = {name: value for name, value in INSTRUCTIONS.items() if at_hand and name not in os.environ}
+    added = {name: value for name, value in INSTRUCTIONS.items() if _at_hand() and name not in os.environ}
     os.environ.update(added)
     try:
         yield
     finally:
         for name in added:
             os.environ.pop(name, None)
+
+
+def _at_hand() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64") and instructions() in ("AVX2", "AVX512")
 
 
 def begin_worker() -> None:

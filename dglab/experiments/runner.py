@@ -25,7 +25,7 @@ from dglab.data.streets.kept import RGB, draw, kept_path
 from dglab.data.streets.size import StreetsSize
 from dglab.evaluation import ConfusionMatrix, Interval
 from dglab.experiments.cluster import on_cluster
-from dglab.experiments.jobs import in_parallel
+from dglab.experiments.jobs import in_parallel, on_common_instructions
 from dglab.experiments.record import note_network
 from dglab.experiments.recorded import SHIPPED, record_of, recorded_table
 from dglab.experiments.table import LABELS, labels_of, tidy
@@ -373,11 +373,11 @@ def recorded(lab: Lab, trials: Sequence[Trial]) -> dict[Trial, pd.DataFrame]:
 def reusable(lab: Lab, trials: Sequence[Trial]) -> dict[Trial, pd.DataFrame]:
     """The shipped rows that may stand beside computed ones: of those trials that have not been computed here.
 
-    On a CPU a network trained again is the recorded one. On a GPU it is another, so that a network is taken from the
-    record with all its tests or not at all.
+    On a CPU with the record's instructions a network trained again is the recorded one. On other instructions (a
+    Mac's) and on a GPU it is another, so that a network is taken from the record with all its tests or not at all.
     """
     known = recorded(lab, [trial for trial in trials if not lab.score_path(trial).exists()])
-    if torch.device(lab.device).type == "cpu":
+    if torch.device(lab.device).type == "cpu" and on_common_instructions():
         return known
     own = {trial.training for trial in trials if trial not in known}
     return {trial: rows for trial, rows in known.items() if trial.training not in own}

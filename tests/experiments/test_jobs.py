@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from dglab.experiments.jobs import INSTRUCTIONS, in_parallel, instructions
+from dglab.experiments.jobs import INSTRUCTIONS, in_parallel, instructions, on_common_instructions
 
 HAS_AVX2 = instructions() in ("AVX2", "AVX512") and not any(name in os.environ for name in INSTRUCTIONS)
 
@@ -28,11 +28,12 @@ def test_workers_compute_with_common_instructions(tmp_path):
     list(in_parallel(note, [tmp_path / "0"], 1))
     pid, threads, used = (tmp_path / "0").read_text().split()
     assert int(pid) != os.getpid() and threads == "1" and used == "AVX2"
-    assert dict(os.environ) == before
+    assert dict(os.environ) == before and on_common_instructions()
 
 
 def test_the_users_own_instructions_stay(tmp_path, monkeypatch):
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    assert not on_common_instructions()
     list(in_parallel(note, [tmp_path / "0"], 1))
     assert (tmp_path / "0").read_text().split()[2] in ("DEFAULT", "default")
 

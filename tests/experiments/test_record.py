@@ -116,14 +116,16 @@ def test_every_trial_has_its_rows_whether_it_was_computed_here_or_is_recorded(la
     [path] = {fresh.score_path(trial) for trial in trials if trial.test.style_layer == trials[0].test.style_layer}
     path.parent.mkdir(parents=True)
     path.write_bytes(lab.score_path(trials[0]).read_bytes())
+    monkeypatch.setattr(runner, "on_common_instructions", lambda: True)
     for name in ("train", "run_test"):
         monkeypatch.setattr(runner, name, lambda *_, name=name, **__: pytest.fail(f"{name} was called"))
     frame = run(fresh, trials)
     pd.testing.assert_frame_equal(frame, frames["style_layer"], check_exact=False, atol=0.006)  # classes: 2 decimals
 
 
-def test_on_a_gpu_a_network_is_taken_from_the_record_whole_or_not_at_all(tmp_path):
-    """There a second training of the same seed is another network: its tests must not stand beside the first one's."""
+def test_on_a_gpu_a_network_is_taken_from_the_record_whole_or_not_at_all(tmp_path, monkeypatch):
+    """There, and on a CPU with other instructions, a second training of the same seed is another network: its tests
+    must not stand beside the first one's."""
     lab = Lab(PRESETS["standard"], "streets", tmp_path, device="cuda")
     known = recorded_rows(lab, STUDIES["ablation"](lab))
     networks = {trial.training for trial in known}
@@ -136,7 +138,9 @@ def test_on_a_gpu_a_network_is_taken_from_the_record_whole_or_not_at_all(tmp_pat
     path.touch()
     assert {trial.training for trial in reusable(lab, [*known, new])} == networks - {first}
     on_cpu = dataclasses.replace(lab, device="cpu")
-    assert {trial.training for trial in reusable(on_cpu, [*known, new])} == networks
+    for common, expected in ((True, networks), (False, networks - {first})):
+        monkeypatch.setattr(runner, "on_common_instructions", lambda common=common: common)
+        assert {trial.training for trial in reusable(on_cpu, [*known, new])} == expected
 
 
 def test_the_hours_of_a_gpu_say_nothing_of_a_cpu(tmp_path, capsys):
@@ -145,3 +149,13 @@ def test_the_hours_of_a_gpu_say_nothing_of_a_cpu(tmp_path, capsys):
     assert capsys.readouterr().out.strip().endswith("hours, 1 at a time")  # they share one device
     tell_expected(dataclasses.replace(lab, device="cpu"), STUDIES["ablation"](lab), ())
     assert capsys.readouterr().out == ""
+
+
+def test_what_is_taken_from_the_record_is_said(tmp_path, capsys):
+    lab = Lab(PRESETS["quick"], "streets", tmp_path, device="cpu", jobs=2, reuse_recorded=True)
+    trials = STUDIES["batch_size"](lab)
+    tell_expected(lab, trials, known := known_already(lab, trials))
+    assert len(known) == len(set(trials))
+    assert (
+        capsys.readouterr().out == f"{len(known)} of {len(known)} results are taken from those that ship with dglab\n"
+    )
