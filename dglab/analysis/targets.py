@@ -67,6 +67,10 @@ COMPARED = (
     Compared("train as you test", (AGG, SOURCE_BN), (BY_DOMAIN, SOURCE_BN)),
     Compared("train as you test", (BY_DOMAIN, TN_4), (AGG, TN_4)),
     Compared("the inner step", (MLDG, TN_4), (MLDG_INNER_0, TN_4)),
+    *(
+        Compared("prediction 1", (method, TN_4), (method, SOURCE_BN), "tn_on_sources", on_sources)
+        for method in (AGG, BY_DOMAIN, MLDG_INNER_0, MLDG)
+    ),
 )
 
 

@@ -304,6 +304,17 @@ def train_as_you_test(lab: Lab) -> list[Trial]:
     return trials
 
 
+def tn_on_sources(lab: Lab) -> list[Trial]:
+    """The first prediction of :func:`train_as_you_test` with all sources: what TN does on the domains trained on."""
+    trials = []
+    for task in main_tasks(lab):
+        tests = []
+        for source in task.sources:
+            tests += [bn((source,)), *(tn((source,), M, seed) for seed in lab.preset.test_seeds)]
+        trials += combined("tn_on_sources", task, _trainings(lab, task, MAIN_METHODS, _seeds_of), tests)
+    return trials
+
+
 def domains_per_pass(lab: Lab) -> list[Trial]:
     """The effect of the number of domains in a BatchNorm batch: AGG with K domains in each, from one to all.
 
@@ -505,6 +516,7 @@ WHOLE_STUDIES: dict[str, Study] = {
     "source_domains": source_domains,
     "source_domains_fixed": source_domains_fixed,
     "train_as_you_test": train_as_you_test,
+    "tn_on_sources": tn_on_sources,
     "domains_per_pass": domains_per_pass,
     "bound": bound,
     "backbones": backbones,
@@ -516,7 +528,7 @@ WHOLE_STUDIES: dict[str, Study] = {
     "gmp_branches": gmp_branches,
     "domain_conflict": domain_conflict,
 }  # what a preset runs in addition if it runs every table (``whole``)
-REAL_STUDIES: dict[str, Study] = {"photometric": photometric}  # the same, on real domains
+REAL_STUDIES: dict[str, Study] = {"tn_on_sources": tn_on_sources, "photometric": photometric}  # the same, on real data
 EXTRA_STUDIES: dict[str, Study] = {
     "order": order,
     "imagenet": imagenet,

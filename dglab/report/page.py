@@ -281,6 +281,8 @@ def _recorded(record: pd.DataFrame | None, classes: list[Row]) -> dict[str, Any]
             record, again
         )
         found["Stability: the verdicts with those networks"] = verdict_rows(record, again)
+    cached = cached_against_joint(record).round(1).astype(str)  # none where the record lacks the study
+    found["SIB by cached statistics, one image a pass, beside joint ones"] = cached.to_dict("records")
     found["The inference time"] = tables.inference_table()
     published = {
         "Table 1, as printed (Cityscapes test set)": paper.table("table01_state_of_the_art"),

@@ -55,6 +55,17 @@ def test_on_a_source_tn_lowers_agg_and_raises_the_others():
     )
 
 
+def test_on_the_sources_of_the_task_with_four():
+    of = {"study": "tn_on_sources", "task": "G+S+I+M->C"}
+    frame = table(
+        rows("mldg", "bn", "M", 30, **of), rows("mldg", "tn", "M", 31, **of),
+        rows("mldg", "bn", "G", 30, **of), rows("mldg", "tn", "G", 29, **of),
+        rows("mldg", "bn", "C", 30, study="ablation", task="G+S+I+M->C"),
+    )  # fmt: skip
+    found = {one.domain: (one.number, one.outcome) for one in train_as_you_test(frame)}
+    assert found == {"M, from G+S+I+M": (1, "as predicted"), "G, from G+S+I+M": (1, "against it")}
+
+
 def test_on_an_unseen_domain():
     frame = table(
         rows("agg", "bn", "C", 20), rows("by_domain", "bn", "C", 15), rows("by_domain", "bn-reestimated", "C", 17),

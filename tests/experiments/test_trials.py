@@ -234,6 +234,18 @@ def test_twenty_trainings_of_the_papers_methods_where_ten_leave_a_wide_interval(
     assert {t.training.seed for t in STUDIES["ablation"](few)} == {10, 11, 12}
 
 
+def test_tn_on_the_domains_that_were_trained_on(lab):
+    """Source BN, and TN with four images in every order of arrival, on each source and on nothing else."""
+    at_full = dataclasses.replace(lab, preset=FULL)
+    trials = EXTRA_STUDIES["tn_on_sources"](at_full)
+    [network] = {t.training for t in trials if (t.training.method, t.training.seed) == ("by_domain", 10)}
+    tests = [t.test for t in trials if t.training == network]
+    ways = [("bn", None, None), *(("tn", 4, order) for order in range(5))]
+    found = {(test.domains, test.method, test.batch_size, test.test_seed) for test in tests}
+    assert found == {((source,), *way) for source in "GSIM" for way in ways}
+    assert {t.training.seed for t in trials} == set(range(10, 20)) and len({t.training for t in trials}) == 40
+
+
 def test_with_the_images_fixed_by_domain_is_the_control_of_several_domains(lab):
     """A pass holds one domain, and a step as many images as any other row's; of one domain it would be AGG."""
     at_full = dataclasses.replace(lab, preset=FULL)
