@@ -89,6 +89,22 @@ def test_sources_with_the_images_fixed(text, full):
     gain = {task: mean(full, AGG, TN_4, "source_domains_fixed", task) -
             mean(full, AGG, SOURCE_BN, "source_domains_fixed", task) for task in ("G->C", MAIN)}  # fmt: skip
     assert f"gains {gain['G->C']:.1f} points, of AGG with four sources {gain[MAIN]:.1f}." in text
+    rows = select(full, study="source_domains_fixed")
+    agg = contrast([(1, per_training(select(rows, task="G->C"), AGG, SIB)),
+                    (-1, per_training(select(rows, task=MAIN), AGG, SIB))])  # fmt: skip
+    assert f"AGG on four is {agg.mean:.1f} {interval(agg)} below." in text
+    over_agg, over_g = (
+        part(full, 9, f"images fixed, with SIB: four sources by domain - {o}") for o in ("AGG", "G alone")
+    )
+    assert (over_agg.verdict, over_g.verdict) == ("holds", "open") and over_g.high < 1
+    assert f"Under SIB it is {over_agg.mean:.1f} {interval(over_agg)} points above AGG on four sources" in text
+    assert f"and {over_g.mean:.1f} {interval(over_g)} above G alone (expected: open)" in text
+    cell = lesson_cell("09_the_paper", "39906be8")
+    plain = {name: f"{gap.mean:.1f} [{gap.low:.1f}, {gap.high:.1f}]" for name, gap in
+             (("agg", over_agg), ("g", over_g))}  # fmt: skip
+    assert f"is {plain['agg']} above AGG on the same images, and {plain['g']} above G alone" in cell
+    assert f"{-sib.mean:.1f} points [{-sib.high:.1f}, {-sib.low:.1f}] below G alone" in cell
+    assert f"under source BN {bn.mean:.1f} above it" in cell
 
 
 def test_the_deviations_over_orders(text, full):
