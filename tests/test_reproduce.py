@@ -1,6 +1,11 @@
 """The README's first command on tiny, end to end: lessons, table, record, figures, page; and a second call."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import nbformat
 import pandas as pd
@@ -98,6 +103,25 @@ def test_one_study_alone(own_lesson, tmp_path, monkeypatch):
     assert set(frame["study"]) == {"queue_size"} and set(frame["capacity"]) == set(PRESETS["tiny"].queue_sizes)
     assert len(list((out / "runs").iterdir())) == 1  # MLDG on the mixed task, and nothing else
     assert sorted(path.name for path in out.iterdir()) == ["queue_size.csv", "runs", "scores"]
+
+
+def test_a_killed_study_loses_at_most_the_runs_in_flight(frames, tmp_path, monkeypatch):
+    """SIGKILL as soon as a network is tested: the next call goes on with the others, and ends with the same table."""
+    out = tmp_path / "results"
+    arguments = ("reproduce", "--preset", "tiny", "--only", "batch_size", "--device", "cpu", "--out", str(out))
+    process = subprocess.Popen([sys.executable, "-m", "dglab", *arguments], start_new_session=True)
+    while not (scores := list(out.glob("scores/*/*_*.json"))) and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL and not (out / "batch_size.csv").exists()
+    known = {path: path.read_bytes() for path in scores}
+    again = []
+    train = runner.train
+    monkeypatch.setattr(runner, "train", lambda *args, **more: again.append(args[0].address) or train(*args, **more))
+    frame = read_table(reproduce.reproduce("tiny", out=out, only="batch_size", device="cpu"))
+    assert {path: path.read_bytes() for path in known} == known
+    assert again and not {path.parent.name for path in known} & set(again)
+    pd.testing.assert_frame_equal(frame, frames["batch_size"], check_dtype=False, rtol=0, atol=1e-3)  # 4 decimals
 
 
 def test_one_lesson_alone(own_lesson, tmp_path):

@@ -27,7 +27,10 @@ from dglab.experiments.methods import (
     TrainingMethod,
     select,
 )
+from dglab.experiments.record import expected_hours, recorded_networks
 from dglab.experiments.recorded import recorded_table
+from dglab.experiments.runner import open_lab
+from dglab.experiments.trials import studies_of
 from dglab.models import IBN_NETS
 from tools.write_tables import MAIN, ROOT
 
@@ -411,3 +414,25 @@ def test_all_at_the_rate_of_mldg(text, full):
     assert f"have {lost[0].mean:.1f} and {lost[1].mean:.1f} points less than at their own rate" in cell
     gap = contrast([(1, per_training(common, BY_DOMAIN, TN_4)), (-1, per_training(common, MLDG, TN_4))])
     assert f"it is open ({gap.mean:.1f} {interval(gap)}, three trainings)" in text
+
+
+def test_the_hours_of_full(text):
+    networks = recorded_networks("full")
+    hours = networks[["seconds_training", "seconds_testing"]].sum().sum() / 3600
+    assert f"the {len(networks)} recorded so far {hours:.0f} core-hours, with all their tests." in text
+    lab = open_lab("full", device="cpu", use_shipped=False)
+    every = {trial.training for study in studies_of(lab).values() for trial in study(lab)}
+    assert f"in some {expected_hours(networks, every, 2):.0f} hours on two cores" in text
+
+
+def test_the_dose_and_the_gpu_in_the_readme(full):
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    gains = dose_response(full).set_index(["trained with", "test", "dose"])["gain"].sort_index()
+    first = {name: next(dose for dose, gain in gains[name, "TN, M = 4"].items() if gain > 0)
+             for name in ("AGG", "MLDG", "by domain")}  # fmt: skip
+    assert first == {"AGG": 1.0, "MLDG": 0.5, "by domain": 0.0}
+    said = "for AGG more than three quarters of the way, for MLDG half of it; AGG by domain gains from the start."
+    assert said in readme
+    gpu = recorded_table("standard")
+    assert {verdict.outcome.partition(",")[0] for verdict in judge(gpu)} == {"open", "not run"}
+    assert len(recorded_networks("standard")) == 9 and "Nine networks of a ResNet-50" in readme
