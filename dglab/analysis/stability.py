@@ -7,6 +7,7 @@ was near its limit.
 
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from dglab.analysis.claims import judge
@@ -27,11 +28,16 @@ class Moved(NamedTuple):
 
 
 class VerdictMoved(NamedTuple):
-    """A claim's verdict as recorded, and with networks that were trained again in the place of the recorded ones."""
+    """A claim's verdict as recorded, and with networks that were trained again in the place of the recorded ones.
+
+    ``alone`` are the verdicts of those networks by themselves, recorded and again: of more trainings than were run
+    again, the others hold a verdict where it is.
+    """
 
     claim: str
     recorded: str
     again: str
+    alone: tuple[str, str]
 
 
 def moves(recorded: pd.DataFrame, again: pd.DataFrame) -> list[Moved]:
@@ -56,16 +62,26 @@ def moves(recorded: pd.DataFrame, again: pd.DataFrame) -> list[Moved]:
 
 def replaced(recorded: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
     """The recorded table with the rows of those trials that were run again in the place of their own."""
+    return pd.concat([recorded[~_run_again(recorded, again)], again], ignore_index=True).astype(recorded.dtypes)
+
+
+def _run_again(recorded: pd.DataFrame, again: pd.DataFrame) -> np.ndarray:
+    """Which rows are of trials that were run again: one bool a row."""
     names = [name for name in LABELS if name != "preset"]
-    key = pd.MultiIndex.from_frame(recorded[names].astype("string").fillna(""))
-    other = pd.MultiIndex.from_frame(again[names].astype("string").fillna(""))
-    return pd.concat([recorded[~key.isin(other)], again], ignore_index=True).astype(recorded.dtypes)
+    key, other = (pd.MultiIndex.from_frame(frame[names].astype("string").fillna("")) for frame in (recorded, again))
+    return key.isin(other)
 
 
 def verdicts(recorded: pd.DataFrame, again: pd.DataFrame) -> list[VerdictMoved]:
     """Each claim's verdict with the one and the other networks."""
-    pairs = zip(judge(recorded), judge(replaced(recorded, again)), strict=True)
-    return [VerdictMoved(f"{one.claim.number}. {one.claim.text}", one.outcome, other.outcome) for one, other in pairs]
+    first = recorded[_run_again(recorded, again)]
+    judged = (judge(frame) for frame in (recorded, replaced(recorded, again), first, again))
+    return [
+        VerdictMoved(
+            f"{one.claim.number}. {one.claim.text}", one.outcome, other.outcome, (alone.outcome, alone_again.outcome)
+        )
+        for one, other, alone, alone_again in zip(*judged, strict=True)
+    ]
 
 
 def move_rows(recorded: pd.DataFrame, again: pd.DataFrame) -> list[dict[str, str]]:
@@ -87,7 +103,13 @@ def move_rows(recorded: pd.DataFrame, again: pd.DataFrame) -> list[dict[str, str
 def verdict_rows(recorded: pd.DataFrame, again: pd.DataFrame) -> list[dict[str, str]]:
     """The verdicts as rows of text."""
     return [
-        {"claim": v.claim, "recorded": v.recorded, "with these networks": v.again,
-         "changed": "yes" if v.recorded != v.again else ""}
+        {
+            "claim": v.claim,
+            "recorded": v.recorded,
+            "with these networks": v.again,
+            "these alone, recorded": v.alone[0],
+            "these alone, again": v.alone[1],
+            "changed": "yes" if v.recorded != v.again or v.alone[0] != v.alone[1] else "",
+        }
         for v in verdicts(recorded, again)
-    ]  # fmt: skip
+    ]

@@ -57,3 +57,14 @@ def test_a_verdict_that_moves_is_marked():
     rows = {row["claim"][:2]: row for row in verdict_rows(steady, changed)}
     assert rows["2."]["recorded"] == "holds, as far as tested" and rows["2."]["changed"] == "yes"
     assert rows["2."]["with these networks"].startswith("open") and rows["1."]["changed"] == ""
+    assert rows["1."]["these alone, again"] == "not run"
+
+
+def test_a_verdict_of_the_networks_alone_is_marked():
+    """Eighteen networks more hold a verdict where it is that two by themselves change."""
+    steady = {seed: 33 + 0.1 * seed for seed in range(10, 30)}
+    first = table({"bn": {seed: value - 3 for seed, value in steady.items()}, "tn": steady})
+    moved = table({"bn": {10: 30.0, 11: 33.0}, "tn": {10: 34.5, 11: 34.0}})
+    row = next(row for row in verdict_rows(first, moved) if row["claim"].startswith("2."))
+    assert row["recorded"] == row["with these networks"] == row["these alone, recorded"] == "holds, as far as tested"
+    assert row["these alone, again"].startswith("open") and row["changed"] == "yes"
