@@ -108,13 +108,13 @@ EDITS = {
     },
     "03.4": {
         "treats the two lists as independent": [
-            ("differences.std(ddof=1)", "(np.var(ours, ddof=1) + np.var(theirs, ddof=1)) ** 0.5")
+            ("differences.std(ddof=1)", "(np.var(tn, ddof=1) + np.var(bn, ddof=1)) ** 0.5")
         ],
         "takes 1.96 for the quantile": [("stats.t.ppf(0.975, len(differences) - 1)", "1.96")],
         "takes the exact normal quantile": [("stats.t.ppf(0.975, len(differences) - 1)", "stats.norm.ppf(0.975)")],
         "divides the variance by n instead of n - 1": [("ddof=1", "ddof=0")],
         "forgets the root of n": [(" / len(differences) ** 0.5", "")],
-        "has the difference the other way round": [("subtract(ours, theirs)", "subtract(theirs, ours)")],
+        "has the difference the other way round": [("subtract(tn, bn)", "subtract(bn, tn)")],
         "leaves 10 % outside instead of 5 %": [("0.975", "0.95")],
     },
     "04.2": {

@@ -1,4 +1,4 @@
-"""Lesson 03: both orders on bowls, two inner steps (Eq. 3-6), and the interval of a paired difference."""
+"""Lesson 03: both orders on bowls, two inner steps (Eq. 3-6), and the interval of two tests of the same networks."""
 
 from collections.abc import Sequence
 
@@ -72,12 +72,12 @@ def two_steps(
 
 def scores(generator: Generator) -> tuple[list[float], list[float]]:
     count = whole(3, 6, generator)
-    hardness = between(15, 25, (count,), generator)  # of a training seed, for both methods
+    hardness = between(15, 25, (count,), generator)  # of a network, in both tests
     return tuple((hardness + between(0, 2, (count,), generator)).tolist() for _ in range(2))
 
 
-def interval(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
-    difference = paired_difference(pd.Series(ours), pd.Series(theirs))
+def interval(tn: Sequence[float], bn: Sequence[float]) -> tuple[float, float]:
+    difference = paired_difference(pd.Series(tn), pd.Series(bn))
     return difference.low, difference.high
 
 
@@ -154,7 +154,7 @@ EXERCISES = {
         answer=interval,
         mistakes=(
             Mistake("treats the two lists as independent",
-                    "Too wide: what do two values of the same training seed have in common?",
+                    "Too wide: what do two scores of the same network have in common?",
                     lambda a, b: around(a, b, t_of(a) * float(
                         np.sqrt((np.var(a, ddof=1) + np.var(b, ddof=1)) / len(a))))),
             Mistake("takes 1.96 for the quantile",
