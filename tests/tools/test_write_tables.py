@@ -50,8 +50,13 @@ def test_what_the_readme_says_of_quick():
 
 def test_what_the_readme_says_of_tn_on_the_sources():
     text = " ".join((write_tables.ROOT / "README.md").read_text(encoding="utf-8").split())
-    first = [one for one in train_as_you_test(recorded_table("full")) if one.number == 1]
+    every = [one for one in train_as_you_test(recorded_table("full")) if one.number == 1]
+    first, four = ([one for one in every if (", from" in one.domain) is more] for more in (False, True))
     assert {one.outcome for one in first} == {"as predicted"} and {one.domain for one in first} == {"G", "S"}
+    of_mldg = sorted(one.difference.mean for one in four if one.what.startswith("MLDG:"))
+    taken = f"TN takes {-of_mldg[2]:.1f} to {-of_mldg[0]:.1f} points from it on three of them"
+    assert taken in text and of_mldg[2] < 0 < of_mldg[3]
+    assert all(one.difference.low > 0 for one in four if one.what.startswith("by domain")) and len(four) == 16
     costs = sorted(-one.difference.mean for one in first if one.expected == "negative")
     adds = sorted(one.difference.mean for one in first if one.expected == "positive")
     assert f"TN costs AGG {costs[0]:.1f} and {costs[1]:.1f} points on the domains that it was trained on" in text
