@@ -450,15 +450,10 @@ def test_tn_on_the_sources_of_four(text, full):
     assert f"adds {low} ({at_low}) to {high} ({at_high}) to by domain" in text
     lesson = lesson_cell("04_tn", "as-you-test-reading")
     assert f"To by domain TN adds {low} to {high} points, on all four." in lesson
-    ends = {
-        m: [f"{-of[m, d]:.1f}" for d in sorted("GSI", key=lambda d, m=m: -of[m, d])] for m in ("MLDG", "MLDG inner 0")
-    }
-    assert (
-        f"From MLDG it takes {ends['MLDG'][0]} to {ends['MLDG'][-1]} on G, S and I and adds {of['MLDG', 'M']:.1f}"
-        in text
-    )
-    without = ends["MLDG inner 0"]
-    assert f"({without[0]} to {without[-1]}, and {of['MLDG inner 0', 'M']:.1f})" in text
-    assert f"From MLDG it takes {ends['MLDG'][0]} to {ends['MLDG'][-1]} on three of them" in lesson
+    mldg, without = (sorted(f"{-of[m, d]:.1f}" for d in "GSI") for m in ("MLDG", "MLDG inner 0"))
+    on_m, without_on_m = (f"{of[m, 'M']:.1f}" for m in ("MLDG", "MLDG inner 0"))
+    assert f"From MLDG it takes {mldg[0]} to {mldg[-1]} on G, S and I and adds {on_m} on M" in text
+    assert f"({without[0]} to {without[-1]}, and {without_on_m})" in text
+    assert f"From MLDG it takes {mldg[0]} to {mldg[-1]} on three of them" in lesson
     outcomes = {m: {one.outcome for one in first if one.what.startswith(f"{m}:")} for m in ("AGG", "by domain")}
     assert set.union(*outcomes.values()) == {"as predicted"}
