@@ -124,13 +124,16 @@ def test_batch_size_draws_a_curve_and_a_flat_line_for_each_method():
     assert len(several.collections) == 0 and len(several.get_legend().get_texts()) == 4
 
 
-def test_the_gain_is_paired_by_training(three_tests):
+def test_the_gain_is_over_the_mean_of_agg_and_that_of_tn_a_networks_own(three_tests):
     fig = figures.gain_explained(three_tests)
     left, right = fig.axes
-    assert (left.get_title(), right.get_title()) == ("gain over AGG, source BN", "TN (M = 4) over re-estimated BN")
+    assert (left.get_title(), right.get_title()) == (
+        "gain over the mean of AGG, source BN", "TN (M = 4) over re-estimated BN"
+    )  # fmt: skip
     assert texts(left.get_yticklabels()) == LABELS
     for k, method in enumerate(TRAINING_METHODS):
-        assert points(left, MARKERS[method]) == [(10 * k, k)] * 3  # of both seeds, and their mean
+        own = points(left, MARKERS[method])
+        assert own == [(10 * k - 1, k), (10 * k + 1, k), (10 * k, k)]  # both seeds, 2 apart, and their mean
         assert points(right, MARKERS[method]) == [(2, k)] * 3
     for axis in fig.axes:
         assert axis.get_xlabel() == "difference in mIoU (points)"
