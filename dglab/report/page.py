@@ -281,7 +281,8 @@ def _recorded(record: pd.DataFrame | None, classes: list[Row]) -> dict[str, Any]
             record, again
         )
         found["Stability: the verdicts with those networks"] = verdict_rows(record, again)
-    cached = cached_against_joint(record).round(1).astype(str)  # none where the record lacks the study
+    titles = {"difference": "cached - joint [95 %]", "agreement": "equal pixels (%)"}
+    cached = cached_against_joint(record).round(1).astype(str).rename(columns=titles)  # empty without the study
     found["SIB by cached statistics, one image a pass, beside joint ones"] = cached.to_dict("records")
     found["The inference time"] = tables.inference_table()
     published = {
