@@ -30,8 +30,8 @@ class Moved(NamedTuple):
 class VerdictMoved(NamedTuple):
     """A claim's verdict as recorded, and with networks that were trained again in the place of the recorded ones.
 
-    ``alone`` are the verdicts of those networks by themselves, recorded and again: of more trainings than were run
-    again, the others hold a verdict where it is.
+    ``alone`` are the verdicts of those networks by themselves, recorded and again. Beside trainings that were not run
+    again a verdict moves less.
     """
 
     claim: str

@@ -457,3 +457,5 @@ def test_tn_on_the_sources_of_four(text, full):
     assert f"From MLDG it takes {mldg[0]} to {mldg[-1]} on three of them" in lesson
     outcomes = {m: {one.outcome for one in first if one.what.startswith(f"{m}:")} for m in ("AGG", "by domain")}
     assert set.union(*outcomes.values()) == {"as predicted"}
+    on_gsi = [one for one in first if one.what.startswith("MLDG") and one.domain[0] in "GSI"]
+    assert [one.outcome for one in on_gsi] == ["against it"] * 6
