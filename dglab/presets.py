@@ -34,6 +34,7 @@ class Preset:
     control_seeds: tuple[int, ...] = ()  # trainings of the other controls; empty: train_seeds
     gmp_seeds: tuple[int, ...] = ()  # trainings in the studies of GMP; empty: train_seeds
     whole: bool = False  # every row of every table and all controls, which takes hours
+    as_recorded: tuple[str, ...] = ()  # studies that are not run on the embedded streets: the recorded ones are shown
     rates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # lr, steps, ... of methods with their own
     backbones: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of Table 10 beside its own: settings
     why: Mapping[str, str] = field(default_factory=dict, compare=False)  # setting -> why it is not the paper's
@@ -148,6 +149,8 @@ QUICK = Preset(
     style_layers=(1, 2, 3, 4),
     in_memory=True,
     parallel=True,
+    # two in five core-minutes for what two trainings cannot decide; --only runs each of them
+    as_recorded=("selection_policy", "style_layer", "queue_size", "cached_statistics", "prior"),
     why=_WHY,
 )
 

@@ -1,8 +1,9 @@
 """Put what lessons need to open without training into the package: ``python -m tools.ship_results [DATA]``.
 
 Without DATA: five trained networks of the quick preset with their references, the figures of its studies (mIoU and what
-stands beside it) as ``dglab reproduce --preset quick`` has left them in ``results/quick``, those of the two orders of
-MLDG, and the picture of the README. With the prepared root of CamVid as DATA: the figures that lesson 06 tells of.
+stands beside it) as ``dglab reproduce --preset quick`` has left them in ``results/quick``, those of the studies that it
+shows as recorded and of the two orders of MLDG, and the picture of the README. With the prepared root of CamVid as
+DATA: the figures that lesson 06 tells of.
 """
 
 import shutil
@@ -16,7 +17,7 @@ from dglab.experiments.record import write_networks
 from dglab.experiments.recorded import SHIPPED, write_studies
 from dglab.experiments.runner import Lab, open_lab, run
 from dglab.experiments.table import read_table
-from dglab.experiments.trials import EXTRA_STUDIES, main_tasks, mixed_task, studies_of
+from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, main_tasks, mixed_task, studies_of
 from dglab.teaching.execution import find_lessons
 from dglab.testtime.of_sources import REFERENCE
 from dglab.training.config import TrainingConfig
@@ -36,16 +37,17 @@ def shipped_trainings(lab: Lab) -> list[TrainingConfig]:
 
 
 def main(data: str = "streets") -> None:
-    """Copy networks and figures; what an extra study needs is computed now."""
+    """Copy networks and figures; what the run has not left is computed now."""
     lab = open_lab("quick", data, use_shipped=False)
-    extra = EXTRA_STUDIES["order" if data == "streets" else "imagenet"]
-    frame = pd.concat([read_table(lab.out / "tables.csv"), run(lab, extra(lab))], ignore_index=True)
+    others = {name: study for name, study in STUDIES.items() if name not in studies_of(lab)}
+    name = "order" if data == "streets" else "imagenet"
+    more = run(lab, [trial for study in (*others.values(), EXTRA_STUDIES[name]) for trial in study(lab)])
+    frame = pd.concat([read_table(lab.out / "tables.csv"), more], ignore_index=True)
     folder = SHIPPED / lab.preset.name
     write_studies(frame[frame["metric"].isin(METRICS)], folder / lab.data_name)
     if data == "streets":
         _copy_networks(lab, folder)
-        studies = studies_of(lab).values()
-        names = {trial.training.address for study in (*studies, extra) for trial in study(lab)}
+        names = {trial.training.address for study in (*STUDIES.values(), EXTRA_STUDIES[name]) for trial in study(lab)}
         write_networks(lab.out / "scores", folder / "networks.csv", names)
     for path in sorted(folder.iterdir()):
         print(f"{path.name}: {path.stat().st_size / 2**20:.2f} MiB")

@@ -538,9 +538,10 @@ EXTRA_STUDIES: dict[str, Study] = {
 
 
 def studies_of(lab: Lab) -> dict[str, Study]:
-    """The studies that the preset runs."""
+    """The studies that the preset runs on these data."""
     if not lab.preset.whole:
-        return STUDIES
+        recorded = lab.preset.as_recorded if lab.data == "streets" else ()
+        return {name: make for name, make in STUDIES.items() if name not in recorded}
     return STUDIES | (WHOLE_STUDIES if lab.of_paper else {}) | (REAL_STUDIES if lab.data != "streets" else {})
 
 

@@ -45,7 +45,8 @@ from dglab.utils.files import read_json, written_whole
 
 RECORDED = "full"  # the preset whose recorded study is shown first
 AS_RECORDED = "recorded"  # what it is called beside a run
-NEEDS_STUDY = {4: "meta_split", 8: "queue_size", 9: "source_domains_fixed", 11: "backbones"}  # claim: its study
+NEEDS_STUDY = {4: "meta_split", 6: "selection_policy", 7: "style_layer", 8: "queue_size", 9: "source_domains_fixed",
+               11: "backbones"}  # claim: its study  # fmt: skip
 # the second paper's part: title, rows, and the study whose figure is shown with them
 GMP_PARTS = (
     ("Which half does what (its Table 4)", gmp_tables.ablation_rows, "gmp_ablation"),
@@ -74,11 +75,11 @@ def write_report(folder: Path) -> Path:
     of_paper = are_the_papers(record["domains"])
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((resources.files("dglab.report") / "report.html.j2").read_text(encoding="utf-8"))
-    mixed = _tasks(frame, "selection_policy")
     of_streets = recorded_table(RECORDED) if is_streets(record) else None
     fullest = of_streets if record["preset"]["name"] != RECORDED else None  # a run of full is not set beside itself
     recorded = None if fullest is None else _without_classes(fullest)
     scales = {"ours": frame} if recorded is None else {AS_RECORDED: recorded, "here": frame}
+    mixed = [task for table in scales.values() for task in _tasks(table, "selection_policy")]  # recorded, or run here
     pictures = _pictures({scale: draw_figures(table, record) for scale, table in scales.items()}, folder / "figures")
     page = template.render(
         version=__version__,

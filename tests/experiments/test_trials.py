@@ -8,7 +8,7 @@ import torch
 from dglab.analysis.claims import judge
 from dglab.data.shifts import shifted
 from dglab.experiments.methods import MAIN_METHODS, TRAINING_METHODS
-from dglab.experiments.runner import open_lab, run
+from dglab.experiments.runner import open_lab, recorded, run
 from dglab.experiments.table import COLUMNS, labels_of
 from dglab.experiments.trials import EXTRA_STUDIES, STUDIES, describe, main_tasks, mixed_task, photometric, studies_of
 from dglab.paper import table
@@ -39,6 +39,20 @@ def test_a_prepared_root_leaves_each_domain_out_in_turn(tmp_path, prepared, lett
     assert [str(trial.task) for trial in trials] == [task for task in tasks for _ in ("AGG", "MLDG")]
     frame = run(opened, trials[-1:])
     assert set(frame["data"]) == {"mine"} and set(frame["task"]) == {tasks[-1]}
+
+
+def test_quick_trains_the_networks_of_four_sources_and_leaves_the_mixed_stream_to_the_record(tmp_path, prepared):
+    opened = open_lab("quick", device="cpu", results=tmp_path / "results", use_shipped=False)
+    trials = [trial for study in studies_of(opened).values() for trial in study(opened)]
+    assert {str(trial.task) for trial in trials} == {"G+S+I+M->C"}
+    methods = {"agg": (0.08,), "by_domain": (0.08,), "mldg": (0.0, 0.04)}  # and their inner rates
+    assert {(trial.training.method, trial.training.inner_lr, trial.training.seed) for trial in trials} == {
+        (method, rate, seed) for method, rates in methods.items() for rate in rates for seed in (0, 1)
+    }
+    others = [trial for name in opened.preset.as_recorded for trial in STUDIES[name](opened)]
+    assert len(recorded(opened, others)) == len(others)
+    own = open_lab("quick", str(prepared(tmp_path / "mine", "GSIM")), device="cpu", results=tmp_path / "mine_out")
+    assert list(studies_of(own)) == list(STUDIES)  # of these data nothing is recorded
 
 
 def test_photometric_shifts_of_two_unseen_targets(tmp_path, prepared):

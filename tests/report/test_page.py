@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from dglab.experiments.record import describe_run
-from dglab.experiments.table import COLUMNS, TYPES, write_table
+from dglab.experiments.table import COLUMNS, TYPES, read_table, write_table
+from dglab.presets import PRESETS
 from dglab.report.page import write_report
 from dglab.report.tables import ablation_table, adabn_table, backbones_table, plus_minus, policy_table
 from dglab.utils.errors import InputError
@@ -52,6 +53,17 @@ def test_a_folder_becomes_one_page_that_needs_nothing_else(folder, monkeypatch):
     for number in (1, 2, 3, 4, 8, 10):  # recorded, and as the paper's; 5, 6, 7, 9 and 11 beside this run
         assert f"<h3>Table {number}" in page
     assert "the paper: accuracy" in page and "55.52 ± 0.07" in page  # Tables 6 and 9
+
+
+def test_what_a_run_leaves_to_the_record_is_shown_as_recorded(folder):
+    frame = read_table(folder / "tables.csv")
+    write_table(frame[~frame["study"].isin(PRESETS["quick"].as_recorded)], folder / "tables.csv")
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "A mixed stream (Table 5): G+S+I → C+M" in page and "<h2>One image a pass" not in page
+    for picture in ("mIoU by selection policy", "mIoU and selection accuracy by queue size"):
+        assert f'alt="{picture}, recorded"' in page and f'alt="{picture}, here"' not in page
+    for study in ("selection_policy", "style_layer", "queue_size"):
+        assert f"not run; <code>dglab reproduce --only {study}</code>" in page
 
 
 def test_results_of_another_machine_are_not_mixed_in_silence(lab, folder):
