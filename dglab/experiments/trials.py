@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 ARRIVALS = range(20)  # orders of arrival where the deviation over them is the question; why 20: docs/predictions.md
 PRIORS = (0.0, 0.25, 0.5, 0.75)  # shares of source statistics in TN; 1 is source BN
+_Seeds = Callable[["Lab", TrainingMethod], tuple[int, ...]]  # of a training method
 PRETRAINED = {"backbone": "efficientnet-lite0", "lr": 0.05, "inner_lr": 0.01}
 
 
@@ -93,7 +94,7 @@ def _trainings(
     lab: Lab,
     task: Task,
     methods: Iterable[TrainingMethod],
-    seeds: Callable[[Lab, TrainingMethod], tuple[int, ...]] | None = None,
+    seeds: _Seeds | None = None,
     **changes: Any,
 ) -> list[TrainingConfig]:
     """A training for each method and seed that the task allows: methods that split the sources need two of them.
@@ -407,11 +408,26 @@ def source_domains_fixed(lab: Lab) -> list[Trial]:
 def bound(lab: Lab) -> list[Trial]:
     """An upper bound: a network trained on the target's own training images, with the same budget: as many steps, and
     as many images a step as the task's sources have together."""
+    return [trial for task in main_tasks(lab) for trial in _bound(lab, "bound", task)]
+
+
+def _bound(lab: Lab, study: str, full: Task, seeds: _Seeds | None = None, **changes: Any) -> list[Trial]:
+    task = Task(full.targets, full.targets, unseen=False)
+    images = len(full.sources) * lab.preset.training.batch_per_domain
+    trainings = _trainings(lab, task, [AGG], seeds, batch_per_domain=images, **changes)
+    return combined(study, task, trainings, [bn(task.targets)])
+
+
+def twice_the_steps(lab: Lab) -> list[Trial]:
+    """Is it the short training? The methods of the main question and the bound, with twice the preset's steps."""
+    steps, seeds = 2 * lab.preset.training.steps, lab.preset.control_seeds or lab.preset.train_seeds
     trials = []
-    for full in main_tasks(lab):
-        task = Task(full.targets, full.targets, unseen=False)
-        images = len(full.sources) * lab.preset.training.batch_per_domain
-        trials += combined("bound", task, _trainings(lab, task, [AGG], batch_per_domain=images), [bn(task.targets)])
+    for task in main_tasks(lab):
+        for method in MAIN_METHODS:
+            trainings = _trainings(lab, task, [method], lambda *_: seeds, steps=steps)
+            tests = _ablation_tests(lab, task, banks=method is not MLDG_INNER_0)
+            trials += combined("twice_the_steps", task, trainings, tests)
+        trials += _bound(lab, "twice_the_steps", task, lambda *_: seeds, steps=steps)
     return trials
 
 
@@ -519,6 +535,7 @@ WHOLE_STUDIES: dict[str, Study] = {
     "tn_on_sources": tn_on_sources,
     "domains_per_pass": domains_per_pass,
     "bound": bound,
+    "twice_the_steps": twice_the_steps,
     "backbones": backbones,
     "style_dose": style_dose,
     "ibn_net": ibn_net,

@@ -18,7 +18,7 @@ from dglab.reproduce import known_already, tell_expected
 from dglab.training import TrainingConfig
 
 # studies that came after the first record
-LATER = ("domains_per_pass", "backbones", "style_dose", "arrival_orders", "tn_on_sources")
+LATER = ("domains_per_pass", "backbones", "style_dose", "arrival_orders", "tn_on_sources", "twice_the_steps")
 
 
 def test_a_network_says_where_and_how_long(tmp_path):
