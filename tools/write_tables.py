@@ -13,10 +13,17 @@ import numpy as np
 import pandas as pd
 
 from dglab import paper
-from dglab.analysis.doses import dose_predictions, dose_table
+from dglab.analysis.doses import (
+    dose_predictions,
+    dose_table,
+    photometric_means,
+    photometric_predictions,
+    selection_means,
+)
 from dglab.analysis.intervals import seed_correlation, summarize
 from dglab.analysis.predictions import as_rows, expected_of_claims, five_real_domains, train_as_you_test
 from dglab.analysis.stability import move_rows, verdict_rows
+from dglab.analysis.steps import twice_the_steps
 from dglab.analysis.targets import rows_over_targets
 from dglab.experiments.methods import (
     AGG,
@@ -202,6 +209,10 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "stability_verdicts": lambda: verdict_rows(full, read_recorded(AGAIN)) if AGAIN.exists() else [],
         "real": lambda: [] if real is None else left_out_table(real),
         "real_expected": lambda: [] if real is None else five_real_domains(real),
+        "photometric": lambda: [] if real is None else photometric_means(real),
+        "photometric_selection": lambda: [] if real is None else selection_means(real),
+        "photometric_predictions": lambda: [] if real is None else as_rows(photometric_predictions(real)),
+        "twice_the_steps": lambda: twice_the_steps(full),
         "real_mixed": lambda: [] if real is None else policies({"real": real}, with_paper=False),
         **guard_tables.tables(),
         "gmp_claims": lambda: claims(overview.gmp_claim_rows(both)),

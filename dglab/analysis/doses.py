@@ -143,6 +143,72 @@ def photometric_table(gains: pd.DataFrame) -> list[dict[str, str]]:
     ]
 
 
+def photometric_means(frame: pd.DataFrame) -> list[dict[str, str]]:
+    """The same in short: means over the shifts of colour, and over those of detail.
+
+    Args:
+        frame: a tidy table with the study ``photometric``.
+
+    Returns:
+        A row for each target, kind of shift and way to train; a column a dose, "source BN: gain of TN / SIB / AdaBN",
+        over the networks that have all of these.
+    """
+    each, plain = _gains_of_networks(frame), _plain_of_networks(frame)
+    each = pd.concat([each, plain.assign(test=SOURCE_BN.label)], ignore_index=True)
+    found = []
+    for target in each["target"].unique():
+        for kind, shifts in (("colour", COLOUR), ("detail", DETAIL)):
+            for method in TRAINED:
+                own = each[(each["target"] == target) & (each["trained with"] == method.label)]
+                cells = {}
+                for dose in (0.0, *SEVERITIES):
+                    means = {test: _mean_over(own[own["test"] == test], shifts, dose)
+                             for test in (SOURCE_BN.label, *PHOTOMETRIC)}  # fmt: skip
+                    level, *gains = pd.DataFrame(means).dropna().mean()
+                    cells[f"{dose:g}"] = f"{level:.1f}: " + " / ".join(f"{gain:+.1f}" for gain in gains)
+                if not any("nan" in cell for cell in cells.values()):
+                    found.append({"unseen": target, "shifts of": kind, "trained with": method.label, **cells})
+    return found
+
+
+def selection_means(frame: pd.DataFrame) -> list[dict[str, str]]:
+    """SIB - QIB on a stream of which every second image is shifted, a mean over the shifts of colour; a column a dose.
+
+    Args:
+        frame: a tidy table with the study ``photometric``.
+    """
+    each = _gains_of_networks(frame)
+    each = each[each["test"] == SELECTION]
+    found = []
+    for (target, trained), own in each.groupby(["target", "trained with"], sort=False):
+        means = {f"{dose:g}": _mean_over(own, COLOUR, dose).mean() for dose in SEVERITIES}
+        if not any(np.isnan(mean) for mean in means.values()):
+            cells = {dose: f"{mean:+.2f}" for dose, mean in means.items()}
+            found.append({"stream of": target, "trained with": trained, **cells})
+    return found
+
+
+def _plain_of_networks(frame: pd.DataFrame) -> pd.DataFrame:
+    """mIoU under source BN, in the columns of :func:`_gains_of_networks`."""
+    rows = frame[(frame["study"] == "photometric") & (frame["metric"] == "miou")]
+    alone = rows[rows["domain_evaluated"] == rows["target"]]
+    found = [
+        _by_network(SOURCE_BN.rows(method.rows(alone)))
+        .rename("gain")
+        .reset_index()
+        .assign(**{"trained with": method.label})
+        for method in TRAINED
+    ]
+    return _from_dose_0(pd.concat(found, ignore_index=True))
+
+
+def _from_dose_0(each: pd.DataFrame) -> pd.DataFrame:
+    """The images as they are, once for each shift: there its curve begins."""
+    as_they_are = each[each["shift"] == ""]
+    under = [as_they_are.assign(shift=shift) for shift in (*COLOUR, *DETAIL)]
+    return pd.concat([*under, each[each["shift"] != ""]], ignore_index=True)
+
+
 def _gains_of_networks(frame: pd.DataFrame) -> pd.DataFrame:
     """The gain of each network, in the columns of a curve, with its ``train_seed``, ``dose`` and ``gain``."""
     rows = frame[(frame["study"] == "photometric") & (frame["metric"] == "miou")]
@@ -155,10 +221,7 @@ def _gains_of_networks(frame: pd.DataFrame) -> pd.DataFrame:
         gains[SELECTION] = _by_network(SIB_CACHED.rows(beside)) - _by_network(QIB_CACHED.rows(beside))
         for test, gain in gains.items():
             found.append(gain.dropna().rename("gain").reset_index().assign(test=test, **{"trained with": method.label}))
-    each = pd.concat(found, ignore_index=True)
-    as_they_are = each[each["shift"] == ""]
-    under = [as_they_are.assign(shift=shift) for shift in (*COLOUR, *DETAIL)]  # where each shift's curve begins
-    each = pd.concat([*under, each[each["shift"] != ""]], ignore_index=True)
+    each = _from_dose_0(pd.concat(found, ignore_index=True))
     return each.sort_values("dose", kind="stable")[[*_CURVE, "train_seed", "dose", "gain"]]
 
 

@@ -23,13 +23,16 @@ from dglab.analysis.doses import (
     dose_response,
     dose_table,
     photometric_gains,
+    photometric_means,
     photometric_predictions,
     photometric_table,
+    selection_means,
 )
 from dglab.analysis.intervals import cached_against_joint
 from dglab.analysis.predictions import as_rows, expected_of_claims, five_real_domains, train_as_you_test
 from dglab.analysis.signals import prior_grid
 from dglab.analysis.stability import move_rows, verdict_rows
+from dglab.analysis.steps import twice_the_steps
 from dglab.analysis.targets import rows_over_targets
 from dglab.experiments.gmp_methods import GMP
 from dglab.experiments.methods import TN_4
@@ -273,6 +276,7 @@ def _recorded(record: pd.DataFrame | None, classes: list[Row]) -> dict[str, Any]
         "The claims: what was expected, and what came out": expected_of_claims(record),
         "Train as you test: what was predicted, and what came out": as_rows(train_as_you_test(record)),
         "Domains in a BatchNorm batch: source BN / re-estimated / TN, M = 4": tables.domains_per_pass_table(record),
+        "Twice the steps: what came out, and what was expected": twice_the_steps(record),
         "Dose and response: gain over source BN by dose": dose_table(record),
         "Dose and response: what was predicted, and what came out": as_rows(dose_predictions(record)),
     }
@@ -320,7 +324,9 @@ def _photometric(frame: pd.DataFrame, folder: Path, prefix: str = "") -> dict[st
         trainings = " and ".join(str(n) for n in sorted(part["trainings"].unique()))
         title = f"{title.format(target)}; means of {trainings} training(s)"
         pictures.append({"title": title, "picture": _png(figures.photometric(part, label), folder / name)})
-    tables = {"Gains by dose": photometric_table(gains),
+    tables = {"Means over shifts, source BN: gain of TN (M = 4) / SIB (cached) / AdaBN": photometric_means(frame),
+              "SIB - QIB, mean over the shifts of colour": selection_means(frame),
+              "Gains by dose": photometric_table(gains),
               "What was expected, and what came out": as_rows(photometric_predictions(frame))}  # fmt: skip
     return {"pictures": pictures, "tables": {title: rows for title, rows in tables.items() if rows}}
 

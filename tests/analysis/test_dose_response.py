@@ -10,8 +10,10 @@ from dglab.analysis.doses import (
     dose_response,
     dose_table,
     photometric_gains,
+    photometric_means,
     photometric_predictions,
     photometric_table,
+    selection_means,
 )
 from dglab.data.shifts import COLOUR, DETAIL, SEVERITIES
 from dglab.experiments.table import COLUMNS, TYPES
@@ -128,6 +130,28 @@ def test_a_curve_rests_on_networks_that_have_all_of_it(of_shifts):
     assert dark["gain"].tolist() == pytest.approx([1, 2.5, 4, 5.5, 7, 8.5]) and set(dark["trainings"]) == {1}
     whole = pd.concat([of_shifts, other]).astype(TYPES)
     assert curve(whole, "K", "dark", "TN, M = 4")["gain"].tolist() == pytest.approx([4, 5.5, 7, 8.5, 10, 11.5])
+
+
+def test_means_over_shifts_in_short(of_shifts):
+    """AGG has no SIB nor AdaBN in the table: no row; with them, source BN and the three gains."""
+    assert photometric_means(of_shifts) == []
+    alone = of_shifts[(of_shifts["test_method"] == "tn") & (of_shifts["domain_evaluated"] == of_shifts["target"])]
+    cached = alone.assign(
+        test_method="sib", statistics="cached", batch_size=None, neighbors=4, value=alone["value"] + 1
+    )
+    adabn = alone.assign(test_method="adabn", batch_size=None, prior=None, value=alone["value"] - 1)
+    found = photometric_means(pd.concat([of_shifts, cached, adabn]).astype(TYPES))
+    rows = {(row["unseen"], row["shifts of"]): row for row in found}
+    assert list(rows) == [("K", "colour"), ("K", "detail"), ("T", "colour"), ("T", "detail")]
+    assert rows["K", "colour"]["0"] == "20.0: +1.0 / +2.0 / +0.0"
+    assert rows["K", "colour"]["0.75"] == "15.0: +8.5 / +9.5 / +7.5"
+    assert rows["T", "detail"]["0.6"] == "15.0: +0.9 / +1.9 / -0.1"
+
+
+def test_selection_in_short(of_shifts):
+    found = {row["stream of"]: row for row in selection_means(of_shifts)}
+    assert found["K"]["0.15"] == "+0.60" and found["K"]["0.75"] == "+3.00" and found["T"]["0.75"] == "+3.38"
+    assert selection_means(of_shifts[of_shifts["dose"] != 0.45]) == []
 
 
 def test_what_was_predicted_of_shifts(of_shifts):
