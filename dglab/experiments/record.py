@@ -118,7 +118,7 @@ def write_networks(scores: Path, path: Path, names: Collection[str] | None = Non
         rows[note.parent.name] = {
             "network": note.parent.name, "train_method": _method(note.parent),
             "machine": known["machine"], "instructions": known["instructions"],
-            "torch": known["versions"]["torch"], "dglab": known["versions"]["dglab"],
+            **{name: known["versions"][name] for name in ("python", "torch", "dglab")},
             **{f"seconds_{what}": known["seconds"].get(what) for what in ("training", "testing")},
         }  # fmt: skip
     held = [rows[name] for name in sorted(rows) if names is None or name in names]  # none of settings that are no more

@@ -38,5 +38,7 @@ def test_networks_table_and_picture_are_copied(lab, frames, tmp_path, monkeypatc
     assert set(frame["study"]) == {*frames, "order"} and set(frame["order"].dropna()) == {1, 2}
     assert set(frame["metric"]) == {*ship_results.METRICS} and "iou" in ship_results.METRICS
     made = pd.read_csv(shipped / "tiny" / "networks.csv")
-    assert set(networks) < set(made["network"]) and made["machine"].notna().all()
+    assert set(networks) < set(made["network"]) and made.notna().all().all()
+    assert set(made.columns) == {"network", "train_method", "machine", "instructions", "python", "torch", "dglab",
+                                 "seconds_training", "seconds_testing"}  # fmt: skip
     assert (tmp_path / "docs" / "overview.png").read_bytes() == b"a picture"
