@@ -149,9 +149,9 @@ QUICK = Preset(
     style_layers=(1, 2, 3, 4),
     in_memory=True,
     parallel=True,
-    # two in five core-minutes for what two trainings cannot decide; --only runs each of them
     as_recorded=("selection_policy", "style_layer", "queue_size", "cached_statistics", "prior"),
-    why=_WHY,
+    why=_WHY
+    | {"as_recorded": "two in five core-minutes, for what two trainings cannot decide; --only runs each of them"},
 )
 
 FULL = Preset(
