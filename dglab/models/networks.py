@@ -79,7 +79,7 @@ def thin_resnet(num_classes: int = NUM_CLASSES, width: int = 16, *, ibn: bool = 
 
 
 class PyramidHead(nn.Module):
-    """A decoder with skip connections: from stage to stage back up to a quarter of the image.
+    """A decoder with skip connections: from stage to stage back up to the finest that it is given.
 
     At each step the coarser map is upsampled and added to the finer stage's features, both projected to one width, and
     a convolution smooths the sum. What an eighth of the image cannot hold, a pole or a person, a quarter can.
@@ -108,25 +108,34 @@ class PyramidHead(nn.Module):
 
 
 class PyramidModel(SegmentationModel):
-    """A backbone of four stages whose head gets the outputs of all but the first."""
+    """A backbone of four stages whose head gets the outputs of the last three, or of all."""
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.layer1(self.stem((images - self.mean) / self.std))
+        x = self.stem((images - self.mean) / self.std)
         stages = []
-        for layer in (self.layer2, self.layer3, self.layer4):
-            stages.append(x := layer(x))  # N x C x a quarter, an eighth, a sixteenth of H and W
-        logits = self.head(stages).contiguous(memory_format=torch.channels_last)  # as in SegmentationModel
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            stages.append(x := layer(x))  # N x C x a half, a quarter, an eighth, a sixteenth of H and W
+        shown = stages[-len(self.head.lateral) :]
+        logits = self.head(shown).contiguous(memory_format=torch.channels_last)  # as in SegmentationModel
         return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def thin_fpn(num_classes: int = NUM_CLASSES, width: int = 16, *, ibn: bool = False) -> PyramidModel:
-    """The thin ResNet without dilation, down to a sixteenth, and a decoder back up to a quarter: 0.4 M parameters."""
+def thin_fpn(num_classes: int = NUM_CLASSES, width: int = 16, *, ibn: bool = False, half: bool = False) -> PyramidModel:
+    """The thin ResNet without dilation, down to a sixteenth, and a decoder back up to a quarter: 0.4 M parameters.
+
+    Args:
+        num_classes: of the logits.
+        width: channels of the first stage.
+        ibn: as an IBN-Net, see :class:`IBN`.
+        half: the decoder goes on up to a half, which takes more than twice the time.
+    """
     w1, w2, w3, w4 = width, 2 * width, 4 * width, 8 * width
     stem = _convolution(3, w1, 3, stride=2)
     stages = [_basic_block(w1, w1), _basic_block(w1, w2, 2), _basic_block(w2, w3, 2), _basic_block(w3, w4, 2)]
     if ibn:
         to_ibn_a(stages[:3])
-    model = PyramidModel(stem, stages, PyramidHead((w2, w3, w4), num_classes))
+    finest = (w1,) if half else ()
+    model = PyramidModel(stem, stages, PyramidHead((*finest, w2, w3, w4), num_classes))
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -296,6 +305,7 @@ def efficientnet_lite0(num_classes: int = NUM_CLASSES, *, weights: StateDict | N
 BACKBONES: dict[str, Callable[..., SegmentationModel]] = {
     "thin": thin_resnet,
     "thin-fpn": thin_fpn,
+    "thin-fpn-half": functools.partial(thin_fpn, half=True),
     "thin-fpn-ibn-a": functools.partial(thin_fpn, ibn=True),
     "thin-ibn-a": functools.partial(thin_resnet, ibn=True),
     "resnet18": functools.partial(dilated_resnet, 18),

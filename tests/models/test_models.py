@@ -254,7 +254,8 @@ def test_a_backbone_without_public_weights_says_so():
         with pytest.raises(InputError, match=r"no ImageNet weights of 'thin', only of resnet18, .*random"):
             check_weights("thin", weights)
     check_weights("thin", "")
-    assert set(IMAGENET) == set(BACKBONES) - {"thin", "thin-fpn", "thin-ibn-a", "thin-fpn-ibn-a", "hrnet-w18"}
+    drawn = {"thin", "thin-fpn", "thin-fpn-half", "thin-ibn-a", "thin-fpn-ibn-a", "hrnet-w18"}
+    assert set(IMAGENET) == set(BACKBONES) - drawn
 
 
 def test_imagenet_weights_come_from_torch_s_folder_or_the_web(tmp_path, monkeypatch, state):
@@ -302,4 +303,22 @@ def test_the_pyramid_is_the_sum_of_its_stages_written_out():
         y = smooth[0](lateral[1](eighth) + up(lateral[2](sixteenth), (7, 9), mode="bilinear"))
         y = smooth[1](lateral[0](quarter) + up(y, (13, 18), mode="bilinear"))
         expected = up(classify(y), (50, 70), mode="bilinear")
+        torch.testing.assert_close(model(images), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_pyramid_goes_on_up_to_a_half():
+    model = build_model("thin-fpn-half", seed=0).double().eval()
+    assert len(model.head.lateral) == 4 and len(build_model("thin-fpn").head.lateral) == 3
+    images = torch.rand(1, 3, 50, 70, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with torch.no_grad():
+        stages = [model.layer1(model.stem((images - model.mean) / model.std))]
+        for layer in (model.layer2, model.layer3, model.layer4):
+            stages.append(layer(stages[-1]))
+        assert [tuple(f.shape[-2:]) for f in stages[:2]] == [(25, 35), (13, 18)]
+        up = torch.nn.functional.interpolate
+        y = model.head.lateral[3](stages[3])
+        for level in (2, 1, 0):
+            y = up(y, stages[level].shape[-2:], mode="bilinear")
+            y = model.head.smooth[2 - level](model.head.lateral[level](stages[level]) + y)
+        expected = up(model.head.classifier(y), (50, 70), mode="bilinear")
         torch.testing.assert_close(model(images), expected, rtol=1e-12, atol=1e-12)
