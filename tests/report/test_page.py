@@ -17,7 +17,8 @@ PNG = b"\x89PNG, of Figure 4"
 # drawn twice: of the recorded study, and of this run
 RECORDED = {"figure5_batch_size", "table03_controls", "table05_selection_policy", "table06_style_layer",
             "table07_queue_size", "table09_source_and_target", "prior"}  # fmt: skip
-RECORDED_ALONE = {"domains_per_pass_recorded", "style_dose_recorded"}  # which tiny has no study for
+OF_REAL = {f"recorded_photometric_{what}_{target}" for what in ("tn", "selection") for target in "TK"}
+RECORDED_ALONE = {"domains_per_pass_recorded", "style_dose_recorded"} | OF_REAL  # which tiny has no study for
 
 
 @pytest.fixture
@@ -102,7 +103,9 @@ def test_other_data_are_not_set_beside_the_papers(folder):
     page = write_report(folder).read_text(encoding="utf-8")
     assert "the paper</th>" not in page and "The paper's claims" not in page and "Table 3" not in page
     assert "<h2>Over the targets</h2>" in page and '<td class="text">MLDG+source BN - AGG+source BN</td>' in page
-    assert (folder / "figures" / "figure5_batch_size_C.png").exists() and len(re.findall("<img ", page)) == 8
+    assert (folder / "figures" / "figure5_batch_size_C.png").exists() and len(re.findall("<img ", page)) == 8 + len(
+        OF_REAL
+    )
 
 
 @pytest.mark.parametrize("missing", ["tables.csv", "run.json"])

@@ -5,8 +5,10 @@ import re
 import nbformat
 import pytest
 
+from dglab.analysis.doses import photometric_gains, photometric_means, photometric_predictions, selection_means
 from dglab.analysis.intervals import contrast, on_target, paired_difference, per_training
 from dglab.analysis.targets import over_targets
+from dglab.data.shifts import SEVERITIES
 from dglab.experiments.methods import (
     AGG,
     BY_DOMAIN,
@@ -101,6 +103,71 @@ def test_one_stream_of_two_targets(record):
     more = sorted(value - one for value in (tn, qib, sib, oracle))
     expected = f"{one - bn:.1f} points above source BN, those with neighbours {more[0]:.1f} to {more[-1]:.1f} more"
     assert expected in page
+
+
+@pytest.fixture(scope="module")
+def shifted(record):
+    """Means over shifts of colour or detail: mIoU under source BN and TN by target, training method and severity."""
+    cells = {}
+    for row in photometric_means(record):
+        target, kind, trained, *cells_of_row = row.values()
+        for dose, cell in zip((0.0, *SEVERITIES), cells_of_row, strict=True):
+            level, gains = cell.split(": ")
+            tn = float(gains.split(" / ")[0])
+            cells[target, kind, trained, dose] = (float(level), float(level) + tn, tn)
+    return cells
+
+
+def test_what_tn_buys_under_photometric_shifts(shifted):
+    """A tenth of a point of play: the table's cells are rounded, as the sentences are."""
+    page = text("docs/results.md")
+    low, high = 0.0, SEVERITIES[-1]
+    names = [method.label for method in (AGG, BY_DOMAIN, MLDG)]
+
+    def falls(target, kind, column):
+        return sorted(shifted[target, kind, name, low][column] - shifted[target, kind, name, high][column]
+                      for name in names)  # fmt: skip
+
+    said = re.search(
+        r"TN's own score falls by (\S+) to (\S+) points on K and by (\S+) to (\S+) on T, that of source BN by "
+        r"(\S+) to (\S+) on K and by (\S+) to (\S+) on T\.",
+        page,
+    )
+    found = [end for column in (1, 0) for target in "KT" for end in falls(target, "colour", column)[:: len(names) - 1]]
+    assert [float(number) for number in said.groups()] == pytest.approx(found, abs=0.11)
+    price = re.search(r"costs on K as it is: (\S+) points \(AGG\), (\S+) \(by domain\) and (\S+) \(MLDG\)\.", page)
+    assert [float(number) for number in price.groups()] == [-shifted["K", "colour", name, low][2] for name in names]
+    agg = [shifted["T", "detail", "AGG", dose] for dose in (low, high)]
+    fall = re.search(r"on T that of AGG from (\S+) to (\S+), ", page)
+    assert [float(number) for number in fall.groups()] == pytest.approx([one[1] for one in agg], abs=0.11)
+
+
+def test_where_tn_begins_to_pay_on_k(record):
+    gains = photometric_gains(record)
+    gains = gains[(gains["target"] == "K") & (gains["test"] == TN_4.label)]
+    first = {
+        key: next((f"{dose:g}" for dose, gain in zip(part["dose"], part["gain"], strict=True) if gain > 0), "none")
+        for key, part in gains.groupby(["shift", "trained with"])
+    }
+    of = {shift: [first[shift, method.label] for method in (BY_DOMAIN, MLDG, AGG)] for shift in gains["shift"].unique()}
+    assert set(of["haze"]) == {"0.3"} and set(of["contrast"]) == {"0.45"} and set(of["blur"]) == {"none"}
+    for page in ("docs/results.md", "notebooks/08_your_own_model.ipynb"):
+        assert "under haze from 0.3 and under low contrast from 0.45, however the network was trained" in text(page)
+        assert "in the dark from {} (by domain), {} (MLDG) and {} (AGG)".format(*of["dark"]) in text(page)
+        assert "under blur at none of the severities" in text(page)
+
+
+def test_what_selection_by_style_is_worth(record):
+    rows = {(row["stream of"], row["trained with"]): row for row in selection_means(record)}
+    page = text("docs/results.md")
+    low, high = (sorted(float(rows["T", method.label][dose]) for method in (AGG, BY_DOMAIN, MLDG))
+                 for dose in ("0.15", "0.75"))  # fmt: skip
+    assert f"from {low[0]:.1f} to {low[-1]:.1f} points at 0.15 to {high[0]:.1f} to {high[-1]:.1f} at 0.75 on T" in page
+    on_k = [f"{rows['K', name]['0.15']} to {rows['K', name]['0.75']}" for name in ("AGG", "by domain", "MLDG")]
+    assert "on K from {} (AGG), {} (by domain) and {} (MLDG)".format(*on_k) in page
+    outcomes = [one.outcome for one in photometric_predictions(record)]
+    assert (len(outcomes), outcomes.count("open"), outcomes.count("as predicted")) == (12, 11, 1)
+    assert "eleven of the twelve parts are open; one is as predicted." in page
 
 
 def test_camvid_with_the_first_network():
