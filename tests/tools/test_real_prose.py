@@ -135,6 +135,13 @@ def test_what_tn_buys_under_photometric_shifts(shifted):
     )
     found = [end for column in (1, 0) for target in "KT" for end in falls(target, "colour", column)[:: len(names) - 1]]
     assert [float(number) for number in said.groups()] == pytest.approx(found, abs=0.11)
+    of_tn, (least, *_, most) = (falls("K", "colour", column) for column in (1, 0))
+    assert max(of_tn) < 1 and f"source BN loses {least:.0f} to {most:.0f} points and TN less than one" in text(
+        "README.md"
+    )
+    assert f"by less than one point and that of source BN by {least:.0f} to {most:.0f}." in text("docs/when_to_use.md")
+    prices = sorted(-shifted["K", "colour", name, low][2] for name in names)
+    assert f"for {prices[0]:.0f} to {prices[-1]:.0f} points where the images were ordinary" in text("README.md")
     price = re.search(r"costs on K as it is: (\S+) points \(AGG\), (\S+) \(by domain\) and (\S+) \(MLDG\)\.", page)
     assert [float(number) for number in price.groups()] == [-shifted["K", "colour", name, low][2] for name in names]
     agg = [shifted["T", "detail", "AGG", dose] for dose in (low, high)]
@@ -163,6 +170,7 @@ def test_what_selection_by_style_is_worth(record):
     low, high = (sorted(float(rows["T", method.label][dose]) for method in (AGG, BY_DOMAIN, MLDG))
                  for dose in ("0.15", "0.75"))  # fmt: skip
     assert f"from {low[0]:.1f} to {low[-1]:.1f} points at 0.15 to {high[0]:.1f} to {high[-1]:.1f} at 0.75 on T" in page
+    assert f"is worth up to {high[-1]:.0f} points more than the most recent ones" in text("docs/when_to_use.md")
     on_k = [f"{rows['K', name]['0.15']} to {rows['K', name]['0.75']}" for name in ("AGG", "by domain", "MLDG")]
     assert "on K from {} (AGG), {} (by domain) and {} (MLDG)".format(*on_k) in page
     outcomes = [one.outcome for one in photometric_predictions(record)]
