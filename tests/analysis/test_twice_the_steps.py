@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dglab.analysis.steps import EXPECTED, twice_the_steps
+from dglab.analysis.twice_the_steps import EXPECTED, twice_the_steps
 from dglab.experiments.table import COLUMNS, TYPES
 
 PREDICTIONS = Path(__file__).parents[2] / "docs" / "predictions.md"
