@@ -23,8 +23,8 @@ from dglab.analysis.doses import (
 from dglab.analysis.intervals import seed_correlation, summarize
 from dglab.analysis.predictions import as_rows, expected_of_claims, five_real_domains, train_as_you_test
 from dglab.analysis.stability import move_rows, verdict_rows
-from dglab.analysis.twice_the_steps import twice_the_steps
 from dglab.analysis.targets import rows_over_targets
+from dglab.analysis.twice_the_steps import twice_the_steps
 from dglab.experiments.methods import (
     AGG,
     BN_REESTIMATED,

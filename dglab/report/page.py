@@ -32,8 +32,8 @@ from dglab.analysis.intervals import cached_against_joint
 from dglab.analysis.predictions import as_rows, expected_of_claims, five_real_domains, train_as_you_test
 from dglab.analysis.signals import prior_grid
 from dglab.analysis.stability import move_rows, verdict_rows
-from dglab.analysis.twice_the_steps import twice_the_steps
 from dglab.analysis.targets import rows_over_targets
+from dglab.analysis.twice_the_steps import twice_the_steps
 from dglab.experiments.gmp_methods import GMP
 from dglab.experiments.methods import TN_4
 from dglab.experiments.recorded import AGAIN, REAL, read_recorded, recorded_table

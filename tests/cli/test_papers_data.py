@@ -36,7 +36,8 @@ def test_the_papers_studies_run_on_the_papers_letters(root, tmp_path, monkeypatc
     assert "Of the studies: source_domains_fixed, style_dose, gmp_ablation" in page  # and what these need
     assert "<code>dglab reproduce --only backbones --preset tiny --data ROOT</code>" in page
     capsys.readouterr()
-    for study, tasks in (("meta_split", {"G+S+I+M->C"}), ("ibn_net", {"G->C", "G+S+I+M->C"}), ("backbones", {"G+S+I+M->C"}),
+    for study, tasks in (("meta_split", {"G+S+I+M->C"}), ("ibn_net", {"G->C", "G+S+I+M->C"}),
+                         ("backbones", {"G+S+I+M->C"}),
                          ("source_domains", {"G->C", "G+S->C", "G+S+I->C", "G+S+I+M->C"})):  # fmt: skip
         arguments = ("--preset", "tiny", "--data", root, "--out", out, "--device", "cpu", "--only", study)
         assert call("reproduce", *arguments) == 0
