@@ -321,8 +321,9 @@ def _photometric(frame: pd.DataFrame, folder: Path, prefix: str = "") -> dict[st
     for (target, test), part in gains[gains["test"].isin(about)].groupby(["target", "test"], sort=False):
         label, title = about[test]
         name = f"{prefix}photometric_{'selection' if test == SELECTION else 'tn'}_{target}.png"
-        trainings = " and ".join(str(n) for n in sorted(part["trainings"].unique()))
-        title = f"{title.format(target)}; means of {trainings} training(s)"
+        counts = sorted(part["trainings"].unique())
+        trainings = "one training each" if counts == [1] else f"means of {' and '.join(map(str, counts))} trainings"
+        title = f"{title.format(target)}; {trainings}"
         pictures.append({"title": title, "picture": _png(figures.photometric(part, label), folder / name)})
     tables = {"Means over shifts, source BN: gain of TN (M = 4) / SIB (cached) / AdaBN": photometric_means(frame),
               "SIB - QIB, mean over the shifts of colour": selection_means(frame),

@@ -60,7 +60,7 @@ def test_a_part_about_photometric_shifts(frame, tmp_path):
     ]
     part = page._photometric(pd.concat(shifted).astype(TYPES), tmp_path, "recorded_")
     [picture] = part["pictures"]
-    assert picture["title"] == "TN (M = 4) against source BN on X, unseen; means of 1 training(s)"
+    assert picture["title"] == "TN (M = 4) against source BN on X, unseen; one training each"
     assert (tmp_path / "recorded_photometric_tn_X.png").exists()
     assert [row["shift"] for row in part["tables"]["Gains by dose"]] == ["dark", "blur"]
     assert page._photometric(frame, tmp_path) == {}
