@@ -4,6 +4,7 @@ import json
 import math
 import re
 
+import pandas as pd
 import pytest
 
 from dglab import paper
@@ -190,6 +191,20 @@ def test_the_bound_and_what_closes_the_gap(text, full):
     assert f"it gains {gain.mean:.1f} here and 7.47 there" in lesson_cell("09_the_paper", "20ca9be2")
     above = ibn - mean(full, MLDG, SIB)
     assert f"has {ibn:.1f} on C under source BN (five trainings), {above:.1f} points above MLDG+SIB" in text
+
+
+def test_what_was_tried_after_the_choice(text):
+    tried = (
+        pd.read_csv(ROOT / "docs" / "tries.csv").query("steps == 1500").set_index(["method", "backbone", "lr", "seed"])
+    )
+    score = tried["mean"].sort_index()
+    lost = score["agg", "thin-fpn", 0.4].mean() - score["agg", "thin-fpn", 0.8].mean()
+    assert f"Tried afterwards, 0.8 scores {lost:.1f} less than 0.4 for AGG." in text
+    gains = [
+        score[method, "thin-fpn-half", 0.2, 100] - score[method, "thin-fpn", 0.2, 100] for method in ("agg", "mldg")
+    ]
+    assert f"scores {gains[0]:.1f} points more for AGG and {gains[1]:.1f} for MLDG in more than twice" in text
+    assert set(tried["classes_below_1"].xs("thin-fpn-half", level="backbone")) == {3} and "leaves three classes" in text
 
 
 def test_a_common_rate(text, full):
