@@ -153,8 +153,7 @@ def photometric_means(frame: pd.DataFrame) -> list[dict[str, str]]:
         A row for each target, kind of shift and way to train; a column a dose, "source BN: gain of TN / SIB / AdaBN",
         over the networks that have all of these.
     """
-    each, plain = _gains_of_networks(frame), _plain_of_networks(frame)
-    each = pd.concat([each, plain.assign(test=SOURCE_BN.label)], ignore_index=True)
+    each = _of_networks(frame)
     found = []
     for target in each["target"].unique():
         for kind, shifts in (("colour", COLOUR), ("detail", DETAIL)):
@@ -162,11 +161,14 @@ def photometric_means(frame: pd.DataFrame) -> list[dict[str, str]]:
                 own = each[(each["target"] == target) & (each["trained with"] == method.label)]
                 cells = {}
                 for dose in (0.0, *SEVERITIES):
-                    means = {test: _mean_over(own[own["test"] == test], shifts, dose)
-                             for test in (SOURCE_BN.label, *PHOTOMETRIC)}  # fmt: skip
-                    level, *gains = pd.DataFrame(means).dropna().mean()
+                    by_test = {test: _mean_over(own[own["test"] == test], shifts, dose)
+                               for test in (SOURCE_BN.label, *PHOTOMETRIC)}  # fmt: skip
+                    common = pd.DataFrame(by_test).dropna()
+                    if common.empty:
+                        break
+                    level, *gains = common.mean()
                     cells[f"{dose:g}"] = f"{level:.1f}: " + " / ".join(f"{gain:+.1f}" for gain in gains)
-                if not any("nan" in cell for cell in cells.values()):
+                else:
                     found.append({"unseen": target, "shifts of": kind, "trained with": method.label, **cells})
     return found
 
@@ -188,40 +190,29 @@ def selection_means(frame: pd.DataFrame) -> list[dict[str, str]]:
     return found
 
 
-def _plain_of_networks(frame: pd.DataFrame) -> pd.DataFrame:
-    """mIoU under source BN, in the columns of :func:`_gains_of_networks`."""
-    rows = frame[(frame["study"] == "photometric") & (frame["metric"] == "miou")]
-    alone = rows[rows["domain_evaluated"] == rows["target"]]
-    found = [
-        _by_network(SOURCE_BN.rows(method.rows(alone)))
-        .rename("gain")
-        .reset_index()
-        .assign(**{"trained with": method.label})
-        for method in TRAINED
-    ]
-    return _from_dose_0(pd.concat(found, ignore_index=True))
-
-
-def _from_dose_0(each: pd.DataFrame) -> pd.DataFrame:
-    """The images as they are, once for each shift: there its curve begins."""
-    as_they_are = each[each["shift"] == ""]
-    under = [as_they_are.assign(shift=shift) for shift in (*COLOUR, *DETAIL)]
-    return pd.concat([*under, each[each["shift"] != ""]], ignore_index=True)
-
-
 def _gains_of_networks(frame: pd.DataFrame) -> pd.DataFrame:
     """The gain of each network, in the columns of a curve, with its ``train_seed``, ``dose`` and ``gain``."""
+    each = _of_networks(frame)
+    return each[each["test"] != SOURCE_BN.label]
+
+
+def _of_networks(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same, and as the ``gain`` of source BN its own mIoU."""
     rows = frame[(frame["study"] == "photometric") & (frame["metric"] == "miou")]
     found = []
     for method in TRAINED:
         own = method.rows(rows)
         alone, beside = (own[(own["domain_evaluated"] == own["target"]) == which] for which in (True, False))
         plain = _by_network(SOURCE_BN.rows(alone))
-        gains = {name: _by_network(test.rows(alone)) - plain for name, test in PHOTOMETRIC.items()}
+        gains = {SOURCE_BN.label: plain}
+        gains |= {name: _by_network(test.rows(alone)) - plain for name, test in PHOTOMETRIC.items()}
         gains[SELECTION] = _by_network(SIB_CACHED.rows(beside)) - _by_network(QIB_CACHED.rows(beside))
         for test, gain in gains.items():
             found.append(gain.dropna().rename("gain").reset_index().assign(test=test, **{"trained with": method.label}))
-    each = _from_dose_0(pd.concat(found, ignore_index=True))
+    each = pd.concat(found, ignore_index=True)
+    as_they_are = each[each["shift"] == ""]
+    under = [as_they_are.assign(shift=shift) for shift in (*COLOUR, *DETAIL)]  # where each shift's curve begins
+    each = pd.concat([*under, each[each["shift"] != ""]], ignore_index=True)
     return each.sort_values("dose", kind="stable")[[*_CURVE, "train_seed", "dose", "gain"]]
 
 
