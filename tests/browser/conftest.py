@@ -111,6 +111,10 @@ def _serving(*arguments, cwd=None, path="/"):
         try:
             _wait_for(port, server, log)
             yield f"http://127.0.0.1:{port}{path}"
+        except BaseException:  # a page may have failed for what its server or a kernel met
+            log.seek(0)
+            print(log.read()[-10_000:])
+            raise
         finally:
             server.terminate()
             try:

@@ -43,6 +43,8 @@ def demonstration(preset: str = "quick", data: str = "streets", results: str | N
     }  # fmt: skip
     if data != "streets":
         del parts["Style mixer"]  # only drawn scenes can be painted anew
+    for _, explorer in parts.values():
+        explorer.update()  # now: a page asks a kernel for all widgets as it loads, and cannot wait for one that draws
     top = ipywidgets.HTML(_navigation(list(parts)))
     sections = [
         ipywidgets.VBox([ipywidgets.HTML(_title(number, name, lead)), explorer])

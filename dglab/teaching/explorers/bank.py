@@ -206,7 +206,7 @@ def explore_arrivals(
     style_layers: tuple,
     test_seed: int = 0,
     references: Mapping[str, SourceReference] | None = None,
-) -> ipywidgets.Widget:
+) -> Panel:
     """A mixed stream with play, pause, step and speed; M, Q, layer, policy and removal as controls.
 
     Args:
@@ -259,4 +259,4 @@ def explore_arrivals(
         "removal": names("removal", ("fifo", "random"), "fifo"),
         "overlay": names("show", drawing.OVERLAYS, "classes"),
     }
-    return Panel(draw, controls, refusal, above=(play, speed)).widget
+    return Panel(draw, controls, refusal, above=(play, speed))

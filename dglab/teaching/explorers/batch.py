@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import ipywidgets
 import numpy as np
 from torch import Tensor, nn
 
@@ -83,7 +82,7 @@ def comparison_sheet(found: Comparison, overlay: str) -> str:
     return drawing.row(*maps) + key + drawing.row(by_class, by_layer)
 
 
-def explore_batch_size(models: Mapping[str, nn.Module], stream: Joined, test_seed: int = 0) -> ipywidgets.Widget:
+def explore_batch_size(models: Mapping[str, nn.Module], stream: Joined, test_seed: int = 0) -> Panel:
     """Sliders for the image and M from 1 to 32, and a choice of the trained network.
 
     Args:
@@ -103,7 +102,7 @@ def explore_batch_size(models: Mapping[str, nn.Module], stream: Joined, test_see
     def draw(overlay: str, **values: Any) -> Iterator[str]:
         yield comparison_sheet(kept(**values), overlay)
 
-    panel = Panel(
+    return Panel(
         draw,
         {
             "network": names("trained with", list(models), next(iter(models))),
@@ -113,4 +112,3 @@ def explore_batch_size(models: Mapping[str, nn.Module], stream: Joined, test_see
         },
         refusal,
     )
-    return panel.widget

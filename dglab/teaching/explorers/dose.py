@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-import ipywidgets
 import torch
 from torch import Tensor, nn
 
@@ -93,7 +92,7 @@ def explore_dose(
     domains: Mapping[str, Domain],
     references: Mapping[str, SourceReference] | None = None,
     test_seed: int = 0,
-) -> ipywidgets.Widget:
+) -> Panel:
     """A photometric shift and its dose: the gap on a slider.
 
     Args:
@@ -129,4 +128,4 @@ def explore_dose(
         "dose": choice("dose", DOSES, 0.5),
         "overlay": names("show", drawing.OVERLAYS, "classes"),
     }
-    return Panel(draw, controls).widget
+    return Panel(draw, controls)

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import ipywidgets
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -118,7 +117,7 @@ def explore_styles(
     models: Mapping[str, nn.Module],
     size: tuple[int, int] = (96, 192),
     references: Mapping[str, SourceReference] | None = None,
-) -> ipywidgets.Widget:
+) -> Panel:
     """A scene, two styles and a share between them: what changes, and for whom.
 
     Args:
@@ -156,4 +155,4 @@ def explore_styles(
         "share": choice("share of the second", SHARES, 0.5),
         "overlay": names("show", drawing.OVERLAYS, "classes"),
     }
-    return Panel(draw, controls, refusal).widget
+    return Panel(draw, controls, refusal)

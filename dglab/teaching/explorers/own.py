@@ -108,9 +108,7 @@ def picture_sheet(model: nn.Module, image: Tensor, reference: SourceReference | 
     ))  # fmt: skip
 
 
-def explore_picture(
-    models: Mapping[str, nn.Module], references: Mapping[str, SourceReference] | None = None
-) -> ipywidgets.Widget:
+def explore_picture(models: Mapping[str, nn.Module], references: Mapping[str, SourceReference] | None = None) -> Panel:
     """A place for a picture of your own.
 
     Args:
@@ -132,4 +130,4 @@ def explore_picture(
         "network": names("trained with", list(models), next(iter(models))),
         "uploaded": ipywidgets.FileUpload(description="choose a picture", accept="image/*", layout={"width": "auto"}),
     }
-    return Panel(draw, controls, below=(ipywidgets.HTML(ZONE),)).widget
+    return Panel(draw, controls, below=(ipywidgets.HTML(ZONE),))

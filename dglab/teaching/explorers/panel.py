@@ -16,21 +16,19 @@ LINE = "1.6em"  # the height of the words
 PATIENCE = 0.4  # seconds after which what has been computed so far is shown
 
 
-class Panel:
+class Panel(ipywidgets.VBox):
     """A sheet that is drawn for the latest values of its controls.
 
     A kernel handles one message after the other. Were each of a drag's values drawn, the sheets would lag behind the
     hand; so a change only asks for one, and what has been asked for by the time of drawing is drawn once. Where much
     is to be computed, ``draw`` yields what it has so far; between two sheets a change is noticed, and ends the drawing.
+    A notebook shows the controls, a line of words, the sheet.
 
     Args:
         draw: takes the controls' values by name; yields HTML, the last one being complete.
         controls: name -> widget with a ``value``.
         refusal: takes the same and says why there is nothing to draw for them, or None.
         above, below: what stands before and after the controls.
-
-    Attributes:
-        widget: what a notebook shows: the controls, a line of words, the sheet.
     """
 
     def __init__(
@@ -52,7 +50,7 @@ class Panel:
         row = ipywidgets.HBox([*above, *controls.values(), *below], layout={"flex_flow": "row wrap"})
         row.add_class("dglab-controls")
         style = ipywidgets.HTML(f"<style>{STYLE}</style>", layout={"height": "0", "margin": "0"})
-        self.widget = ipywidgets.VBox([row, self.note, self.screen, style])
+        super().__init__([row, self.note, self.screen, style])
         self._ask(None)
 
     def _ask(self, _: Any) -> None:
@@ -68,7 +66,10 @@ class Panel:
             self._waiting = loop.call_later(PAUSE, self._step, loop)
 
     def update(self) -> None:
-        """Draw for the values of now, to the end."""
+        """Draw for the values of now, to the end, at once."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
         self._drawing = self._sheets()
         while self._next():
             pass

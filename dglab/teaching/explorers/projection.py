@@ -3,7 +3,6 @@
 import html
 from collections.abc import Iterator
 
-import ipywidgets
 import numpy as np
 from torch import Tensor
 
@@ -68,7 +67,7 @@ def _tip(number: int, tip: np.ndarray, look: int) -> str:
     )
 
 
-def explore_projection(project: Projection = project_conflict) -> ipywidgets.Widget:
+def explore_projection(project: Projection = project_conflict) -> Panel:
     """Two gradients to be dragged by their tips, or by sliders for angle and length; and Gamma.
 
     Args:
@@ -78,7 +77,7 @@ def explore_projection(project: Projection = project_conflict) -> ipywidgets.Wid
     def draw(angle_c: float, length_c: float, angle_d: float, length_d: float, gamma: float) -> Iterator[str]:
         yield projection_sheet(arrow(angle_c, length_c), arrow(angle_d, length_d), gamma, project)
 
-    panel = Panel(
+    return Panel(
         draw,
         {
             "angle_c": slider("angle of g_c", -180, 180, 20, 1),
@@ -88,4 +87,3 @@ def explore_projection(project: Projection = project_conflict) -> ipywidgets.Wid
             "gamma": slider("Γ", 0.5, 2.0, 1.5, 0.1),
         },
     )
-    return panel.widget

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import ipywidgets
 import numpy as np
 import torch
 
@@ -104,13 +103,13 @@ def _pair(values: np.ndarray) -> str:
     return f"({values[0]:.2f}, {values[1]:.2f})".replace("-", "−")
 
 
-def explore_mldg() -> ipywidgets.Widget:
+def explore_mldg() -> Panel:
     """Sliders for theta, eta, alpha and the order of the gradient."""
 
     def draw(first: float, second: float, **values: Any) -> Iterator[str]:
         yield rehearsal_sheet(rehearse((first, second), **values))
 
-    panel = Panel(
+    return Panel(
         draw,
         {
             "first": slider("first parameter", -1.5, 2.5, -1.1, 0.05),
@@ -120,4 +119,3 @@ def explore_mldg() -> ipywidgets.Widget:
             "order": choice("order", (1, 2), 1),
         },
     )
-    return panel.widget

@@ -54,6 +54,25 @@ def test_a_drag_leaves_no_backlog(made):
     assert drawn == [0, 59, 8]
 
 
+def test_an_update_leaves_nothing_to_be_drawn_later(made):
+    """A page that shows several panels draws them before it is shown."""
+    other, _, drawn = made
+    number = ipywidgets.IntSlider(0, 0, 100)
+
+    async def updated():
+        one = Panel(other.draw, {"number": number})
+        number.value = 20
+        one.update()
+        assert drawn[-1] == 20 and "all of 20" in one.screen.value and one.note.value == ""
+        number.value = 21  # and it follows its controls as before
+        while one.note.value:
+            await asyncio.sleep(panel.PAUSE)
+        assert "all of 21" in one.screen.value
+
+    asyncio.run(updated())
+    assert drawn == [0, 20, 21]
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [
