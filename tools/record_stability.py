@@ -1,18 +1,22 @@
 """Twenty networks of the preset full again, on other instructions: ``python -m tools.record_stability RESULTS``.
 
 Trains and tests, in a results folder of its own, those of the main question on the main task, five seeds each, and
-writes their rows beside the recorded ones. To be run with ``ATEN_CPU_CAPABILITY=default
-ONEDNN_MAX_CPU_ISA=SSE41``, which every x86-64 processor has; resumes where it was stopped.
+writes their rows beside the recorded ones, seed by seed. To be run with ``ATEN_CPU_CAPABILITY=default
+ONEDNN_MAX_CPU_ISA=SSE41``, which every x86-64 processor has; resumes where it was stopped, on another machine after the
+last seed that was written.
 """
 
 import argparse
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from dglab.experiments.jobs import instructions
 from dglab.experiments.methods import AGG, BY_DOMAIN, MLDG, MLDG_INNER_0
-from dglab.experiments.recorded import AGAIN, WHOLE_METRICS, write_recorded
+from dglab.experiments.recorded import AGAIN, WHOLE_METRICS, read_recorded, write_recorded
 from dglab.experiments.runner import Lab, open_lab
 from dglab.experiments.table import tidy
 from dglab.experiments.trial import Trial, main_tasks
@@ -31,6 +35,24 @@ def chosen(lab: Lab) -> list[Trial]:
     return [trial for trial in trials if trial.task == task and trial.training in networks]
 
 
+def add(lab: Lab, trials: Sequence[Trial], path: Path) -> None:
+    """Run all trials of one seed and write their rows beside those of other seeds; nothing, if they are there.
+
+    Args:
+        lab: to run them in.
+        trials: with the same seed of training.
+        path: of the record, which may be missing.
+    """
+    [seed] = {trial.training.seed for trial in trials}
+    frames = [read_recorded(path)] if path.exists() else []
+    of_seed = [frame[frame["train_seed"] == seed] for frame in frames]
+    if sum((rows["metric"] == "miou").sum() for rows in of_seed) == len(trials):
+        return
+    others = [frame[frame["train_seed"] != seed] for frame in frames]
+    own = tidy(lab, lab.results(trials))
+    write_recorded(pd.concat([*others, own[own["metric"].isin(WHOLE_METRICS)]], ignore_index=True), path)
+
+
 def main() -> None:
     """Run them, and write their rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -44,8 +66,9 @@ def main() -> None:
         )
     lab = open_lab("full", results=options.results, use_shipped=False, device="cpu")
     lab = dataclasses.replace(lab, jobs=options.jobs)
-    frame = tidy(lab, lab.results(chosen(lab)))
-    write_recorded(frame[frame["metric"].isin(WHOLE_METRICS)], AGAIN)
+    trials = chosen(lab)
+    for seed in SEEDS:
+        add(lab, [trial for trial in trials if trial.training.seed == seed], AGAIN)
 
 
 if __name__ == "__main__":
