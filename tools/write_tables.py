@@ -61,9 +61,11 @@ def markdown(rows: Sequence[dict[str, object]]) -> str:
     return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)
 
 
-def methods_by_normalization(frame: pd.DataFrame, tests: Sequence[Normalization]) -> list[dict[str, object]]:
+def methods_by_normalization(
+    frame: pd.DataFrame, tests: Sequence[Normalization], study: str = "ablation"
+) -> list[dict[str, object]]:
     """mIoU ± deviation over trainings on the main task: a row a training method."""
-    rows = select(frame, study="ablation", task=MAIN)
+    rows = select(frame, study=study, task=MAIN)
     found = []
     for method in trained_in(rows):
         trainings = rows.loc[method.rows(rows).index, "train_seed"].nunique()
@@ -212,6 +214,7 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "photometric": lambda: [] if real is None else photometric_means(real),
         "photometric_selection": lambda: [] if real is None else selection_means(real),
         "photometric_predictions": lambda: [] if real is None else as_rows(photometric_predictions(real)),
+        "twice_scores": lambda: methods_by_normalization(full, whole, "twice_the_steps"),
         "twice_the_steps": lambda: twice_the_steps(full),
         "real_mixed": lambda: [] if real is None else policies({"real": real}, with_paper=False),
         **guard_tables.tables(),

@@ -18,6 +18,7 @@ from dglab.experiments.methods import (
     BN_REESTIMATED,
     BY_DOMAIN,
     MLDG,
+    MLDG_INNER_0,
     ORACLE,
     SIB,
     SOURCE_BN,
@@ -479,3 +480,44 @@ def test_tn_on_the_sources_of_four(text, full):
     assert set.union(*outcomes.values()) == {"as predicted"}
     on_gsi = [one for one in first if one.what.startswith("MLDG") and one.domain[0] in "GSI"]
     assert [one.outcome for one in on_gsi] == ["against it"] * 6
+
+
+def test_twice_the_steps(text, full):
+    """What longer training adds and what stays; the bound's classes."""
+    once = select(full, study="ablation", task=MAIN, metric="miou")
+    every = select(full, study="twice_the_steps", metric="miou")
+    twice, bound = every[every["task"] == MAIN], every[every["task"] == "C->C"]
+
+    def scores(rows, test):
+        return {method: per_training(rows, method, test) for method in (AGG, MLDG, BY_DOMAIN)}
+
+    source, source_once, tn, tn_once = (scores(rows, test) for test in (SOURCE_BN, TN_4) for rows in (twice, once))
+    agg, mldg, by_domain = (f"{source[method].mean() - source_once[method].mean():.1f}" for method in source)
+    grown = per_training(bound).mean() - per_training(select(full, study="bound", metric="miou")).mean()
+    said = f"adds {agg} points to AGG under source BN, {mldg} to MLDG, {by_domain} to by domain, and {grown:.1f} to"
+    assert f"{said} the bound, which has {per_training(bound).mean():.1f}." in text
+    gains = [paired_difference(tn[method], source[method]) for method in tn]
+    more = [gain.mean - (tn_once[method] - source_once[method]).mean() for gain, method in zip(gains, tn, strict=True)]
+    assert gains[0].sign == "open" and {one.trainings for one in gains} == {3}
+    agg, mldg, by_domain = (f"{one.mean:.1f}" for one in gains)
+    assert f"stays: {agg} (AGG; open with three trainings), {mldg} (MLDG), {by_domain} points (by domain)" in text
+    assert "{:.1f}, {:.1f} and {:.1f} more than after 1,500 steps".format(*more) in text
+    ahead = [contrast([(1, of[method]), (-1, of[AGG])]) for method in (BY_DOMAIN, MLDG) for of in (tn, tn_once)]
+    now, before, mldg, mldg_before = (f"{one.mean:.1f} {interval(one)}" for one in ahead)
+    change = contrast([(1, tn[BY_DOMAIN]), (-1, tn[AGG]), (-1, tn_once[BY_DOMAIN]), (1, tn_once[AGG])])
+    assert f"{now} points, {before} after 1,500 steps, a change of {change.mean:.1f} {interval(change)}." in text
+    assert f"MLDG is {mldg} ahead of AGG there ({mldg_before}; no test" in text
+    gap = contrast([(1, per_training(bound)), (-1, source[AGG])])
+    assert f"the bound is {gap.mean:.1f} {interval(gap)} points (9.6)" in text
+    classes = select(full, study="twice_the_steps", task="C->C", metric="iou").groupby("class")["value"].mean()
+    first, second, third = (f"{name} ({value:.1f})" for name, value in classes[classes < 5].items())
+    assert f"{first}, {second} and {third} stay below 5 %" in text
+    assert f"pole has {classes['pole']:.1f} and wall {classes['wall']:.1f} now" in text
+    assert f"wall has {classes['wall']:.1f}, and three classes are left" in text
+    cell = lesson_cell("09_the_paper", "twice-the-steps-text")
+    inner_0 = per_training(twice, MLDG_INNER_0, SOURCE_BN).mean() - per_training(once, MLDG_INNER_0, SOURCE_BN).mean()
+    every_gain = (inner_0, *(source[method].mean() - source_once[method].mean() for method in source))
+    assert f"All gain {min(every_gain):.1f} to {max(every_gain):.1f} points under source BN" in cell and min(more) > 0
+    inner = contrast([(1, tn[MLDG]), (-1, per_training(twice, MLDG_INNER_0, TN_4))])
+    assert f"({inner.mean:.1f} {interval(inner)} under TN)" in cell.replace("−", "-")
+    assert f"from {ahead[1].mean:.1f} points to {ahead[0].mean:.1f}, and is open" in cell and ahead[0].sign == "open"
