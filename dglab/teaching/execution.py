@@ -21,7 +21,9 @@ from dglab.utils.files import written_whole
 from dglab.utils.machine import usable_cpus
 
 DONE = "executed.json"
-QUIET = ["--IPKernelApp.log_level=ERROR"]  # a kernel of ours listens on this machine alone, and need not warn of it
+# A kernel of ours listens on this machine alone, and need not warn of it; nor is it an error that one which still draws
+# an explorer is interrupted at the end. What fails in a cell is in the notebook.
+QUIET = ["--IPKernelApp.log_level=CRITICAL"]
 
 
 def find_lessons() -> list[Path]:
