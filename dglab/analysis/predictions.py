@@ -45,6 +45,7 @@ EXPECTED_OVER_TARGETS = (
     "positive", "positive", "no difference", "negative", "positive", "positive", "positive",
 )  # fmt: skip
 EXPECTED_MIXED = "positive"
+OF_THREE = ("G+S+I->C", "G+S+I->M")  # the tasks with three sources
 
 
 class Prediction(NamedTuple):
@@ -69,11 +70,12 @@ class Prediction(NamedTuple):
 
 
 def train_as_you_test(frame: pd.DataFrame) -> list[Prediction]:
-    """The predictions, each domain by itself: on the task with two sources, and on that of four; M of TN is 4.
+    """The predictions, each domain by itself: on the tasks with two, three and four sources; M of TN is 4.
 
     Args:
-        frame: a tidy table with the studies ``train_as_you_test``, ``domains_per_pass`` and, with four sources,
-            ``tn_on_sources`` for 1 and ``ablation`` for 2 to 4; what it lacks is left out.
+        frame: a tidy table with the studies ``train_as_you_test`` (two sources), ``domains_per_pass``,
+            ``tn_on_sources`` (1 with four sources) and ``ablation`` (2 to 4 with three and four); what it lacks is left
+            out.
     """
     rows = frame[(frame["study"] == "train_as_you_test") & (frame["metric"] == "miou")]
     domains = rows["domain_evaluated"].unique()
@@ -85,17 +87,20 @@ def train_as_you_test(frame: pd.DataFrame) -> list[Prediction]:
         if difference is not None:
             found.append(Prediction(number, what, domain, expected, difference))
 
-    sources, _, target = MAIN.partition("->")
     on_sources = {domain: of[domain] for domain in domains if domain not in unseen}
     rows = select(frame, study="tn_on_sources", task=MAIN, metric="miou")
-    on_sources |= {f"{domain}, from {sources}": part for domain, part in rows.groupby("domain_evaluated", sort=False)}
+    on_sources |= {
+        f"{domain}, from {sources_of(MAIN)}": part for domain, part in rows.groupby("domain_evaluated", sort=False)
+    }
     for domain, part in on_sources.items():
         for method in (AGG, BY_DOMAIN, MLDG_INNER_0, MLDG):
             gain = _within(part, method, TN_4, SOURCE_BN)
             add(1, f"{method.label}: TN - source BN", domain, "negative" if method is AGG else "positive", gain)
-    four = frame[(frame["study"] == "ablation") & (frame["task"] == MAIN) & (frame["metric"] == "miou")]
     parts = {domain: of[domain] for domain in domains if domain in unseen}
-    for domain, part in [*parts.items(), (f"{target}, from {sources}", four)]:
+    for task in (*OF_THREE, MAIN):
+        [target] = parse_task(task).targets
+        parts[f"{target}, from {sources_of(task)}"] = select(frame, study="ablation", task=task, metric="miou")
+    for domain, part in parts.items():
         add(2, "source BN: by domain - AGG", domain, "negative", _between(part, SOURCE_BN, BY_DOMAIN, AGG))
         add(2, "by domain: re-estimated - source BN", domain, "positive",
             _within(part, BY_DOMAIN, BN_REESTIMATED, SOURCE_BN))  # fmt: skip

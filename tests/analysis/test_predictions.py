@@ -83,19 +83,21 @@ def test_on_an_unseen_domain():
     assert as_rows(found.values())[0]["tested on"] == "C"
 
 
-def test_four_sources_are_a_task_of_their_own():
-    four = {"study": "ablation", "task": "G+S+I+M->C"}
+def test_three_and_four_sources_are_tasks_of_their_own():
+    four, three = {"study": "ablation", "task": "G+S+I+M->C"}, {"study": "ablation", "task": "G+S+I->M", "target": "M"}
+    left_out = {"study": "ablation", "task": "G+S+I+C->M", "target": "M"}
     frame = table(
         rows("agg", "bn", "C", 20, **four), rows("by_domain", "bn", "C", 15, **four),
-        rows("agg", "bn", "C", 30, study="ablation", task="G+S+I->C"),
-        rows("by_domain", "bn", "C", 40, study="ablation", task="G+S+I->C"),
+        rows("agg", "bn", "M", 30, **three), rows("by_domain", "bn", "M", 40, **three),
+        rows("agg", "bn", "M", 50, **left_out), rows("by_domain", "bn", "M", 60, **left_out),
         rows("by_domain", "tn", "C", 23, **four), rows("mldg", "tn", "C", 23.05, **four),
     )  # fmt: skip
     found = {(one.number, one.what, one.domain): one for one in train_as_you_test(frame)}
-    at = "C, from G+S+I+M"
+    at, of_three = "C, from G+S+I+M", "M, from G+S+I"
     assert found[2, "source BN: by domain - AGG", at].difference.mean == pytest.approx(-5)
+    assert found[2, "source BN: by domain - AGG", of_three].difference.mean == pytest.approx(10)
     assert found[4, "TN: MLDG - by domain (added later)", at].outcome == "as predicted"
-    assert {domain for *_, domain in found} == {at}
+    assert [domain for *_, domain in found] == [of_three, at, at]
 
 
 def test_the_gain_of_tn_falls_with_the_domains_in_a_batch():

@@ -54,7 +54,7 @@ def test_a_network_tested_elsewhere_says_both_places(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("preset", "scores", "digest"), [("full", 9089, "7e2482b2161b44db"), ("quick", 1368, "8278ce8b1de64df4")]
+    ("preset", "scores", "digest"), [("full", 9521, "585a40f58acda086"), ("quick", 1408, "ff95a2684b949ba1")]
 )
 def test_what_was_recorded_is_found_again(tmp_path, preset, scores, digest):
     """Where networks and scores of the recorded studies lie, pinned; and a trial for every row of the record."""

@@ -248,6 +248,17 @@ def test_twenty_trainings_of_the_papers_methods_where_ten_leave_a_wide_interval(
     assert {t.training.seed for t in STUDIES["ablation"](few)} == {10, 11, 12}
 
 
+def test_of_three_sources_the_main_methods_are_trained_and_at_the_common_rate_all(lab):
+    at_full = dataclasses.replace(lab, preset=FULL)
+    three = [t for t in STUDIES["ablation"](at_full) if str(t.task) in ("G+S+I->C", "G+S+I->M")]
+    trained = {(t.training.method, t.training.inner_lr != 0) for t in three}
+    assert trained == {("agg", True), ("by_domain", True), ("mldg", False), ("mldg", True)}
+    assert {t.training.seed for t in three} == set(range(10, 15)) and len({t.training for t in three}) == 20
+    assert {t.training.method for t in three if t.test.method == "sib"} == {"agg", "mldg"}
+    common = {t.training for t in EXTRA_STUDIES["common_rate"](at_full)}
+    assert {t.lr for t in common} == {0.2} and {t.seed for t in common} == {10, 11, 12} and len(common) == 24
+
+
 def test_tn_on_the_domains_that_were_trained_on(lab):
     """Source BN, and TN with four images in every order of arrival, on each source and on nothing else."""
     at_full = dataclasses.replace(lab, preset=FULL)
