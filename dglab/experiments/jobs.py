@@ -3,9 +3,11 @@
 import multiprocessing
 import os
 import platform
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 import torch
@@ -32,7 +34,7 @@ def in_parallel(function: Callable[[Job], None], jobs: Sequence[Job], workers: i
             yield function(job)
         return
     context = multiprocessing.get_context("spawn")  # fork is not safe with torch's threads
-    with common_instructions(), ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker) as pool:
+    with common_instructions(), ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_in_pool) as pool:
         futures = [pool.submit(function, job) for job in jobs]
         try:
             for future in as_completed(futures):
@@ -66,6 +68,18 @@ def common_instructions() -> Iterator[None]:
 
 def _at_hand() -> bool:
     return platform.machine().lower() in ("x86_64", "amd64") and instructions() in ("AVX2", "AVX512")
+
+
+def _begin_in_pool() -> None:
+    """Prepare a process of the pool, which ends when its parent does: else, were the parent killed, it would finish its
+    job, wait for another for ever, and meanwhile hold the folder that the next call wants to go on in."""
+    begin_worker()
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)  # whatever the main thread is doing; files are written whole or not at all
 
 
 def begin_worker() -> None:

@@ -1,6 +1,11 @@
 """Jobs in processes of their own: one thread, the instructions that every x86-64 has, and the caller's choice."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -36,6 +41,33 @@ def test_the_users_own_instructions_stay(tmp_path, monkeypatch):
     assert not on_common_instructions()
     list(in_parallel(note, [tmp_path / "0"], 1))
     assert (tmp_path / "0").read_text().split()[2] in ("DEFAULT", "default")
+
+
+def beat(path):
+    """A job without end, whose file grows as long as it runs."""
+    while True:
+        with path.open("a") as file:
+            file.write(".")
+        time.sleep(0.02)
+
+
+def test_jobs_end_with_a_process_that_is_killed(tmp_path):
+    """SIGKILL, of the one process alone: nothing of it goes on, and locks the folder for whoever resumes."""
+    paths = [tmp_path / str(number) for number in range(2)]
+    script = (
+        "import pathlib, sys; from dglab.experiments.jobs import in_parallel; from test_jobs import beat\n"
+        "if __name__ == '__main__': list(in_parallel(beat, [pathlib.Path(name) for name in sys.argv[1:]], 2))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    process = subprocess.Popen([sys.executable, "-c", script, *map(str, paths)], env=environment)
+    while not all(path.exists() for path in paths) and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    sizes = []
+    while len(sizes) < 3 or len(set(sizes[-3:])) > 1:  # one that goes on grows for ever
+        sizes.append(sum(path.stat().st_size for path in paths))
+        time.sleep(1)
 
 
 def test_a_failure_ends_the_others(tmp_path):
