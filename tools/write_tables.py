@@ -46,6 +46,7 @@ from dglab.report.moving import SHIFTS
 from dglab.report.real_tables import each_left_out, left_out_table
 from dglab.report.tables import plus_minus
 from tools import advice_tables, guard_tables
+from tools.goals_table import goals
 
 ROOT = Path(__file__).parents[1]
 FILES = ("README.md", "docs/results.md", "docs/guard.md", "docs/when_to_use.md", "docs/test_time.md")
@@ -181,6 +182,7 @@ def tables() -> dict[str, Callable[[], list[dict[str, object]]]]:
         "predictions": lambda: as_rows(train_as_you_test(full)),
         "claims": lambda: claims(overview.claim_rows(three)),
         "expected": lambda: expected_of_claims(full),
+        "goals": lambda: goals(full, quick),
         "learning_curve": learning_curve,
         "seeds": lambda: seed_correlations(full),
         "networks": lambda: overview.networks_table(full),

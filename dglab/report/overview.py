@@ -37,8 +37,8 @@ def claim_rows(scales: Mapping[str, pd.DataFrame], numbers: Collection[int] | No
 
     Returns:
         Rows with ``claim``, the part, ``the paper`` (the same difference in its tables; in the row of the verdict what
-        its own figures say against the claim), and for each scale the difference with its interval and ``n``, the
-        number of trainings that it rests on. A part that no scale has is left out.
+        else its own figures say for or against the claim), and for each scale the difference with its interval and
+        ``n``, the number of trainings that it rests on. A part that no scale has is left out.
     """
     return _claim_rows({scale: judge(frame) for scale, frame in scales.items()}, numbers, published_differences)
 

@@ -190,7 +190,12 @@ def test_the_bound_and_what_closes_the_gap(text, full):
     plain = per_training(select(full, study="source_domains", task="G->C"), AGG, SOURCE_BN)
     gain = contrast([(1, instance), (-1, plain)])
     assert f"IBN-Net gains {gain.mean:.1f} {interval(gain)} over AGG under source BN; the paper prints 7.47" in text
-    assert f"it gains {gain.mean:.1f} here and 7.47 there" in lesson_cell("09_the_paper", "20ca9be2")
+    lesson = lesson_cell("09_the_paper", "20ca9be2")
+    assert (
+        f"over AGG it gains {gain.mean:.1f} here and 7.47 there" in lesson
+        and f"bound, {bound - agg:.1f} points," in lesson
+    )
+    assert f"IBN-Net gains {third} points under source BN and MLDG+SIB {first}." in lesson
     above = ibn - mean(full, MLDG, SIB)
     assert f"has {ibn:.1f} on C under source BN (five trainings), {above:.1f} points above MLDG+SIB" in text
 
@@ -263,6 +268,19 @@ def test_four_sources_and_the_predictions(text, full):
     assert {key: one.outcome for key, one in four.items()} == dict(
         zip(four, ("open", "against it", "open", "open", "against it", "against it"), strict=True)
     )
+
+
+def test_what_tn_adds_to_agg_on_c_depends_on_m(text, full):
+    def gain(test, task=MAIN):
+        rows = select(full, study="ablation", task=task)
+        return paired_difference(per_training(rows, AGG, test), per_training(rows, AGG, SOURCE_BN))
+
+    four, one = gain(TN_4), gain(TN_1)
+    assert f"On C with four sources it adds {four.mean:.1f} {interval(four)}, against the paper's second claim." in text
+    others = {task: gain(TN_1, task) for task in ("G+S+I->M", "G+S+I->C")}
+    on = [f"by {gap.mean:+.1f} {interval(gap)} on {task}" for task, gap in others.items()]
+    said = f"with M = 1 AGG changes by {one.mean:.1f} {interval(one)} there, {on[0]} and {on[1]}."
+    assert said in text
 
 
 def test_what_tn_adds_to_agg_from_two_sources(text, full):
@@ -460,11 +478,11 @@ def test_the_mixed_stream(text, full):
 
 def test_all_at_the_rate_of_mldg(text, full):
     rows, common = select(full, study="ablation", task=MAIN), select(full, study="common_rate")
-    lost = [paired_difference(per_training(rows, method, TN_4), per_training(common, method, TN_4))
-            for method in (AGG, BY_DOMAIN)]  # fmt: skip
-    assert {one.sign for one in lost} == {"open"} and {one.trainings for one in lost} == {3}
-    cell = lesson_cell("09_the_paper", "c8f4f329")
-    assert f"have {lost[0].mean:.1f} and {lost[1].mean:.1f} points less than at their own rate" in cell
+    of_agg, apart = (contrast([(1, per_training(rows, method, TN_4)), (-1, per_training(common, method, TN_4))])
+                     for method in (AGG, BY_DOMAIN))  # fmt: skip
+    ends = [f"{one.mean:.1f} [{one.low:.1f}, {one.high:.1f}]" for one in (of_agg, apart)]
+    said = f"Under TN AGG has {ends[0]} points less than at its own rate, and by domain {ends[1]};"
+    assert said in lesson_cell("09_the_paper", "c8f4f329")
     gap = contrast([(1, per_training(common, BY_DOMAIN, TN_4)), (-1, per_training(common, MLDG, TN_4))])
     assert f"it is open ({gap.mean:.1f} {interval(gap)}, three trainings)" in text
 
