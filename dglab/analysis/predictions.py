@@ -160,11 +160,17 @@ def five_real_domains(frame: pd.DataFrame) -> list[dict[str, str]]:
         frame: a tidy table of the preset real.
 
     Returns:
-        The rows of :func:`dglab.analysis.targets.rows_over_targets`, each with what was ``expected``; and the one
-        prediction about a stream of two targets, whose interval is over trainings.
+        The rows of :func:`dglab.analysis.targets.rows_over_targets`, each with what was ``expected``, also of what has
+        not run; and the one prediction about a stream of two targets, whose interval is over trainings.
     """
-    expected = {compared.name: what for compared, what in zip(COMPARED, EXPECTED_OVER_TARGETS, strict=True)}
-    rows = [{**row, "expected": expected[row["difference"]]} for row in rows_over_targets(frame)]
+    found = {row["difference"]: row for row in rows_over_targets(frame)}
+    empty = dict.fromkeys(next(iter(found.values()), ()), "")
+    rows = [
+        found.get(one.name, empty | {"about": one.about, "difference": one.name, "over the targets": "not run"})
+        | {"expected": what}
+        for one, what in zip(COMPARED, EXPECTED_OVER_TARGETS, strict=True)
+        if found
+    ]
     mixed = select(frame, MLDG, study="selection_policy")
     sib, tn = (per_training(mixed, test) for test in (SIB, TN_5))
     if rows and (sib - tn).notna().any():

@@ -194,7 +194,10 @@ def test_what_came_out_on_real_domains_stands_beside_what_was_expected():
         real("T+K", "mldg", "sib", [25.0, 25.2, 25.1], study="selection_policy", task="R+E+V->T+K"),
         real("T+K", "mldg", "tn", [24.0, 24.1, 24.2], study="selection_policy", task="R+E+V->T+K", batch_size=5),
     )
-    apart, mixed = five_real_domains(frame)
+    *over_targets, mixed = five_real_domains(frame)
+    assert [row["difference"] for row in over_targets] == [compared.name for compared in COMPARED]
+    [apart] = [row for row in over_targets if row["over the targets"] != "not run"]
+    assert all(row["expected"] and list(row) == list(apart) for row in over_targets)
     assert apart["difference"] == "AGG+source BN - by domain+source BN" and apart["unseen: T"] == "+2.00"
     assert (apart["expected"], apart["it is"], apart["targets"]) == ("positive", "positive", "5")
     assert mixed["about"] == "one stream of T+K" and mixed["over the targets"].startswith("+1.00 [+0.")
