@@ -13,6 +13,7 @@ from dglab.analysis.claims import judge
 from dglab.analysis.doses import dose_predictions, dose_response
 from dglab.analysis.intervals import contrast, paired_difference, per_training
 from dglab.analysis.predictions import train_as_you_test
+from dglab.analysis.stability import moves, verdicts
 from dglab.experiments.methods import (
     ADABN,
     AGG,
@@ -31,7 +32,7 @@ from dglab.experiments.methods import (
     select,
 )
 from dglab.experiments.record import expected_hours, recorded_networks
-from dglab.experiments.recorded import recorded_table
+from dglab.experiments.recorded import AGAIN, read_recorded, recorded_table
 from dglab.experiments.runner import open_lab
 from dglab.experiments.trials import studies_of
 from dglab.models import IBN_NETS
@@ -485,6 +486,28 @@ def test_all_at_the_rate_of_mldg(text, full):
     assert said in lesson_cell("09_the_paper", "c8f4f329")
     gap = contrast([(1, per_training(common, BY_DOMAIN, TN_4)), (-1, per_training(common, MLDG, TN_4))])
     assert f"it is open ({gap.mean:.1f} {interval(gap)}, three trainings)" in text
+
+
+def test_networks_trained_again_on_other_instructions(text, full):
+    again = read_recorded(AGAIN)
+    found = moves(full, again)
+    assert f"{again['train_seed'].nunique()} seeds each were trained and tested again" in text
+    said = []
+    for test in (SOURCE_BN, TN_4):
+        own = [one for one in found if one.test is test]
+        gaps = pd.concat([one.gaps for one in own])
+        said.append((len(gaps), (gaps**2).mean() ** 0.5, (sum(2 * one.deviation**2 for one in own) / len(own)) ** 0.5))
+    (count, moved, expected), (_, under_tn, expected_tn) = said
+    largest = max((gap for one in found for gap in one.gaps), key=abs)
+    assert f"The moves of the {count} networks have a root mean square of {moved:.1f} points under source BN" in text
+    assert (
+        f"and {under_tn:.1f} under TN (M = 4), where two seeds would give {expected:.1f} and {expected_tn:.1f}" in text
+    )
+    assert f"the largest is {largest:+.1f}" in text
+    every = verdicts(full, again)
+    assert all(one.recorded == one.again for one in every) and "none is, so far." in text
+    moved_alone = {one.claim.partition(".")[0]: one.alone for one in every if one.alone[0] != one.alone[1]}
+    assert moved_alone == {"12": ("open", "no difference")} and "the recorded ones and no difference with the" in text
 
 
 def test_the_hours_of_full(text):
