@@ -177,7 +177,7 @@ FULL = Preset(
 
 REAL = Preset(
     name="real",
-    about="hours on two CPU cores: five real domains, CamVid's recordings and KITTI, from ImageNet weights (--data)",
+    about="a day on two CPU cores: five real domains, CamVid's recordings and KITTI, from ImageNet weights (--data)",
     training=dataclasses.replace(
         QUICK.training,
         backbone="efficientnet-lite0",

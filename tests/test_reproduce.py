@@ -19,7 +19,7 @@ from dglab.experiments.trials import STUDIES
 from dglab.presets import PRESETS
 from dglab.teaching import execution
 from dglab.utils.errors import InputError
-from tools.store_lessons import store_outputs
+from tools.store_lessons import refusals, store_outputs
 
 LESSONS = execution.find_lessons()
 PARAMETERS = 'preset, data, seed, device, results = "tiny", "streets", 0, "auto", None'
@@ -93,6 +93,13 @@ def test_reproduce_from_end_to_end_and_once_more(tmp_path, monkeypatch):
     nothing_is_done_again(monkeypatch)
     assert reproduce.reproduce("tiny", out=out, device="cpu") == report
     assert (out / "tables.csv").read_bytes() == table and report.stat().st_mtime_ns > page
+
+
+def test_no_lesson_is_stored_with_a_solution_refused():
+    assert len(LESSONS) == 10 and not [text for path in LESSONS for text in refusals(nbformat.read(path, 4))]
+    output = nbformat.v4.new_output("execute_result", {"text/plain": "✗ 02.4: not yet."})
+    cell = nbformat.v4.new_code_cell("check(...)", outputs=[output])
+    assert refusals(nbformat.v4.new_notebook(cells=[cell])) == ["✗ 02.4: not yet."]
 
 
 def test_one_study_alone(own_lesson, tmp_path, monkeypatch):

@@ -112,7 +112,7 @@ def authors_augmentation(
     """The same as the authors' code does it: and half of the images rotated by up to 10 degrees.
 
     They rotate after they scale; the order plays no part. What a rotation leaves empty is 255 in the label here. There
-    it is class 0, and so teaches road in the corners.
+    it is 0 before the ids are mapped, and so teaches road in the corners of GTA5 and Mapillary.
 
     Args:
         size, scale, blur: as in :func:`training_augmentation`; the blur's sigma is 0 to 1 pixel.

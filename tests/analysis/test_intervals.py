@@ -110,6 +110,8 @@ def test_cached_against_joint_reads_the_table(frames):
     row = table.loc[("G+S+I->C+M", "AGG")]
     assert row["joint"] == pytest.approx(joint) and row["cached"] == pytest.approx(cached)
     assert row["difference"] == f"{cached - joint:+.2f}" and 0 < row["agreement"] <= 100
+    half = frame[(frame["task"] != "G+S+I->C+M") | (frame["statistics"] == "joint")]  # a study that was stopped
+    assert set(cached_against_joint(half)["task"]) == {"G+S+I+M->C"}
 
 
 def test_a_contrast_of_two_is_welchs_interval():

@@ -266,6 +266,8 @@ def test_four_sources_and_the_predictions(text, full):
     below = f"{-apart.mean:.1f} [{-apart.high:+.1f}, {-apart.low:+.1f}]"
     assert f"MLDG is {inner.mean:.1f} {interval(inner)} above MLDG without inner step, {below} below by domain" in text
     assert f"and {doubled.mean:.1f} {interval(doubled)} above by domain, 2x (which has three trainings;" in text
+    ends = f"{doubled.mean:.1f} [{doubled.low:.1f}, {doubled.high:.1f}]"
+    assert f"It lies {ends} above by domain with its loss doubled" in lesson_cell("04_tn", "as-you-test-reading")
     assert {key: one.outcome for key, one in four.items()} == dict(
         zip(four, ("open", "against it", "open", "open", "against it", "against it"), strict=True)
     )

@@ -1,10 +1,13 @@
-"""What docs/test_time.md says of signals without labels is what lesson 08 has stored."""
+"""What docs/test_time.md says: of signals without labels what lesson 08 has stored, of cached statistics the record."""
 
 import re
 
 import nbformat
 import pytest
 
+from dglab.analysis.claims import judge
+from dglab.analysis.intervals import cached_against_joint
+from dglab.experiments.recorded import recorded_table
 from tools.write_tables import ROOT
 
 
@@ -45,3 +48,19 @@ def test_gains_of_tn_by_domain(stored):
     assert len(gains[True]) == 6 and len(gains[False]) == 4
     assert f"TN gains {min(gains[False])} to {max(gains[False])} points on average" in page
     assert f"on those of the sources between {min(gains[True])} and {max(gains[True]):+}" in page
+
+
+def test_what_cached_statistics_cost():
+    page = " ".join((ROOT / "docs" / "test_time.md").read_text(encoding="utf-8").split())
+    full = recorded_table("full")
+    found = cached_against_joint(full).set_index(["task", "trained with"])
+    ends = {
+        key: [f"{float(x):.1f}" for x in re.findall(r"[-+]\d+\.\d+", text)] for key, text in found["difference"].items()
+    }
+    said = {key: f"{mean} [{low}, {high}]" for key, (mean, low, high) in ends.items()}
+    alone, mixed = "G+S+I+M->C", "G+S+I->C+M"
+    assert f"on C {said[alone, 'AGG']} points of mIoU for AGG and {said[alone, 'MLDG']} for MLDG" in page
+    selected = next(part.difference for v in judge(full) for part in v.parts if part.name == "SIB - TN (M = 5)")
+    gains = f"for MLDG as much as the selection of neighbours gains there over TN ({selected.mean:.1f})"
+    assert f"on the mixed stream {said[mixed, 'AGG']} and {said[mixed, 'MLDG']}, {gains}" in page
+    assert f"{found['agreement'].min():.0f} to {found['agreement'].max():.0f} % of the pixels have the same" in page
