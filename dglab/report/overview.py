@@ -1,6 +1,7 @@
 """What a reader needs beside the paper's tables: the claims at several scales, which networks there are, and where
 they were made. Rows of text, as in :mod:`dglab.report.tables`."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -101,8 +102,7 @@ def networks_table(frame: pd.DataFrame) -> list[Row]:
     """How many networks were trained in each way, by their sources; the last row is their sum."""
     found = networks(frame)
     usual = {
-        method: {name: part[name].mode(dropna=False).iloc[0] for name in _SETTINGS}
-        for method, part in found.groupby("train_method")
+        method: {name: _most_common(part[name]) for name in _SETTINGS} for method, part in found.groupby("train_method")
     }
     trained = [_way(row, usual[row["train_method"]]) for row in found.to_dict("records")]
     counts = pd.crosstab(pd.Series(trained), found["sources"].reset_index(drop=True))
@@ -114,6 +114,11 @@ def networks_table(frame: pd.DataFrame) -> list[Row]:
         for name, line in counts.iterrows()
     ]
     return [*rows, total]
+
+
+def _most_common(values: pd.Series) -> Any:
+    """The most frequent setting, None for an empty one; of two as frequent that of the earlier study."""
+    return Counter(values.astype(object).where(values.notna(), None)).most_common(1)[0][0]
 
 
 def _way(row: Mapping[str, Any], usual: Mapping[str, Any]) -> str:

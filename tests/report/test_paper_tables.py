@@ -230,6 +230,12 @@ def test_a_network_belongs_to_its_sources_and_not_to_a_task():
     ]
 
 
+def test_of_two_settings_as_frequent_the_first_is_the_usual_one():
+    frame = table(rows("split", "BN", {10: 1.0, 11: 1.0}, lr=0.4),
+                  rows("split", "BN", {10: 1.0, 11: 1.0}, lr=0.2, study="common_rate"))  # fmt: skip
+    assert [row["trained with"] for row in overview.networks_table(frame)] == ["split", "split, rate 0.2", "all"]
+
+
 def test_what_is_recorded_is_as_many_networks_as_its_list_of_machines_has():
     from dglab.experiments.record import recorded_networks
     from dglab.experiments.recorded import recorded_table

@@ -12,13 +12,14 @@ from dglab import paper
 from dglab.analysis.claims import judge
 from dglab.analysis.doses import dose_predictions, dose_response
 from dglab.analysis.intervals import contrast, paired_difference, per_training
-from dglab.analysis.predictions import train_as_you_test
+from dglab.analysis.predictions import OF_THREE, train_as_you_test
 from dglab.analysis.stability import moves, verdicts
 from dglab.experiments.methods import (
     ADABN,
     AGG,
     BN_REESTIMATED,
     BY_DOMAIN,
+    BY_DOMAIN2,
     MLDG,
     MLDG_INNER_0,
     ORACLE,
@@ -284,6 +285,33 @@ def test_what_tn_adds_to_agg_on_c_depends_on_m(text, full):
     on = [f"by {gap.mean:+.1f} {interval(gap)} on {task}" for task, gap in others.items()]
     said = f"with M = 1 AGG changes by {one.mean:.1f} {interval(one)} there, {on[0]} and {on[1]}."
     assert said in text
+
+
+def test_three_sources_and_equal_steps(text, full):
+    three = {(one.number, one.what, one.domain[0]): one.difference for one in train_as_you_test(full)
+             if one.domain.endswith("from G+S+I")}  # fmt: skip
+    lesson = lesson_cell("04_tn", "as-you-test-reading")
+
+    def below(gap, sign="+"):
+        return f"{-gap.mean:.1f} [{-gap.high:{sign}.1f}, {-gap.low:{sign}.1f}]"
+
+    on_c, on_m = (three[4, "TN: MLDG - by domain (added later)", domain] for domain in "CM")
+    assert f"MLDG is {below(on_c)} below by domain on C, against prediction 4, and {below(on_m)} on M" in text
+    assert f"MLDG lies {below(on_c, '')} below by domain under TN. On M it is open ({below(on_m, '')})." in lesson
+    inner = [three[4, "TN: MLDG - MLDG inner 0", domain] for domain in "CM"]
+    assert all(abs(gap.mean) < 0.05 for gap in inner) and "level in the mean (0.0 on both), within 1.2." in text
+    assert all(max(-gap.low, gap.high) < 1.2 for gap in inner)
+    again = [three[2, "by domain: re-estimated - source BN", domain] for domain in "CM"]
+    assert f"Re-estimation takes {-again[0].mean:.1f} and {-again[1].mean:.1f} from by domain, against" in text
+    gains = {method: [(per_training(rows, method, TN_4) - per_training(rows, method, SOURCE_BN)).mean()
+                      for rows in (select(full, study="ablation", task=task) for task in OF_THREE)]
+             for method in (BY_DOMAIN, MLDG)}  # fmt: skip
+    more, less = ([f"{gain:.1f}" for gain in gains[method]] for method in (BY_DOMAIN, MLDG))
+    assert f"to by domain ({more[0]} on C, {more[1]} on M) than to MLDG ({less[0]} and {less[1]})" in text
+    common = select(full, study="common_rate")
+    equal = contrast([(1, per_training(common, MLDG, TN_4)), (-1, per_training(common, BY_DOMAIN2, TN_4))])
+    assert f"MLDG is {below(equal)} below under TN (three trainings;" in text
+    assert f"and MLDG lies {below(equal, '')} below it." in lesson
 
 
 def test_what_tn_adds_to_agg_from_two_sources(text, full):
