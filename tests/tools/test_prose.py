@@ -537,7 +537,9 @@ def test_networks_trained_again_on_other_instructions(text, full):
     every = verdicts(full, again)
     assert all(one.recorded == one.again for one in every) and "none is, so far." in text
     moved_alone = {one.claim.partition(".")[0]: one.alone for one in every if one.alone[0] != one.alone[1]}
-    assert moved_alone == {"12": ("open", "no difference")} and "the recorded ones and no difference with the" in text
+    assert moved_alone == {"3": ("open", "no difference"), **dict.fromkeys(("5", "12"), ("contradicted", "open"))}
+    alone = [one for one in every if one.alone[0] != "not run"]
+    assert len(alone) == 6 and "of six verdicts three move (3 from open to no difference, 5 and 12 from" in text
 
 
 def test_the_hours_of_full(text):
