@@ -34,7 +34,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
     Deviation("rotation", "none", "half of the images, up to 10 degrees", "dataset/transforms.py, RandomRotate",
               "none", "--augmentation authors"),
     Deviation("what a rotation leaves empty", "-",
-              "0 in the label before its ids are mapped: road in G and M, ignored in S, I and C",
+              "0 in the label before its ids are mapped: class 0, road, in G and M; ignored in S, I, C",
               "dataset/transforms.py, RandomRotate", "255, ignored, with --augmentation authors, too"),
     Deviation("random scale", "0.5 to 2.0", "of a long side fixed for each data set (G 1914, S 1280, I 1280, M 2590, "
               "C 2048), whatever the image's", "dataset/natural_datasets.py, base_size", "of the image itself",
