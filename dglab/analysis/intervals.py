@@ -169,6 +169,12 @@ def per_training(
     return rows.groupby(["task", "train_seed"])["value"].agg(aggregate)
 
 
+def per_domain(frame: pd.DataFrame, *shown: Shown) -> pd.Series:
+    """mIoU by (task, training seed, domain tested on): a run that was stopped has one test on some domains alone."""
+    rows = select(frame, *shown, metric="miou")
+    return rows.groupby(["task", "train_seed", "domain_evaluated"])["value"].mean()
+
+
 def on_target(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of tests on the unseen target."""
     return frame[frame["domain_evaluated"] == frame["target"]]

@@ -100,6 +100,7 @@ def rank_correlations(frame: pd.DataFrame, signals: Sequence[str] = tuple(SIGNAL
     Returns:
         ``signal``, ``scope`` ("all images", "within domains"), ``rho``, ``low``, ``high``; nan for a constant signal.
     """
+    frame = frame[frame["gain"].notna()]  # an image without a labelled pixel has none
     generator = np.random.default_rng(0)
     groups = [np.flatnonzero(frame["domain"] == domain) for domain in frame["domain"].unique()]
     samples = [np.concatenate(groups)]

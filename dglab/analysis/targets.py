@@ -17,6 +17,7 @@ from dglab.analysis.intervals import (
     on_sources,
     on_target,
     paired_difference,
+    per_domain,
     per_training,
 )
 from dglab.experiments.methods import (
@@ -32,7 +33,6 @@ from dglab.experiments.methods import (
     TN_5,
     Normalization,
     TrainingMethod,
-    select,
 )
 
 Tested = tuple[TrainingMethod, Normalization]
@@ -96,7 +96,7 @@ def over_targets(frame: pd.DataFrame) -> list[OverTargets]:
         rows = compared.where(frame[frame["study"] == compared.study])
         targets = rows.drop_duplicates("task").set_index("task")["target"]
         if compared.better[0] is compared.worse[0]:  # two tests of the same networks, on the same domains
-            gaps = (_by_domain(rows, compared.better) - _by_domain(rows, compared.worse)).dropna()
+            gaps = (per_domain(rows, *compared.better) - per_domain(rows, *compared.worse)).dropna()
             of_network = gaps.groupby(["task", "train_seed"]).mean()
             means = of_network.groupby("task").mean()
             each = {task: paired_difference(of_network[task], 0 * of_network[task]) for task in means.index}
@@ -110,11 +110,6 @@ def over_targets(frame: pd.DataFrame) -> list[OverTargets]:
             by_target = {target: each[task] for task, target in targets.items() if task in each}
             found.append(OverTargets(compared, by_target, overall))
     return found
-
-
-def _by_domain(rows: pd.DataFrame, tested: Tested) -> pd.Series:
-    """mIoU of each network on each domain: a run that was stopped has one test on some of the sources alone."""
-    return select(rows, *tested, metric="miou").groupby(["task", "train_seed", "domain_evaluated"])["value"].mean()
 
 
 def rows_over_targets(frame: pd.DataFrame) -> list[dict[str, str]]:

@@ -70,7 +70,7 @@ def evaluate(
     at_hand = str(data) if data is not None else _own_streets(config, checkpoint)
     modalities = modalities_of(config)
     domains = open_domains(at_hand, modalities=modalities)
-    wanted = parse_task(task, (*config.sources, *domains))
+    wanted = parse_task(task, tuple(dict.fromkeys((*config.sources, *domains))))
     _check_task(wanted, config, domains, checkpoint)
     test = dataclasses.replace(test, domains=wanted.targets, branch=branch, without=without)
     if modalities:

@@ -9,18 +9,21 @@ OUTSIDE = 3  # the exit code where something lies outside
 
 
 def verify(
-    results: Annotated[Path, typer.Option(help="folder of a finished run on the embedded data")] = Path(
-        "results/quick"
-    ),
+    results: Annotated[
+        Path | None,
+        typer.Option(help="folder of a finished run on the embedded data; by default that of quick"),
+    ] = None,
 ) -> None:
     """Say whether a run came out as those that are recorded: inside or outside of what one more training may give."""
     from dglab.analysis.verification import LEVEL
     from dglab.analysis.verification import verify as compare
     from dglab.experiments.recorded import recorded_table
+    from dglab.experiments.runner import results_root
     from dglab.experiments.table import read_table
     from dglab.report.page import is_streets, read_record
     from dglab.utils.errors import InputError
 
+    results = results or results_root() / "quick"
     frame, run = read_table(results / "tables.csv"), read_record(results / "run.json")
     name = run["preset"]["name"]
     record = recorded_table(name) if is_streets(run) else None

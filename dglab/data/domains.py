@@ -11,7 +11,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from dglab.data.multimodal import MultimodalStreets
-from dglab.data.prepared import open_root
+from dglab.data.prepared import LITTER, open_root
 from dglab.data.streets import STREETS, StreetsDataset
 from dglab.data.streets.kept import load
 from dglab.data.streets.size import StreetsSize
@@ -129,10 +129,17 @@ def identity(data: str | StreetsSize) -> str | StreetsSize:
 def fingerprint(root: str) -> str:
     """What identifies prepared data: every file's path and size, the label mappings, the converter's version.
 
-    Data that were converted otherwise, at another size say, are other data, and their runs other runs.
+    Data that were converted otherwise, at another size say, are other data, and their runs other runs. Hidden
+    files, and others that a file manager leaves behind, are no data.
     """
-    parts = [(str(p.relative_to(root)), p.stat().st_size) for p in sorted(Path(root).glob("*/*/*/*")) if p.is_file()]
-    for path in sorted(Path(root).glob("*/domain.json")):
+
+    def found(pattern: str) -> list[Path]:
+        paths = sorted(Path(root).glob(pattern))
+        hidden = (any(part.startswith(".") for part in path.relative_to(root).parts) for path in paths)
+        return [path for path, no in zip(paths, hidden, strict=True) if not no and path.name.lower() not in LITTER]
+
+    parts = [(str(path.relative_to(root)), path.stat().st_size) for path in found("*/*/*/*") if path.is_file()]
+    for path in found("*/domain.json"):
         info = read_json(path)
         parts.append((path.parent.name, info.get("letter"), info.get("mapping"), info.get("converter_version")))
     return f"prepared {hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"

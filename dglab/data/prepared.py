@@ -43,7 +43,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _LETTER = re.compile(r"[A-Za-z][A-Za-z0-9]*")  # what a task can name, see dglab.tasks
 _DIGESTS = re.compile("[0-9a-f]{16} [0-9a-f]{16}")  # of image and label
 _AGAIN = "run the same python -m data_prep command again"
-_LITTER = ("thumbs.db", "desktop.ini")
+LITTER = ("thumbs.db", "desktop.ini")  # what Windows leaves in a folder; other systems' files are hidden
 _BAR_FROM = 500  # pairs; fewer are checked too fast for a progress bar
 _SHOWN = 5  # bad pairs in a message; dglab check names all
 _LAYOUT = "<root>/<domain>/{train,val}/{images,labels}/<stem>.{jpg,png}"
@@ -263,7 +263,7 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """The files of a folder by stem; nothing but files of these suffixes, each stem once, at least one."""
     if not os.path.isdir(folder):
         raise InputError(f"{folder}: no such folder; a domain is {_LAYOUT}, with both train and val")
-    files = [path for path in natsorted(listed(folder), key=str) if path.name.lower() not in _LITTER]
+    files = [path for path in natsorted(listed(folder), key=str) if path.name.lower() not in LITTER]
     foreign = [path for path in files if path.suffix.lower() not in suffixes or os.path.isdir(path)]
     if foreign:
         raise InputError(

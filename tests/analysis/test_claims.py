@@ -26,6 +26,18 @@ def verdict_of(number, frame):
     return next(verdict for verdict in judge(frame) if verdict.claim.number == number)
 
 
+def test_on_the_sources_tests_of_the_same_domains_are_compared():
+    """SIB has been tested on the easier source alone: the gain there is 1, and not the difference of the means."""
+    of = {"study": "source_and_target", "task": "G+S+I+M->C"}
+    sib = {"test_method": "sib", "statistics": "joint", "prior": 0.0}
+    parts = [
+        table_of({0: value, 1: value + 0.1}, "mldg").assign(domain_evaluated=domain, **of, **more)
+        for domain, value, more in (("G", 40.0, {}), ("S", 20.0, {}), ("G", 41.0, sib))
+    ]
+    [gain, _] = verdict_of(10, pd.concat(parts)).parts
+    assert gain.difference.mean == pytest.approx(1.0)
+
+
 def test_a_claim_is_judged_by_its_differences():
     def of(gaps):
         agg = table_of({seed: 30.0 + 0.1 * seed for seed in range(3)}, "agg")

@@ -10,11 +10,12 @@ from dglab.analysis.intervals import (
     cached_against_joint,
     contrast,
     paired_difference,
+    per_domain,
     per_training,
     seed_correlation,
     summarize,
 )
-from dglab.experiments.methods import AGG, MLDG, SIB, SIB_CACHED
+from dglab.experiments.methods import AGG, MLDG, SIB, SIB_CACHED, SOURCE_BN
 from dglab.experiments.table import COLUMNS
 
 
@@ -112,6 +113,14 @@ def test_cached_against_joint_reads_the_table(frames):
     assert row["difference"] == f"{cached - joint:+.2f}" and 0 < row["agreement"] <= 100
     half = frame[(frame["task"] != "G+S+I->C+M") | (frame["statistics"] == "joint")]  # a study that was stopped
     assert set(cached_against_joint(half)["task"]) == {"G+S+I+M->C"}
+
+
+def test_per_domain_keeps_the_domains_apart(frames):
+    frame = frames["source_and_target"]
+    values = per_domain(frame, AGG, SOURCE_BN)
+    assert list(values.index.names) == ["task", "train_seed", "domain_evaluated"] and len(values) == 5
+    rows = frame[(frame["metric"] == "miou") & (frame["train_method"] == "agg") & (frame["test_method"] == "bn")]
+    assert values.xs("G", level="domain_evaluated").item() == rows[rows["domain_evaluated"] == "G"]["value"].item()
 
 
 def test_a_contrast_of_two_is_welchs_interval():

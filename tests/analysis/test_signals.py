@@ -46,6 +46,12 @@ def test_a_constant_signal_has_no_correlation():
     assert found["rho"].isna().all()
 
 
+def test_an_image_without_labels_is_left_out():
+    signal, gains = [1.0, 2, 3, 4, 9], [1.0, 3, 4, 2, np.nan]
+    found = rank_correlations(invented(gains, signal, list("AAAAA")), ["entropy"], draws=0)
+    assert found["rho"].tolist() == pytest.approx([0.4, 0.4])
+
+
 def test_signals_of_an_image_by_hand(lab):
     task = mixed_task(lab)
     training = lab.training(task.sources, 0, **AGG.settings)

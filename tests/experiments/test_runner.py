@@ -159,6 +159,19 @@ def test_data_of_another_size_are_other_data(tmp_path, prepared):
     assert Lab(TINY, str(root), tmp_path, "cpu", False).identity != before
 
 
+def test_what_a_file_manager_leaves_behind_is_no_data(tmp_path, prepared):
+    root = prepared(tmp_path / "mine", "GSI")
+    before = Lab(TINY, str(root), tmp_path, "cpu", False).identity
+    for folder in root.glob("*/*/images"):
+        for name in (".DS_Store", "Thumbs.db", ".hidden/x"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text("x")
+    (root / ".Trash" / "train" / "images").mkdir(parents=True)
+    (root / ".Trash" / "train" / "images" / "0.png").write_text("x")
+    fingerprint.cache_clear()
+    assert Lab(TINY, str(root), tmp_path, "cpu", False).identity == before
+
+
 def test_images_of_unlike_sizes_are_normalized_together(tmp_path, prepared):
     """Within a target and between the two of a mixed stream, as in GTA5, IDD and Mapillary."""
     root = prepared(tmp_path / "mine", "GSIM")
