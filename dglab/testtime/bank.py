@@ -283,14 +283,17 @@ class ImageBank(Predictor):
 
         Raises:
             InputError: if it is no such state, holds more images than this bank's capacity or values that are not
-                finite, or was saved with other ``statistics``. The bank and its streams are then unchanged.
+                finite, or was saved with other ``statistics``, or with a guard where this has none or the reverse. The
+                bank and its streams are then unchanged.
         """
         with _writable():
             restored = list(restored_from(self, state))
         with DeferredInterrupts():
-            for bank, memory, calls in restored:
+            for bank, memory, calls, guard in restored:
                 bank.reset()
                 bank.memory = memory
+                if guard is not None:
+                    bank.guard.load_state_dict(guard)
                 if calls is not None:
                     bank.statistics.calls = calls
 

@@ -34,12 +34,17 @@ def state_of(bank: ImageBank) -> dict[str, Any]:
         "moments": torch.stack(memory.kept) if cached and used else None,  # used x 2 x K
         "calls": bank.statistics.calls if cached else None,
         "generator": memory.generator.get_state(),
+        "guard": None if bank.guard is None else bank.guard.state_dict(),
         "streams": {name: state_of(stream) for name, stream in bank.streams.items()},
     }
 
 
-def restored_from(bank: ImageBank, state: dict[str, Any]) -> Iterator[tuple[ImageBank, Memory, list[str] | None]]:
-    """This bank and its streams, each with its restored memory and, for cached statistics, the names of its layers.
+Restored = tuple["ImageBank", Memory, list[str] | None, dict[str, Any] | None]
+
+
+def restored_from(bank: ImageBank, state: dict[str, Any]) -> Iterator[Restored]:
+    """This bank and its streams, each with its restored memory, for cached statistics the names of its layers, and the
+    state of its guard.
 
     Raises:
         InputError: for what is no state of such a bank; nothing has changed then.
@@ -54,6 +59,10 @@ def restored_from(bank: ImageBank, state: dict[str, Any]) -> Iterator[tuple[Imag
     if used and cached != (state["moments"] is not None):
         kind = bank.options["statistics"]
         raise InputError(f"the state is of a bank with other statistics than this one's, {kind!r}")
+    guard = state.get("guard")  # an earlier version kept none
+    if (bank.guard is None) != (guard is None):
+        there = "without" if guard is None else "with"
+        raise InputError(f"the state is of a bank {there} a guard, unlike this one; pass the state of a bank like this")
     kept = list(state["moments"]) if cached and used else state["images"]
     if not all(torch.isfinite(tensor).all() for tensor in (*state["styles"], *kept)):
         raise InputError("the state holds values that are not finite; start with an empty bank")
@@ -64,6 +73,6 @@ def restored_from(bank: ImageBank, state: dict[str, Any]) -> Iterator[tuple[Imag
     memory.generator.set_state(state["generator"].cpu().clone())
     if used:
         memory.restore_styles(Style(*(part.to(device) for part in state["styles"])), state["center"].to(device))
-    yield bank, memory, state["calls"] if cached else None
+    yield bank, memory, state["calls"] if cached else None, guard
     for name, nested in state["streams"].items():
         yield from restored_from(bank.stream(name), nested)

@@ -18,6 +18,7 @@ K = 2.0  # squared distances up to so many times the source images' own are ordi
 MEMORY = 16  # images in the running mean of the distance
 LOOKS, EVERY = 8, 24  # looks at the first 8 images of a stream; then, where the target is far, at every 24th call
 PRIOR = 0.8  # share of source statistics without a reference: the default of public test-time libraries
+_OF_STREAM = ("distance", "seen", "calls", "passed")  # what a guard knows of a stream, beside the last look
 
 
 class GuardedNormalization(Predictor):
@@ -28,7 +29,7 @@ class GuardedNormalization(Predictor):
     :meth:`SourceReference.measure <dglab.testtime.reference.SourceReference.measure>`,
 
         d = mean over layers, channels and both moments of (x - center)^2 / (between + within),
-        D = mean of d over the stream's last 16 images; it starts with one image of d = 1,
+        D = running mean of d over the images looked at, exponential from 16 on; it starts with one of d = 1,
         w = home + (1 - home) max(0, 1 - (K / D)^2),
         mu = mu_source + w (mu_target - mu_source), and the same for sigma^2, in every layer.
 
@@ -139,6 +140,16 @@ class Guard:
     def state(self) -> dict[str, float]:
         """D, w, and of the last look d of each layer: the columns of a drift log."""
         return {"distance": self.distance, "share": self.share, **self.distances}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a restarted process needs to go on with the stream."""
+        return {name: getattr(self, name) for name in _OF_STREAM} | {"distances": dict(self.distances)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the stream of :meth:`state_dict`."""
+        for name in _OF_STREAM:
+            setattr(self, name, state[name])
+        self.distances = dict(state["distances"])
 
     def share_for(self, images: Tensor) -> float:
         """w for these images: 0, with one warning, where one of them has a single colour."""

@@ -434,6 +434,22 @@ def test_a_cached_guarded_bank_is_one_pass_once_it_has_looked(net, reference):
     assert calls == [1] * 8
 
 
+@pytest.mark.parametrize("statistics", ["joint", "cached"])
+def test_the_state_of_a_guarded_bank_has_its_guard(net, reference, statistics):
+    """A process that restarts goes on as if it had not, on each stream."""
+    options = {"neighbors": 2, "capacity": 4, "statistics": statistics}
+    bank, again = (ImageBank(net, "0", guard=reference, **options) for _ in range(2))
+    bank(scenes(9, seed=16, offset=0.5)), bank.stream("b")(scenes(5, seed=17, offset=1.0))
+    again.load_state_dict(bank.state_dict())
+    assert again.guard.share == bank.guard.share > 0 and again.stream("b").guard.state == bank.stream("b").guard.state
+    for one, other in ((bank, again), (bank.stream("b"), again.stream("b"))):
+        further = scenes(30, seed=18, offset=0.5)  # past the next look
+        torch.testing.assert_close(one(further), other(further), rtol=0, atol=0)
+        assert one.guard.state == other.guard.state
+    with pytest.raises(InputError, match="of a bank with a guard, unlike this one"):
+        ImageBank(net, "0", **options).load_state_dict(bank.state_dict())
+
+
 def test_a_bank_refuses_another_networks_reference_and_a_prior_beside_it(net, reference):
     with pytest.raises(InputError, match="other weights"):
         ImageBank(network(seed=1), "0", guard=reference)
