@@ -40,10 +40,10 @@ from dglab.training.config import TrainingConfig
 from dglab.training.guards import check_fits
 from dglab.training.log import read_log
 from dglab.training.methods import modalities_of
-from dglab.training.state import CHECKPOINT
+from dglab.training.state import CHECKPOINT, refuse_other
 from dglab.training.trainer import train
 from dglab.utils.errors import InputError
-from dglab.utils.files import written_whole
+from dglab.utils.files import read_json, written_whole
 from dglab.utils.machine import choose_device
 
 
@@ -210,11 +210,14 @@ class Lab:
         return self.out / "scores" / training.address
 
     def _read(self, trial: Trial) -> Result:
-        stored = json.loads(self.score_path(trial).read_text())
-        matrix = ConfusionMatrix()
-        matrix.counts += np.array(stored["counts"])
-        interval = stored.get("interval")  # earlier scores have none
-        return Result(matrix, stored["selection_accuracy"], stored["agreement"], interval and Interval(*interval))
+        path = self.score_path(trial)
+        stored, matrix = read_json(path), ConfusionMatrix()
+        try:
+            matrix.counts += np.array(stored["counts"]).reshape(matrix.counts.shape)
+            interval = stored.get("interval")  # earlier scores have none
+            return Result(matrix, stored["selection_accuracy"], stored["agreement"], interval and Interval(*interval))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{path} is no score of a test ({error}); remove it, and the test is run again") from error
 
     def _run(
         self,
@@ -291,7 +294,9 @@ def _network_job(lab: Lab, trials: list[Trial]) -> None:
         _train_job(lab, training)
     clock = _clock(lab.device)
     start = clock()
-    model, _ = load_checkpoint(lab.checkpoint(training), lab.device)
+    path = lab.checkpoint(training)
+    model, found = load_checkpoint(path, lab.device)
+    refuse_other(path, found, training)  # its folder is named by an address, not by every setting
     domains = lab.domains_of(training)
     for trial in trials:
         with preserved_statistics(model):  # because bn-reestimated changes them

@@ -62,6 +62,29 @@ def test_what_is_missing_is_computed_and_nothing_else(lab, frames, monkeypatch):
     assert tested == [trials[-1].test] and np.array_equal(after.matrix.counts, before.matrix.counts)
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"counts": [[1]], "selection_accuracy": null, "agreement": null}'])
+def test_a_damaged_score_is_refused_by_name(lab, frames, text):
+    trials = STUDIES["queue_size"](lab)[:1]
+    path = lab.score_path(trials[0])
+    whole = path.read_text()
+    path.write_text(text)
+    try:
+        with pytest.raises(InputError, match=rf"{path.name}.*(remove it|make it again)"):
+            lab.results(trials)
+    finally:
+        path.write_text(whole)
+
+
+def test_a_network_with_other_settings_in_the_folder_of_this_one_is_refused(lab, frames, tmp_path):
+    one, other = (next(t for t in STUDIES["ablation"](lab) if t.training.method == name) for name in ("agg", "mldg"))
+    fresh = Lab(TINY, "streets", tmp_path, "cpu", use_shipped=False)
+    place = tmp_path / "runs" / one.training.address / "last.safetensors"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(lab.checkpoint(other.training).read_bytes())
+    with pytest.raises(InputError, match="other settings: .*mldg"):
+        fresh.results([one])
+
+
 def test_every_setting_has_a_score_of_its_own(lab):
     training = lab.training("GSI", 0, method="mldg")
     tests = [bn(("C",)), bn(("M",)), tn(("C",), 2, 0), tn(("C",), 2, 1), tn(("C",), 4, 0)]
