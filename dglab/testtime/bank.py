@@ -283,12 +283,20 @@ class ImageBank(Predictor):
 
         Raises:
             InputError: if it is no such state, holds more images than this bank's capacity or values that are not
-                finite, or was saved with other ``statistics``, or with a guard where this has none or the reverse. The
-                bank and its streams are then unchanged.
+                finite, or was saved with other ``statistics`` or another style layer, or with a guard where this has
+                none or the reverse. The bank and its streams are then unchanged.
         """
-        with _writable():
-            restored = list(restored_from(self, state))
+        known = set(self.streams)
+        try:
+            with _writable():
+                restored = list(restored_from(self, state))
+        except BaseException:
+            for name in set(self.streams) - known:
+                del self.streams[name]
+            raise
         with DeferredInterrupts():
+            for name in known - set(state["streams"]):
+                self.streams[name].reset()  # it had none when the state was saved
             for bank, memory, calls, guard in restored:
                 bank.reset()
                 bank.memory = memory

@@ -34,6 +34,7 @@ def state_of(bank: ImageBank) -> dict[str, Any]:
         "moments": torch.stack(memory.kept) if cached and used else None,  # used x 2 x K
         "calls": bank.statistics.calls if cached else None,
         "generator": memory.generator.get_state(),
+        "style_layer": bank.style_layer,
         "guard": None if bank.guard is None else bank.guard.state_dict(),
         "streams": {name: state_of(stream) for name, stream in bank.streams.items()},
     }
@@ -59,7 +60,10 @@ def restored_from(bank: ImageBank, state: dict[str, Any]) -> Iterator[Restored]:
     if used and cached != (state["moments"] is not None):
         kind = bank.options["statistics"]
         raise InputError(f"the state is of a bank with other statistics than this one's, {kind!r}")
-    guard = state.get("guard")  # an earlier version kept none
+    layer = state.get("style_layer", bank.style_layer)  # an earlier version kept neither this nor a guard
+    if layer != bank.style_layer:
+        raise InputError(f"the state has styles of {layer!r}, this bank takes them from {bank.style_layer!r}")
+    guard = state.get("guard")
     if (bank.guard is None) != (guard is None):
         there = "without" if guard is None else "with"
         raise InputError(f"the state is of a bank {there} a guard, unlike this one; pass the state of a bank like this")

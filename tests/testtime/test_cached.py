@@ -267,7 +267,11 @@ def test_states_that_do_not_belong_are_refused_and_change_nothing(net, statistic
     before = reloaded(bank.state_dict())
     broken = reloaded(before)
     broken["images" if statistics == "joint" else "moments"][0].view(-1)[0] = float("inf")
+    elsewhere = reloaded(before) | {"style_layer": "another"}
+    half = reloaded(before) | {"streams": {"left": reloaded(before), "right": {}}}
     for state, message in (
+        (elsewhere, "styles of 'another'"),
+        (half, "not the state of a bank"),
         (wrong.state_dict(), "other statistics"),
         (large.state_dict(), "4 images, this bank's capacity is 3"),
         (broken, "not finite"),
@@ -275,6 +279,16 @@ def test_states_that_do_not_belong_are_refused_and_change_nothing(net, statistic
         with pytest.raises(InputError, match=message):
             bank.load_state_dict(state)
         assert_same_state(bank.state_dict(), before)
+
+
+def test_a_stream_that_the_state_lacks_is_empty_afterwards(net, statistics):
+    bank = ImageBank(net, capacity=3, statistics=statistics)
+    bank(images(2))
+    saved = reloaded(bank.state_dict())
+    later = bank.stream("later")
+    later(images(2))
+    bank.load_state_dict(saved)
+    assert len(later) == 0 and len(bank) == 2
 
 
 # ---------------------------------------------------------------------------------------------- what it takes
