@@ -3,6 +3,7 @@
 import pandas as pd
 
 from dglab.analysis.claims import Part, judge
+from dglab.analysis.intervals import on_sources
 from dglab.experiments.methods import AGG, SOURCE_BN, select
 from dglab.experiments.record import expected_hours, recorded_networks
 from dglab.experiments.runner import open_lab
@@ -10,9 +11,6 @@ from dglab.experiments.trials import studies_of
 
 OVER_TRAININGS = (1, 4, 9, 11)  # the claims whose primary test compares networks that were trained in different ways
 IN_POINTS = (2, 3, 5, 6, 7, 8, 10, 12)  # those whose primary test compares tests of one network
-# measured on a fresh clone, nothing beside it (two cores of an AMD EPYC), and with tools/peak_memory.py
-REPRODUCED = "8 min 50, 15.5 core-minutes; 34 s"
-MEMORY = "2.57 GiB"
 
 
 def goals(full: pd.DataFrame, quick: pd.DataFrame) -> list[dict[str, str]]:
@@ -22,8 +20,8 @@ def goals(full: pd.DataFrame, quick: pd.DataFrame) -> list[dict[str, str]]:
         full, quick: the recorded tidy tables of these presets.
     """
     verdicts = {verdict.claim.number: verdict for verdict in judge(full)}
-    decided = [number for number, verdict in verdicts.items() if not verdict.outcome.startswith(("open", "not run"))]
     primary = {number: [part for part in v.parts if part.primary] for number, v in verdicts.items()}
+    decided = [number for number, parts in primary.items() if all(map(_is_decided, parts))]
     within = [_half(part) for number in IN_POINTS for part in primary[number] if _is_miou(part)]
     between = {f"{number}. {part.name}": _half(part) for number in OVER_TRAININGS for part in primary[number]}
     wide = {name: half for name, half in between.items() if half > 1}
@@ -38,11 +36,13 @@ def goals(full: pd.DataFrame, quick: pd.DataFrame) -> list[dict[str, str]]:
             ("mIoU of AGG on the validation images of its four sources", "33 (`quick`: 27)",
              f"{_on_sources(full):.1f} (`quick`: {_on_sources(quick):.1f})"),
             ("classes with 5 % or more where a network is trained on the target itself", "19 of 19", _classes(full)),
-            ("all of `full`, on two cores", "20 hours", f"{_hours(full):.0f} hours"),
-            ("`make reproduce` on a fresh clone, two cores; repeated", "10 min, 20 core-minutes; 1 min", REPRODUCED),
-            ("peak memory of SIB, 769 x 769, Q = 512", "4 GiB", f"{MEMORY} ([what it costs](test_time.md))"),
+            ("all of `full`, on two cores", "20 hours", f"{_hours():.0f} hours"),
         )
     ]  # fmt: skip
+
+
+def _is_decided(part: Part) -> bool:
+    return part.difference is not None and part.difference.verdict != "open"
 
 
 def _is_miou(part: Part) -> bool:
@@ -63,8 +63,7 @@ def _range(halves: list[float]) -> str:
 
 
 def _on_sources(frame: pd.DataFrame) -> float:
-    rows = select(frame, AGG, SOURCE_BN, study="source_and_target", metric="miou")
-    rows = rows[rows["domain_evaluated"] != rows["target"]]
+    rows = on_sources(select(frame, AGG, SOURCE_BN, study="source_and_target", metric="miou"))
     return rows.groupby("domain_evaluated")["value"].mean().mean()
 
 
@@ -74,7 +73,7 @@ def _classes(frame: pd.DataFrame) -> str:
     return f"{(each >= 5).sum()} of {len(each)} (not {low})"
 
 
-def _hours(frame: pd.DataFrame) -> float:
+def _hours() -> float:
     lab = open_lab("full", device="cpu", use_shipped=False)
     every = {trial.training for study in studies_of(lab).values() for trial in study(lab)}
     return expected_hours(recorded_networks("full"), every, 2)

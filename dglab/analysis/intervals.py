@@ -198,10 +198,11 @@ def cached_against_joint(frame: pd.DataFrame) -> pd.DataFrame:
         for method in trained_in(rows):
             part = method.rows(rows[rows["task"] == task])
             joint, cached = per_training(part, SIB), per_training(part, SIB_CACHED)
-            if (cached - joint).dropna().empty:
+            both = (cached - joint).dropna().index
+            if both.empty:
                 continue
             found.append({
-                "task": task, "trained with": method.label, "joint": joint.mean(), "cached": cached.mean(),
+                "task": task, "trained with": method.label, "joint": joint[both].mean(), "cached": cached[both].mean(),
                 "difference": str(paired_difference(cached, joint)),
                 "agreement": per_training(part, SIB_CACHED, metric="agreement").mean(),
             })  # fmt: skip

@@ -534,6 +534,8 @@ def test_networks_trained_again_on_other_instructions(text, full):
         f"and {under_tn:.1f} under TN (M = 4), where two seeds would give {expected:.1f} and {expected_tn:.1f}" in text
     )
     assert f"the largest is {largest:+.1f}" in text
+    thirds = {round(3 * ratio) for ratio in (moved / expected, under_tn / expected_tn)}
+    assert thirds == {2} and "moves two thirds as far as by another seed" in text
     every = verdicts(full, again)
     assert all(one.recorded == one.again for one in every) and "none is, so far." in text
     moved_alone = {one.claim.partition(".")[0]: one.alone for one in every if one.alone[0] != one.alone[1]}
