@@ -101,7 +101,7 @@ def move_rows(recorded: pd.DataFrame, again: pd.DataFrame) -> list[dict[str, str
 
 
 def verdict_rows(recorded: pd.DataFrame, again: pd.DataFrame) -> list[dict[str, str]]:
-    """The verdicts as rows of text."""
+    """The verdicts as rows of text; ``alone`` where no more changed than the verdicts of these networks alone."""
     return [
         {
             "claim": v.claim,
@@ -109,7 +109,7 @@ def verdict_rows(recorded: pd.DataFrame, again: pd.DataFrame) -> list[dict[str, 
             "with these networks": v.again,
             "these alone, recorded": v.alone[0],
             "these alone, again": v.alone[1],
-            "changed": "yes" if v.recorded != v.again or v.alone[0] != v.alone[1] else "",
+            "changed": "yes" if v.recorded != v.again else "alone" if v.alone[0] != v.alone[1] else "",
         }
         for v in verdicts(recorded, again)
     ]
