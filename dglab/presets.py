@@ -106,8 +106,9 @@ TINY = Preset(
 _OWN_RATES = dict.fromkeys(("mldg", "mldg_mean"), {"lr": 0.2, "inner_lr": 0.04})
 # the sum of two gradients, so that its step is as long as MLDG's
 _OWN_RATES["projected"] = {"lr": 0.2}
-# best of 0.01, 0.02, 0.05 and 0.1 on the sources' validation images, docs/tries_gmp.csv; its encoders have no decoder
-_OWN_RATES["gmp"] = {"lr": 0.05, "backbone": "thin"}
+_OF_GMP = {"backbone": "thin", "weights": ""}  # an encoder a modality, of one kind so far, without a decoder
+# best of 0.01, 0.02, 0.05 and 0.1 on the sources' validation images, docs/tries_gmp.csv
+_OWN_RATES["gmp"] = {"lr": 0.05} | _OF_GMP
 # Other architectures, a third of the steps because each is many times as large: depthwise convolutions from ImageNet
 # weights, whose learning rate is the best of four on the sources of CamVid (the study imagenet); and parallel
 # resolutions, whose learning rate was not tuned. AGG and MLDG share them.
@@ -188,7 +189,7 @@ REAL = Preset(
         inner_lr=0.02,
         checkpoint_every=500,
     ),
-    rates=dict.fromkeys(("mldg", "mldg_mean"), {"lr": 0.05, "inner_lr": 0.01}) | {"projected": {"lr": 0.05}},
+    rates=dict.fromkeys(("mldg", "mldg_mean"), {"lr": 0.05, "inner_lr": 0.01}) | {"projected": {"lr": 0.05}, "gmp": _OF_GMP},
     streets=QUICK.streets,
     train_seeds=tuple(range(10, 15)),
     test_seeds=(0, 1, 2, 3, 4),
@@ -233,7 +234,7 @@ STANDARD = Preset(
     style_layers=(1, 2, 3, 4),
     in_memory=True,
     parallel=False,
-    rates={"gmp": {"backbone": "thin"}},
+    rates={"gmp": _OF_GMP},
     backbones={"deeplabv3": {}, "hrnet": {}},
     why={
         "lr": "best of 0.02, 0.06 and 0.2 on the validation images of the four sources (seed 100; docs/tries_gpu.csv), "
@@ -257,6 +258,7 @@ PAPER = Preset(
     in_memory=False,  # they do not fit
     parallel=False,
     whole=True,
+    rates={"gmp": _OF_GMP},
     backbones={"deeplabv3": {}, "hrnet": {}},
 )
 

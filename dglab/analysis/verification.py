@@ -29,7 +29,8 @@ def verify(frame: pd.DataFrame, record: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row a setting: its fields, ``recorded`` (mean mIoU), ``low`` and ``high``, ``here`` (of the training farthest
-        from the mean), and ``verdict``: ``inside``, ``outside``, or ``not run``.
+        from the mean), and ``verdict``: ``inside``, ``outside``, ``not bounded`` where the interval holds all of 0 to
+        100 (the record has too few trainings of that test), or ``not run``.
 
     Raises:
         InputError: for a record without two trainings of anything, which bounds nothing.
@@ -48,7 +49,9 @@ def verify(frame: pd.DataFrame, record: pd.DataFrame) -> pd.DataFrame:
     table = table.assign(distance=distance.fillna(0)).sort_values("distance", ascending=False, kind="stable")
     table = table.drop_duplicates(SETTINGS).sort_index()
     outside = (table["here"] < table["low"]) | (table["here"] > table["high"])
-    table["verdict"] = np.select([table["here"].isna(), outside], ["not run", "outside"], "inside")
+    unbounded = ~((table["low"] > 0) | (table["high"] < 100))  # one training of a test has no interval at all
+    verdicts = {"not run": table["here"].isna(), "not bounded": unbounded, "outside": outside}
+    table["verdict"] = np.select(list(verdicts.values()), list(verdicts), "inside")
     return table[[*SETTINGS, "recorded", "low", "high", "here", "verdict"]].reset_index(drop=True)
 
 

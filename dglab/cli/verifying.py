@@ -15,7 +15,9 @@ def verify(
     ] = None,
 ) -> None:
     """Say whether a run came out as those that are recorded: inside or outside of what one more training may give."""
-    from dglab.analysis.verification import LEVEL
+    import pandas as pd
+
+    from dglab.analysis.verification import LEVEL, SETTINGS
     from dglab.analysis.verification import verify as compare
     from dglab.experiments.recorded import recorded_table
     from dglab.experiments.runner import results_root
@@ -34,13 +36,14 @@ def verify(
         )
     table = compare(frame, record)
     for row in table[table["verdict"] == "outside"].to_dict("records"):
-        setting = ", ".join(f"{key} {value}" for key, value in row.items() if key in _SHOWN and value == value)
+        setting = ", ".join(f"{key} {row[key]}" for key in SETTINGS if pd.notna(row[key]))
         typer.echo(f"outside: {setting}: {row['here']:.2f}, expected {row['low']:.2f} to {row['high']:.2f}")
     counts = table["verdict"].value_counts()
-    shown = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in ("inside", "outside", "not run"))
-    typer.echo(f"{shown}, of {len(table)} recorded settings; inside: where {LEVEL:.1%} of new trainings lie")
+    verdicts = ("inside", "outside", "not bounded", "not run")
+    shown = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in verdicts)
+    typer.echo(
+        f"{shown}, of {len(table)} recorded settings; inside: where {LEVEL:.1%} of new trainings lie; not bounded: "
+        "where the record has too few trainings to say"
+    )
     if counts.get("outside", 0):
         raise typer.Exit(OUTSIDE)
-
-
-_SHOWN = ("task", "train_method", "inner_lr", "test_method", "domain_evaluated", "batch_size", "capacity", "prior")

@@ -36,6 +36,16 @@ def test_the_interval_is_that_of_one_new_training_with_a_pooled_deviation():
     assert agg["here"] in (20.0, 22.0) and set(found["verdict"]) == {"inside"}
 
 
+def test_an_interval_without_end_is_not_passed_off_as_agreement():
+    """Two trainings alone: one degree of freedom, t(0.9995) = 637, so that nothing could lie outside."""
+    two = table_of({("agg", 0, None): 20.0, ("agg", 1, None): 21.0}, "tn")
+    once = table_of({("agg", 0, None): 20.0}, "adabn")
+    record = pd.concat([RECORD, two, once], ignore_index=True)
+    found = verify(record, record).set_index("test_method")["verdict"]
+    assert found["tn"] == found["adabn"] == "not bounded" and set(found["bn"]) == {"inside"}
+    assert set(verify(RECORD, record).set_index("test_method")["verdict"]["tn":"tn"]) == {"not run"}
+
+
 @pytest.mark.parametrize(("value", "verdict"), [(33.0, "inside"), (45.0, "outside"), (2.0, "outside")])
 def test_one_training_far_off_is_enough(value, verdict):
     found = verify(table_of({("agg", 0, None): 21.0, ("agg", 5, None): value}), RECORD).set_index("train_method")
@@ -88,7 +98,8 @@ def test_the_command(lab, frames, tmp_path, monkeypatch):
 
     record(0.0)
     inside = CliRunner().invoke(app, command)
-    assert inside.exit_code == 0 and " 0 outside, 0 not run" in inside.output
+    assert inside.exit_code == 0 and " 0 outside, 0 not bounded, 0 not run" in inside.output
     record(50.0)
     outside = CliRunner().invoke(app, command)
     assert outside.exit_code == 3 and "outside: task G+S+I+M->C, train_method agg" in outside.output
+    assert "backbone thin, " in outside.output and "neighbors" in outside.output and "None" not in outside.output

@@ -13,11 +13,12 @@ from dglab.data.streams import arrival_order
 from dglab.evaluation import ConfusionMatrix, evaluate
 from dglab.experiments import runner
 from dglab.experiments.runner import Lab, open_lab, recorded, run
-from dglab.experiments.trials import STUDIES, Trial
+from dglab.experiments.trials import STUDIES, Trial, studies_of
 from dglab.presets import PRESETS
 from dglab.tasks import Task
 from dglab.testtime import TargetNormalization
 from dglab.testtime.methods import TestConfig, bank, bn, tn
+from dglab.training.guards import check_fits
 from dglab.utils.errors import InputError
 
 TINY = PRESETS["tiny"]
@@ -115,6 +116,16 @@ def test_a_training_that_cannot_be_is_refused_before_the_first_one_starts(tmp_pa
     with pytest.raises(InputError, match="need two or more"):
         fresh.train_all([good, bad])
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_every_network_of_every_preset_can_be_trained_on_the_embedded_streets(preset, tmp_path):
+    """What a method refuses is not found out after the hours of those before it."""
+    fresh = Lab(preset, "streets", tmp_path / "new", "cpu", use_shipped=False)
+    trainings = {trial.training for study in studies_of(fresh).values() for trial in study(fresh)}
+    for training in trainings:
+        check_fits(training, fresh.domains_of(training))
+    assert {"agg", "mldg"} <= {training.method for training in trainings}
 
 
 def test_selection_accuracy_by_hand(lab, frames):
