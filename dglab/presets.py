@@ -189,7 +189,8 @@ REAL = Preset(
         inner_lr=0.02,
         checkpoint_every=500,
     ),
-    rates=dict.fromkeys(("mldg", "mldg_mean"), {"lr": 0.05, "inner_lr": 0.01}) | {"projected": {"lr": 0.05}, "gmp": _OF_GMP},
+    rates=dict.fromkeys(("mldg", "mldg_mean"), {"lr": 0.05, "inner_lr": 0.01})
+    | {"projected": {"lr": 0.05}, "gmp": _OF_GMP},
     streets=QUICK.streets,
     train_seeds=tuple(range(10, 15)),
     test_seeds=(0, 1, 2, 3, 4),

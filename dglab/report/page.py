@@ -71,9 +71,14 @@ def write_report(folder: Path) -> Path:
         The path of the page.
 
     Raises:
-        InputError: if the table or the record of the run is missing.
+        InputError: if the table or the record of the run is missing, or the table lacks the study ``ablation``.
     """
     frame = read_table(folder / "tables.csv")
+    if not _tasks(frame, "ablation"):
+        raise InputError(
+            f"{folder / 'tables.csv'} has no row of the study ablation, with which a report begins; "
+            "run dglab reproduce without --only"
+        )
     record = read_record(folder / "run.json")
     of_paper = are_the_papers(record["domains"])
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -155,8 +160,14 @@ def draw_task(rows: pd.DataFrame, suffix: str = "") -> dict[str, Figure]:
         "ablation": ("table03_controls", figures.gain_explained),
         "source_and_target": ("table09_source_and_target", figures.source_and_target),
     }
-    found = ((name, draw, rows[rows["study"] == study]) for study, (name, draw) in draws.items())
-    return {f"{name}{suffix}": draw(of_study) for name, draw, of_study in found if len(of_study)}
+    drawn = {}
+    for study, (name, draw) in draws.items():
+        of_study = rows[rows["study"] == study]
+        if study == "batch_size" and not (of_study["test_method"] == "tn").any():
+            continue  # source BN alone is no curve
+        if len(of_study):
+            drawn[f"{name}{suffix}"] = draw(of_study)
+    return drawn
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -170,10 +181,12 @@ def read_record(path: Path) -> dict[str, Any]:
     record = read_json(path)
     try:
         _ = record["preset"]["name"], record["data"]["name"], record["data"]["identity"], record["domains"]
+        _ = record["machine"], record["versions"]["python"], record["versions"]["torch"], record["minutes"]
+        _ = record["train_seeds"], record["test_seeds"]
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"{path} does not name preset, data and domains of a run ({error}); run dglab reproduce again, it reuses "
-            "what is trained"
+            f"{path} does not name preset, data, domains, machine, versions and seeds of a run ({error}); run dglab "
+            "reproduce again, it reuses what is trained"
         ) from error
     return record
 

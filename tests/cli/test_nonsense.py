@@ -345,8 +345,8 @@ def test_what_lies_where_a_run_keeps_its_files(tmp_path, refused, name, kind):
         (b"study,value\nablation,many\n", "{}", "cannot be read as a table"),
         (b"study,value\nablation,1,2,3\nablation,1\n", "{}", "not a table of this version"),
         (None, "{", "is not JSON"),
-        (None, "[]", "does not name preset, data and domains"),
-        (None, '{"preset": {}}', "does not name preset, data and domains"),
+        (None, "[]", "does not name preset, data, domains"),
+        (None, '{"preset": {}}', "does not name preset, data, domains"),
     ],
 )
 def test_a_damaged_run_is_not_verified(tmp_path, refused, table, record, message):

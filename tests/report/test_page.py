@@ -67,6 +67,24 @@ def test_what_a_run_leaves_to_the_record_is_shown_as_recorded(folder):
         assert f"not run; <code>dglab reproduce --only {study}</code>" in page
 
 
+def test_a_run_without_its_first_study_is_refused_and_one_without_a_curve_has_none(folder):
+    frame = read_table(folder / "tables.csv")
+    write_table(frame[(frame["study"] != "batch_size") | (frame["test_method"] == "bn")], folder / "tables.csv")
+    assert 'alt="mIoU over test batch size M, here"' not in write_report(folder).read_text(encoding="utf-8")
+    write_table(frame[frame["study"] != "ablation"], folder / "tables.csv")
+    with pytest.raises(InputError, match="has no row of the study ablation, with which a report begins"):
+        write_report(folder)
+
+
+@pytest.mark.parametrize("field", ["machine", "versions", "minutes", "train_seeds"])
+def test_a_record_that_lacks_what_the_page_says_is_refused_by_name(folder, field):
+    record = json.loads((folder / "run.json").read_text())
+    del record[field]
+    (folder / "run.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match=rf"run.json does not name preset, .* \('{field}'\)"):
+        write_report(folder)
+
+
 def test_results_of_another_machine_are_not_mixed_in_silence(lab, folder):
     described = describe_run(lab, minutes=1.25, reused=7)
     described["preset"]["name"] = "full"  # of which it is known where its networks were made

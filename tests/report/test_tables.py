@@ -158,6 +158,20 @@ def test_sources_and_target_are_told_apart():
     assert fig.axes[0].get_ylabel() == "mIoU (%)"
 
 
+def test_a_point_stands_over_its_own_domain_even_where_others_are_missing():
+    """A study that was stopped: SIB has run on S alone, MLDG nowhere."""
+    parts = [
+        rows(AGG, "bn", {0: value}, domain_evaluated=letter) for letter, value in zip("CGS", (1, 2, 3), strict=True)
+    ]
+    fig = figures.source_and_target(table(*parts, rows(AGG, "sib", {0: 9}, domain_evaluated="S")))
+    left, right = fig.axes
+    assert (
+        texts(left.get_xticklabels()) == texts(right.get_xticklabels()) == ["C\n(target)", "G\n(source)", "S\n(source)"]
+    )
+    [(place, value)] = left.containers[1].lines[0].get_xydata()
+    assert (round(place), value) == (2, 9) and len(right.containers[0].lines[0].get_xdata()) == 0
+
+
 def test_selection_policies_stand_side_by_side():
     tests = ["bn", "adabn", ("tn", 1), ("tn", 4), ("tn", 5), "random", "qib", "sib", "oracle"]
     parts = []

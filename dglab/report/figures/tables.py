@@ -213,13 +213,14 @@ def source_and_target(frame: pd.DataFrame) -> Figure:
     """
     fig, axes = figure(1, 2, (11, 3.8), sharey=True)
     looks = {SOURCE_BN: {"fmt": "o", "color": BLUE}, SIB: {"fmt": "^", "color": VERMILION}}
+    domains = frame["domain_evaluated"].unique().tolist()
+    targets = set(frame["target"])
     for axis, method in zip(axes, (AGG, MLDG), strict=True):
         for offset, (normalization, look) in enumerate(looks.items()):
-            means = summarize(select(frame, method, normalization), ["domain_evaluated", "target"])
-            x = np.arange(len(means)) + 0.14 * (offset - 0.5)
+            means = summarize(select(frame, method, normalization), ["domain_evaluated"])
+            x = means["domain_evaluated"].map(domains.index) + 0.14 * (offset - 0.5)
             axis.errorbar(x, means["mean"], means["train_sd"], capsize=3, label=normalization.label, **look)
-        pairs = zip(means["domain_evaluated"], means["target"], strict=True)
-        axis.set_xticks(range(len(means)), [f"{d}\n({'target' if d == t else 'source'})" for d, t in pairs])
+        axis.set_xticks(range(len(domains)), [f"{d}\n({'target' if d in targets else 'source'})" for d in domains])
         axis.set(title=f"trained with {method.label}", xlabel="domain evaluated")
         axis.legend()
     axes[0].set_ylabel(MIOU)
