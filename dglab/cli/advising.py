@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dglab.cli.options import CheckpointOption, DeviceOption, JsonOption, writable
+from dglab.cli.options import CheckpointOption, DeviceOption, JsonOption, of_images_alone, writable
 from dglab.utils.machine import choose_device
 
 
@@ -26,11 +26,10 @@ def advise(
     from dglab.testtime.advice import advise as judge
     from dglab.testtime.folder import list_images
     from dglab.testtime.of_sources import evenly, reference_beside
-    from dglab.training.checkpoints import load_checkpoint
     from dglab.utils.files import written_whole
 
     device = choose_device(device)
-    model, _ = load_checkpoint(checkpoint, device)
+    model = of_images_alone(checkpoint, device)
     known = reference_beside(checkpoint, reference)
     folder = list_images(images)
     chosen = evenly(len(folder), 64)

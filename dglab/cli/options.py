@@ -114,6 +114,25 @@ def test_config(method: str, **options: Any) -> Any:
     return config
 
 
+def of_images_alone(checkpoint: Path, device: str) -> Any:
+    """The network of a checkpoint, for a folder of images.
+
+    Raises:
+        InputError: for a network that takes other modalities, which a folder does not hold.
+    """
+    from dglab.training.checkpoints import load_checkpoint
+    from dglab.training.methods import modalities_of
+
+    model, config = load_checkpoint(checkpoint, device)
+    if modalities_of(config) not in ((), ("rgb",)):
+        raise InputError(
+            f"{checkpoint} takes {' and '.join(config.modalities)}, and a folder holds images alone; score it by dglab "
+            "evaluate (--without names a modality that is missing), or call the network from Python on {modality: "
+            "images}, of which any but one may be missing"
+        )
+    return model
+
+
 def check_arguments(arguments: Iterable[str]) -> None:
     """Refuse an empty argument, which as a path would be the current folder, and one that is not UTF-8."""
     before = ""

@@ -21,6 +21,7 @@ from dglab.cli.options import (
     StatisticsOption,
     StyleLayerOption,
     TaskOption,
+    of_images_alone,
     test_config,
     writable,
 )  # fmt: skip
@@ -172,19 +173,11 @@ def predict(
     """Predict a folder of images: label PNGs and colour overlays."""
     from dglab.testtime.folder import check_method, predict_folder
     from dglab.testtime.of_sources import reference_beside
-    from dglab.training.checkpoints import load_checkpoint
-    from dglab.training.methods import modalities_of
 
     device = choose_device(device)
     test = test_config(method, batch_size=batch_size, neighbors=neighbors, capacity=capacity, style_layer=style_layer,
                         statistics=statistics, reference=reference)  # fmt: skip
     check_method(test)
-    model, config = load_checkpoint(checkpoint, device)
-    if modalities_of(config) not in ((), ("rgb",)):
-        raise InputError(
-            f"{checkpoint} takes {' and '.join(config.modalities)}, and a folder holds images alone; score it by dglab "
-            "evaluate (--without names a modality that is missing), or call the network from Python on {modality: "
-            "images}, of which any but one may be missing"
-        )
+    model = of_images_alone(checkpoint, device)
     count = predict_folder(model, images, out, test, device, lambda: reference_beside(checkpoint, reference))
     typer.echo(f"predicted {count} images into {out / 'labels'} and {out / 'overlays'}")

@@ -14,6 +14,7 @@ import pandas as pd
 from dglab.experiments.jobs import instructions
 from dglab.experiments.recorded import SHIPPED
 from dglab.training.config import TrainingConfig
+from dglab.utils.errors import InputError
 from dglab.utils.files import read_json, written_whole
 from dglab.utils.machine import describe_machine, versions
 
@@ -70,7 +71,7 @@ def note_network(folder: Path, device: str, **seconds: float) -> None:
         seconds: by activity (training, testing): CPU time, or wall-clock time on a GPU; added up over calls.
     """
     path = folder / NETWORK
-    known: dict[str, Any] = read_json(path) if path.exists() else {}
+    known = _read_note(path) if path.exists() else {}
     spent = known.get("seconds", {})
     here = {"machine": describe_machine(device), "instructions": instructions(), "versions": versions()}
     first = here if "training" in seconds else {name: known.get(name, here[name]) for name in here}
@@ -84,6 +85,15 @@ def note_network(folder: Path, device: str, **seconds: float) -> None:
         beside.write_text(json.dumps(known), encoding="utf-8")
 
 
+def _read_note(path: Path) -> dict[str, Any]:
+    note = read_json(path)
+    if not isinstance(note, dict) or not note.keys() >= {"machine", "instructions", "versions", "seconds"}:
+        raise InputError(
+            f"{path} does not say where its network was made; remove it, and the machine of the next test is named"
+        )
+    return note
+
+
 def made_on(scores: Path, names: Collection[str]) -> dict[str, int]:
     """How many networks were trained or tested on which machine, with which instructions and versions.
 
@@ -91,7 +101,7 @@ def made_on(scores: Path, names: Collection[str]) -> dict[str, int]:
         scores: the folder of a lab that has a folder of scores for each network.
         names: of the networks that are meant.
     """
-    notes = [read_json(path) for name in sorted(names) if (path := scores / name / NETWORK).exists()]
+    notes = [_read_note(path) for name in sorted(names) if (path := scores / name / NETWORK).exists()]
     places = [place for note in notes for place in note.get("places", [note])]
     return dict(
         Counter(
@@ -114,7 +124,7 @@ def write_networks(scores: Path, path: Path, names: Collection[str] | None = Non
     for note in scores.glob(f"*/{NETWORK}"):
         if names is not None and note.parent.name not in names:
             continue  # perhaps one that is trained and not tested yet
-        known = read_json(note)
+        known = _read_note(note)
         rows[note.parent.name] = {
             "network": note.parent.name, "train_method": _method(note.parent),
             "machine": known["machine"], "instructions": known["instructions"],

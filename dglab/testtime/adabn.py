@@ -42,7 +42,8 @@ class AdaBN(Predictor):
     """AdaBN: the statistics of the whole target set, computed before testing.
 
     Source: Li et al., "Revisiting batch normalization for practical domain adaptation", 2016. The paper's comparison:
-    it needs the target set before testing, which domain generalization does not have.
+    it needs the target set before testing, which domain generalization does not have. A layer that runs more than once
+    in a pass is normalized by the statistics of all its calls.
 
     Args:
         model: any ``nn.Module`` with BatchNorm; a call leaves it unchanged.

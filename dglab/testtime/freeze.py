@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dglab.models.batchnorm import batchnorm_layers
 from dglab.testtime.fast_moments import moments_of_each
-from dglab.testtime.guarded import PRIOR, Guard, warn_of_no_reference
+from dglab.testtime.guarded import PRIOR, Guard, is_of_one_colour, warn_of_no_reference
 from dglab.testtime.moments import Moments, blend, check_finite, pooled
 from dglab.testtime.normalization import BatchStatistics
 from dglab.testtime.predictor import Predictor
@@ -22,15 +22,17 @@ def freeze(model: nn.Module, images: Tensor | Iterable[Tensor], reference: Sourc
     Args:
         model: any ``nn.Module`` with BatchNorm; it does not change.
         images: some of the target's, N x 3 x H x W, or a list of such batches, which is passed through twice: to look
-            at them, and to normalize each by the statistics of all images so far.
+            at them, and to normalize each by the statistics of all images so far. Those of a single colour, which tell
+            nothing about their domain, are left out.
         reference: measured on this model; without one a fixed share of source statistics is used, 0.8, with a warning.
 
     Returns:
         The copy, without hooks or other state; it exports to ONNX like any network. For a single batch it predicts what
-        a fresh ``GuardedNormalization(model, reference)`` does.
+        a fresh ``GuardedNormalization(model, reference)`` does, unless a layer runs more than once in a pass: it has
+        one pair of buffers, which get the statistics of all its calls.
 
     Raises:
-        InputError: for no image, or a reference of another network.
+        InputError: for no image, images of a single colour alone, or a reference of another network.
 
     Warns:
         UserWarning: where a layer gets one value per channel, which has no variance; it keeps its source statistics.
@@ -38,8 +40,9 @@ def freeze(model: nn.Module, images: Tensor | Iterable[Tensor], reference: Sourc
     checker, batches = Predictor(model), [images] if isinstance(images, Tensor) else list(images)
     for batch in batches:
         checker.check(batch)
+    batches = [batch[tell] for batch in batches if (tell := ~is_of_one_colour(batch)).any()]
     if not batches:
-        raise InputError("freeze got no image; pass some of the target's")
+        raise InputError("freeze got no image, or images of a single colour alone; pass some of the target's")
     if reference is None:
         warn_of_no_reference()
         prior = PRIOR

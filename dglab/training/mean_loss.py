@@ -35,7 +35,7 @@ class MeanLoss:
         update_running_stats: whether these passes update BatchNorm's running statistics.
 
     Raises:
-        InputError: for more micro-batches than images, or a model without a trainable parameter.
+        InputError: for no batch, more micro-batches than images, or a model without a trainable parameter.
     """
 
     def __init__(
@@ -49,6 +49,8 @@ class MeanLoss:
     ) -> None:
         self.model, self.loss_fn, self.theta = model, loss_fn, trainable(model)
         self.update_running_stats = update_running_stats
+        if not batches:
+            raise InputError("there is no batch; pass images and labels of at least one domain")
         self.parts = [part for batch in batches for part in cut(batch, micro_batches)]
         self.shares = shares_of(self.parts)
         self._graph: Mapping[int, GradientEdge] | None = None  # of this process's gradient

@@ -127,6 +127,7 @@ def test_images_alone_are_no_food_for_a_multimodal_network(multimodal, images, t
     arguments = ("predict", "--checkpoint", multimodal, "--images", images, "--method", "bn", "--device", "cpu")
     refused((*arguments, "--out", tmp_path / "out"), multimodal, "takes rgb and depth, and a folder holds images alone")
     assert not (tmp_path / "out").exists()
+    refused(("advise", "--checkpoint", multimodal, "--images", images, "--device", "cpu"), "takes rgb and depth, and a")
 
 
 def test_own_folders_train_and_evaluate(root, tmp_path, dglab):

@@ -16,6 +16,7 @@ from dglab.experiments.trials import EXTRA_STUDIES, STUDIES
 from dglab.presets import PRESETS
 from dglab.reproduce import known_already, tell_expected
 from dglab.training import TrainingConfig
+from dglab.utils.errors import InputError
 
 # studies that came after the first record
 LATER = ("domains_per_pass", "backbones", "style_dose", "arrival_orders", "tn_on_sources", "twice_the_steps")
@@ -51,6 +52,15 @@ def test_a_network_tested_elsewhere_says_both_places(tmp_path, monkeypatch):
     assert len(record.made_on(tmp_path, ["c"])) == 2
     note_network(tmp_path / "b", "cpu", training=2.0)  # its checkpoint was deleted
     assert json.loads((tmp_path / "b" / NETWORK).read_text())["machine"] == "another"
+
+
+@pytest.mark.parametrize("note", ["[1]", '"text"', '{"machine": "here"}'])
+def test_a_note_that_says_nothing_is_refused_by_name(tmp_path, note):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / NETWORK).write_text(note)
+    for use in (lambda: note_network(tmp_path / "a", "cpu", testing=1.0), lambda: record.made_on(tmp_path, ["a"])):
+        with pytest.raises(InputError, match=rf"{NETWORK} does not say where its network was made; remove it"):
+            use()
 
 
 @pytest.mark.parametrize(

@@ -487,6 +487,34 @@ def test_freezing_by_parts_counts_all_images_as_one_look():
         freeze(net, [], reference)
 
 
+def test_an_image_of_one_colour_is_not_frozen_into_a_network(net, reference):
+    images, black = scenes(3, seed=20, offset=0.5), torch.zeros(1, *scenes(1).shape[1:], dtype=torch.float64)
+    own = freeze(net, images, reference).state_dict()
+    for given in (torch.cat([images, black]), [black, images], [images, black]):
+        for key, value in freeze(net, given, reference).state_dict().items():
+            assert torch.equal(value, own[key]), key
+    with pytest.raises(InputError, match="images of a single colour alone"):
+        freeze(net, black, reference)
+
+
+def test_a_layer_that_runs_twice_gets_the_statistics_of_both_calls():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bn = nn.BatchNorm2d(3).double()
+
+        def forward(self, x):
+            return self.bn(3 * self.bn(x))
+
+    net, images = Twice().eval(), scenes(4, offset=0.6)
+    measured = SourceReference.measure(net, scenes(12, seed=1), [0, 1, 2] * 4)
+    frozen = freeze(net, images, dataclasses.replace(measured, home=1.0)).bn  # home 1: TN
+    first = (images - images.mean((0, 2, 3), keepdim=True)) / images.var((0, 2, 3), correction=0, keepdim=True).sqrt()
+    both = torch.cat([images, 3 * first])
+    torch.testing.assert_close(frozen.running_mean, both.mean((0, 2, 3)), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(frozen.running_var, both.var((0, 2, 3), correction=0), rtol=1e-3, atol=1e-3)
+
+
 def test_a_frozen_copy_exports_to_onnx(net, reference, tmp_path):
     images = scenes(2, seed=21, offset=0.6)
     frozen = freeze(net, images, reference).float()

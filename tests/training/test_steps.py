@@ -267,6 +267,11 @@ def test_by_domain_with_one_domain_is_agg(net):
     )
 
 
+def test_no_domain_at_all_is_refused(net):
+    with pytest.raises(InputError, match="there is no batch; pass images and labels of at least one domain"):
+        by_domain_backward(net, cross_entropy, [])
+
+
 @pytest.mark.parametrize(
     ("order", "micro_batches", "expected"), [(1, 1, 2), (2, 1, 2), (1, 2, 4), (2, 2, 6)]
 )  # order 2 keeps the graph of a single part, and runs several once more
