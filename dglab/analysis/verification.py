@@ -12,16 +12,17 @@ SETTINGS = [
     "domain_evaluated", "train_images", "lr", "batch_per_domain", "domains_per_pass", "shift", "dose", "batch_size",
     "neighbors", "capacity", "style_layer", "statistics", "prior", "modalities", "variant", "branch", "without",
 ]  # fmt: skip
-_OF_TRAINING = ["train_method", "inner_lr", "order", "split", "backbone", "weights", "steps", "train_images",
-                "lr", "batch_per_domain", "domains_per_pass", "variant"]  # fmt: skip
+_OF_NETWORK = ["task", "train_method", "inner_lr", "order", "split", "backbone", "weights", "steps", "train_images",
+               "lr", "batch_per_domain", "domains_per_pass", "modalities", "variant"]  # fmt: skip
 
 
 def verify(frame: pd.DataFrame, record: pd.DataFrame) -> pd.DataFrame:
     """Each recorded setting and the result of this run.
 
     The interval is the prediction interval of one new training at a level of 99.9 %: the recorded mean, plus and minus
-    what one training deviates by and the mean may be off by. The deviation is pooled over the training methods of a
-    task and test, because each has few trainings.
+    what one training deviates by and the mean may be off by. The deviation is pooled over all settings with the same
+    test method, because each has few trainings and they deviate alike; its degrees of freedom are those of the
+    trainings, however many tests each has had.
 
     Args:
         frame: the tidy table of the run.
@@ -38,10 +39,10 @@ def verify(frame: pd.DataFrame, record: pd.DataFrame) -> pd.DataFrame:
     known, here = _by_training(record), _by_training(frame)
     groups = known.groupby(SETTINGS, dropna=False)["value"].agg(["mean", "count", "var"]).reset_index()
     pooled = _pooled(groups)
-    if not (pooled["freedom"] > 0).any():
+    if not len(pooled):
         raise InputError("the record holds one training of each method, which bounds nothing; reinstall dglab")
-    table = groups.merge(pooled, on=[name for name in SETTINGS if name not in _OF_TRAINING])
-    reach = stdtrit(table["freedom"].clip(lower=1), (1 + LEVEL) / 2) * np.sqrt(table["variance"])
+    table = groups.merge(pooled, on="test_method", how="left")
+    reach = stdtrit(table["freedom"], (1 + LEVEL) / 2) * np.sqrt(table["variance"])
     reach = reach * np.sqrt(1 + 1 / table["count"])
     table = table.assign(recorded=table["mean"], low=table["mean"] - reach, high=table["mean"] + reach)
     table = table.merge(here, on=SETTINGS, how="left").rename(columns={"value": "here"})
@@ -62,9 +63,9 @@ def _by_training(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pooled(groups: pd.DataFrame) -> pd.DataFrame:
-    """The variance over trainings, pooled over training methods, with its degrees of freedom."""
-    by = [name for name in SETTINGS if name not in _OF_TRAINING]
-    groups = groups.assign(freedom=groups["count"] - 1, squares=(groups["count"] - 1) * groups["var"].fillna(0))
-    sums = groups.groupby(by, dropna=False)[["freedom", "squares"]].sum().reset_index()
-    sums["variance"] = sums["squares"] / sums["freedom"].where(sums["freedom"] > 0)
-    return sums[[*by, "freedom", "variance"]]
+    """For each test method the variance over trainings, pooled over settings, and its degrees of freedom."""
+    groups = groups[groups["count"] > 1].assign(more=groups["count"] - 1)  # than one training
+    networks = groups.groupby(["test_method", *_OF_NETWORK], dropna=False)["more"].max()
+    squares = (groups["more"] * groups["var"]).groupby(groups["test_method"]).sum()
+    variance = squares / groups.groupby("test_method")["more"].sum()
+    return pd.DataFrame({"variance": variance, "freedom": networks.groupby("test_method").sum()}).reset_index()

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from dglab.analysis.verification import verify
 from dglab.cli import app
 from dglab.experiments.record import describe_run
+from dglab.experiments.recorded import recorded_table
 from dglab.experiments.table import COLUMNS, TYPES, write_table
 from dglab.utils.errors import InputError
 
@@ -54,7 +55,7 @@ def test_one_training_far_off_is_enough(value, verdict):
 
 
 def test_several_modalities_are_settings_of_their_own():
-    """A variant is bounded by its own trainings, and what one modality alone is bounded by stays as it was."""
+    """A variant is compared with its own trainings."""
     balanced, joint = (
         table_of({("gmp", 0, None): mean, ("gmp", 1, None): mean + 1}, variant=name, modalities="rgb+depth")
         for name, mean in (("gmp", 20.0), ("joint", 10.0))
@@ -63,9 +64,28 @@ def test_several_modalities_are_settings_of_their_own():
     found = verify(record, record)
     assert found.loc[found["train_method"] == "gmp", "recorded"].tolist() == [20.5, 10.5]
     assert set(found["verdict"]) == {"inside"}
-    alone = verify(RECORD, RECORD)
-    plain = found[found["train_method"] != "gmp"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(plain[["low", "high"]], alone[["low", "high"]])
+
+
+def test_tests_of_one_training_are_no_further_trainings():
+    """Two domains, scored by the same networks: the variance is the mean of both, the degrees of freedom stay three."""
+    other = RECORD.assign(domain_evaluated="S", value=RECORD["value"] * 2)
+    found = verify(RECORD, pd.concat([RECORD, other], ignore_index=True))
+    pooled = (1 + 4) / 2 * (2 * 1.0 + 1 * 0.125) / 3
+    half = stats.t.ppf(0.9995, 3) * np.sqrt(pooled * (1 + 1 / 3))
+    of_agg = found[found["train_method"] == "agg"]
+    assert (of_agg["high"] - of_agg["low"]).tolist() == pytest.approx([2 * half] * 2)
+
+
+def test_the_recorded_trainings_lie_inside_as_often_as_the_level_says():
+    """One in a thousand outside is what the level allows."""
+    record = recorded_table("full")
+    found = [
+        verify(rows, record)["verdict"].value_counts()
+        for seed, rows in record.groupby("train_seed")
+        if seed in range(10, 20)
+    ]
+    outside, inside = (sum(counts.get(verdict, 0) for counts in found) for verdict in ("outside", "inside"))
+    assert 0 < outside < 0.003 * inside
 
 
 def test_orders_are_averaged_and_studies_share_a_test():

@@ -14,6 +14,7 @@ from dglab.analysis.doses import dose_predictions, dose_response
 from dglab.analysis.intervals import contrast, paired_difference, per_training
 from dglab.analysis.predictions import OF_THREE, train_as_you_test
 from dglab.analysis.stability import moves, verdicts
+from dglab.analysis.verification import verify
 from dglab.experiments.methods import (
     ADABN,
     AGG,
@@ -542,6 +543,14 @@ def test_networks_trained_again_on_other_instructions(text, full):
     assert moved_alone == {"3": ("open", "no difference"), **dict.fromkeys(("5", "12"), ("contradicted", "open"))}
     alone = [one for one in every if one.alone[0] != "not run"]
     assert len(alone) == 6 and "of six verdicts three move (3 from open to no difference, 5 and 12 from" in text
+
+
+def test_how_far_off_verify_takes_for_a_fault(text):
+    quick = recorded_table("quick")
+    table = verify(quick, quick)
+    assert round(((table["high"] - table["low"]) / 2).median()) == 6
+    assert "here some 6 points to either side of the mean" in text
+    assert "outside" not in set(verify(read_recorded(AGAIN), recorded_table("full"))["verdict"])
 
 
 def test_the_hours_of_full(text):
