@@ -137,6 +137,13 @@ def test_what_never_comes_back_is_stopped(never):
     assert call(lambda: 3, 600) == 3
 
 
+def test_a_machine_that_is_busy_with_something_else_is_no_endless_loop(monkeypatch):
+    monkeypatch.setattr(time, "process_time", lambda: 0.0)  # as if nothing had been worked
+    assert call(lambda: time.sleep(0.3) or 3, 0.1) == 3
+    with pytest.raises(NotFinished, match="did not come back"):
+        call(lambda: time.sleep(60), 0.05)
+
+
 def test_ctrl_c_stays_ctrl_c():
     def interrupted():
         raise KeyboardInterrupt

@@ -51,7 +51,7 @@ class Verdict:
 
 
 def check(number: str, function: Callable[..., Any], seed: int = 0) -> Verdict:
-    """Try a student's function on random inputs, against the plain reference. Takes less than five seconds.
+    """Try a student's function on random inputs, against the plain reference, for five seconds of work at most.
 
     Args:
         number: of the exercise, ``"03.2"``.

@@ -3,6 +3,7 @@
 import signal
 import sysconfig
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = str(Path(__file__).parents[2])  # the library's own files
+PATIENCE = 5  # times the limit, for work that waits for a processor
 FOREIGN = (HERE, *(sysconfig.get_path(name) for name in ("stdlib", "platlib", "purelib")))
 
 
@@ -53,6 +55,9 @@ def place_of(error: BaseException) -> str:
 def interrupted_after(seconds: float) -> Iterator[None]:
     """Within the block, work that takes longer is interrupted as Ctrl-C does it.
 
+    Longer is: seconds of this process's own work. A machine that is busy with something else, or stands still for a
+    moment, is no endless loop; so, where less has been worked, it may take five times as long.
+
     Signals reach the main thread alone, where notebooks run their cells; in any other thread nothing is interrupted.
 
     Raises:
@@ -62,25 +67,30 @@ def interrupted_after(seconds: float) -> Iterator[None]:
     if threading.current_thread() is not main:
         yield
         return
-    expired = threading.Event()
+    finished, expired = threading.Event(), threading.Event()
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts us may have it ignored
+    begun = time.process_time()
 
-    def interrupt() -> None:
+    def watch() -> None:
+        for _ in range(PATIENCE):
+            if finished.wait(seconds):
+                return
+            if time.process_time() - begun >= seconds:
+                break
         expired.set()
         if hasattr(signal, "pthread_kill"):
             signal.pthread_kill(main.ident, signal.SIGINT)  # wakes a thread that sleeps, too
         else:
             signal.raise_signal(signal.SIGINT)
 
-    timer = threading.Timer(seconds, interrupt)
-    timer.daemon = True
-    timer.start()
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
         try:
             yield
         finally:
-            timer.cancel()
-            timer.join()  # either it never fires, or the interruption arrives here
+            finished.set()
+            watcher.join()  # either it never interrupts, or the interruption arrives here
     except KeyboardInterrupt:
         if expired.is_set():
             raise TimeoutError from None

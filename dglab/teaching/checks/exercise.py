@@ -18,7 +18,7 @@ from dglab.teaching.checks.calls import NotFinished, call
 from dglab.utils.seeds import derive_seed
 
 TRIALS = 3  # random inputs that a check tries
-SECONDS = 4.0  # that a student's function may take for all of them
+SECONDS = 4.0  # that a student's function may work for all of them
 
 
 @dataclass(frozen=True)
