@@ -124,7 +124,7 @@ def evaluate(
     Args:
         predictor: images M x 3 x H x W in [0, 1] -> logits (or what :func:`dglab.models.logits_of` reads). A bank also
             gets the domain of each image, which only its control ``oracle`` uses.
-        dataset: of (image uint8 3 x H x W, label uint8 H x W).
+        dataset: of (image 3 x H x W, uint8 or float in [0, 1]; label uint8 H x W).
         batch_size: M, how many images the predictor sees at a time.
         test_seed: of the order of arrival; None takes the data set's own order.
         device: where the images go.

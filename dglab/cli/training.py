@@ -103,9 +103,11 @@ def train(
     from dglab.models.weights import parse_weights
     from dglab.presets import find_preset
     from dglab.tasks import parse_task
+    from dglab.testtime.of_sources import REFERENCE
     from dglab.training.distributed import is_writer, processes, world_size
     from dglab.training.guards import check_fits
     from dglab.training.methods import OPTIONS, modalities_of
+    from dglab.training.state import CHECKPOINT
 
     of_methods = {"order": order, "inner_lr": inner_lr, "alpha": alpha, "split": split,
                   "domains_per_pass": domains_per_pass, "modalities": modalities, "variant": variant,
@@ -129,11 +131,14 @@ def train(
             template, sources=sources, seed=seed, data=identity(at_hand), processes=world_size()
         )  # fmt: skip
         check_fits(config, domains)
-        measured = not modalities_of(config)  # a source reference is of images alone
-        if not (resume and measured and _lacks_only_the_reference(out, config)):
+        finished = resume and _is_finished(out, config)
+        if finished:
+            typer.echo(f"trained before, with these settings: {out / CHECKPOINT}")
+        else:
             _refuse_begun(out, resume)
             _train(config, domains, out, device=own_device, weights_file=weights_file, workers=workers)
-        if is_writer() and measured:
+        measured = not modalities_of(config)  # a source reference is of images alone
+        if is_writer() and measured and not (finished and (out / REFERENCE).exists()):
             _measure(out, domains, own_device)
 
 
@@ -150,14 +155,12 @@ def _measure(out: Path, domains: Mapping[str, Any], device: Any) -> None:
         typer.echo(f"no {REFERENCE}: {error}", err=True)
 
 
-def _lacks_only_the_reference(out: Path, config: "TrainingConfig") -> bool:
-    """Whether a run with these settings ended between its last step and its source reference."""
-    from dglab.testtime.of_sources import REFERENCE
+def _is_finished(out: Path, config: "TrainingConfig") -> bool:
+    """Whether a folder holds the finished run of these settings."""
     from dglab.training.checkpoints import load_checkpoint
     from dglab.training.state import CHECKPOINT
 
-    lacks = (out / CHECKPOINT).exists() and not (out / REFERENCE).exists()
-    return lacks and load_checkpoint(out / CHECKPOINT)[1] == config
+    return (out / CHECKPOINT).exists() and load_checkpoint(out / CHECKPOINT)[1] == config
 
 
 def _refuse_begun(out: Path, resume: bool) -> None:

@@ -59,7 +59,8 @@ def arrivals(dataset: Dataset, order: Sequence[int]) -> Iterator[Arrival]:
     """The images of a data set as they arrive.
 
     Args:
-        dataset: of (image uint8 3 x H x W, label uint8 H x W); a domain's, :class:`Joined`, or any other.
+        dataset: of (image 3 x H x W, uint8 or float in [0, 1]; label uint8 H x W); a domain's, :class:`Joined`, or any
+            other.
         order: of the indices, see :func:`arrival_order`.
 
     Raises:

@@ -85,7 +85,9 @@ class AdaBN(Predictor):
         return self.predict(images, lambda name, x, source: self.moments.get(name, source))
 
 
-def reestimate_statistics(model: nn.Module, batches: Iterable[Tensor], statistics: str = "running") -> nn.Module:
+def reestimate_statistics(
+    model: nn.Module, batches: Tensor | Iterable[Tensor], statistics: str = "running"
+) -> nn.Module:
     """Re-estimate a network's running statistics, in place; its weights do not change.
 
     The control for training methods whose running statistics are updated by different images (MLDG's by the meta-train
@@ -94,7 +96,7 @@ def reestimate_statistics(model: nn.Module, batches: Iterable[Tensor], statistic
 
     Args:
         model: any ``nn.Module`` with BatchNorm.
-        batches: images N x 3 x H x W, each batch with all source domains in it.
+        batches: images N x 3 x H x W, or an iterable of such batches, each with all source domains in it.
         statistics: ``"running"``: the average over batches of mean and unbiased variance, each batch normalized by its
             own statistics, as training accumulates them (but without its exponential weights).
 
@@ -119,7 +121,7 @@ def reestimate_statistics(model: nn.Module, batches: Iterable[Tensor], statistic
             sums[name] = [total[0] + mean, total[1] + variance, total[2] + 1]
         return moments
 
-    if not checker.run(batches, collect):
+    if not checker.run([batches] if isinstance(batches, Tensor) else batches, collect):
         raise InputError("reestimate_statistics got no batch of images; pass batches of the source domains")
     check_finite(sums)
     layers = batchnorm_layers(checker.model)

@@ -53,8 +53,8 @@ def freeze(model: nn.Module, images: Tensor | Iterable[Tensor], reference: Sourc
     chosen = _Accumulated(prior)
     checker.run(batches, chosen)
     check_finite(chosen.moments)
-    frozen = copy.deepcopy(checker.model).eval()
-    with torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():  # a plain copy, which can be trained further
+        frozen = copy.deepcopy(checker.model).eval()
         for name, layer in batchnorm_layers(frozen).items():
             if name in chosen.moments:
                 for buffer, part in zip((layer.running_mean, layer.running_var), chosen.moments[name], strict=True):

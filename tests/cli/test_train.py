@@ -25,12 +25,13 @@ def test_a_folder_called_streets_is_not_the_embedded_streets(root, tmp_path, dgl
     assert load_checkpoint(tmp_path / "run" / "last.safetensors")[1].data.startswith("prepared ")
 
 
-def test_a_finished_run_is_not_trained_over(checkpoint, refused):
-    before = checkpoint.read_bytes()
-    for resume in ((), ("--resume",)):
-        arguments = (*TRAIN, "--method", "mldg", "--task", "G+S->C", "--out", checkpoint.parent, *resume)
-        refused(arguments, checkpoint.parent, "holds a finished run", "choose another --out")
-    assert checkpoint.read_bytes() == before
+def test_a_finished_run_is_not_trained_over(checkpoint, refused, dglab):
+    before = {path: path.read_bytes() for path in checkpoint.parent.iterdir() if path.is_file()}
+    arguments = (*TRAIN, "--method", "mldg", "--task", "G+S->C", "--out", checkpoint.parent)
+    refused(arguments, checkpoint.parent, "holds a finished run", "choose another --out")
+    refused((*arguments, "--resume", "--seed", "5"), checkpoint.parent, "holds a finished run")
+    assert dglab(*arguments, "--resume") == f"trained before, with these settings: {checkpoint}\n"
+    assert before == {path: path.read_bytes() for path in checkpoint.parent.iterdir() if path.is_file()}
 
 
 def test_a_run_killed_before_its_reference_was_written_gets_it_with_resume(checkpoint, tmp_path, dglab, refused):
@@ -49,11 +50,13 @@ def test_a_run_killed_before_its_reference_was_written_gets_it_with_resume(check
     assert (run / "last.safetensors").read_bytes() == before
 
 
-def test_a_finished_run_of_gmp_is_not_trained_over_though_it_has_no_reference(tmp_path, dglab, refused):
+def test_a_finished_run_of_gmp_is_finished_though_it_has_no_reference(tmp_path, dglab, refused):
     command = (*TRAIN, "--method", "gmp", "--task", "G+S->C", "--out", tmp_path / "run")
     dglab(*command)
     assert not (tmp_path / "run" / "reference.safetensors").exists()
-    refused((*command, "--resume"), tmp_path / "run", "holds a finished run")
+    refused(command, tmp_path / "run", "holds a finished run")
+    assert dglab(*command, "--resume").startswith("trained before, with these settings: ")
+    assert not (tmp_path / "run" / "reference.safetensors").exists()
 
 
 def test_an_interrupted_run_goes_on_only_when_asked_to(tmp_path, dglab, refused, monkeypatch, call):
