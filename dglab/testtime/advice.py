@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from dglab.models.batchnorm import batchnorm_layers
-from dglab.testtime.guarded import PRIOR, Guard, K, is_of_one_colour, look_at
-from dglab.testtime.moments import Moments, check_finite, pooled
+from dglab.testtime.guarded import PRIOR, Guard, K, look_at
+from dglab.testtime.moments import Moments, check_finite, is_of_one_colour, pooled
 from dglab.testtime.predictor import Predictor
 from dglab.testtime.reference import SourceReference
 from dglab.utils.errors import InputError
@@ -118,7 +118,9 @@ def advise(model: nn.Module, images: Tensor | Iterable[Tensor], reference: Sourc
             "advise got no image that tells of its domain, or a model without source statistics; pass images of the "
             "target, not of one colour"
         )
-    each = {name: tuple(torch.cat([look[name][i] for look in looks]) for i in (0, 1)) for name in looks[0]}
+    names = [name for name in looks[0] if all(name in look for look in looks)]  # small images may skip some
+    names = names if guard is None else list(guard.known(dict.fromkeys(names)))
+    each = {name: tuple(torch.cat([look[name][i] for look in looks]) for i in (0, 1)) for name in names}
     check_finite(each)
     layers = batchnorm_layers(checker.model)
     shifts = {name: _shift(pooled(moments), layers[name]) for name, moments in each.items()}
@@ -161,7 +163,7 @@ def _by_guard(guard: Guard, each: dict[str, Moments], shifts: dict[str, float], 
     elif len({*halves, verdict}) > 1:
         words.append(f"the images do not agree: every other one alone would advise {' and '.join(halves)}")
         verdict = "undecided"
-    if verdict in ("blend", "target"):
+    if verdict in ("blend", "target") and distance > K:
         words.append("out of the ordinary is not yet better off: compare on a few labelled images first")
     by_layer = dict(zip(each, d.mean(1).tolist(), strict=True))
     farthest = max(by_layer, key=by_layer.get)

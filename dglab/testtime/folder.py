@@ -29,6 +29,7 @@ from dglab.utils.sizes import resized
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 METHODS = ("bn", "tn", "adabn", "guarded", "qib", "sib")  # those that need neither source data nor the images' domains
+DRIFT = "drift.csv"
 OPACITY = 0.55  # of the classes over the image
 
 
@@ -108,6 +109,7 @@ def predict_folder(
             that cannot be read.
     """
     check_method(test)
+    _keep_what_is_not_ours(images, out)
     folder = list_images(images)
     if folder.turned:
         warnings.warn(
@@ -137,10 +139,16 @@ def predict_folder(
                     label = resized(of_one, folder.sizes[number]).argmax(1)[0]
                     _write(out, folder.paths[number], label.byte().cpu().numpy())
                     if watched:
-                        drift[folder.paths[number].stem] = {"scene": scene + 1, **predictor.guard.state}
+                        drift[folder.paths[number].stem] = {
+                            "scene": scene + 1,
+                            **predictor.guard.state,
+                            "share": predictor.share,
+                        }
                     bar.update()
     if drift:
-        write_drift(out / "drift.csv", drift)
+        write_drift(out / DRIFT, drift)
+    else:
+        (out / DRIFT).unlink(missing_ok=True)  # of an earlier run into this folder
     return len(folder.paths)
 
 
@@ -163,9 +171,18 @@ def check_method(test: TestConfig) -> None:
         )
 
 
+def _keep_what_is_not_ours(images: Path, out: Path) -> None:
+    """Refuse to write over the images, or over labels that no prediction has written: perhaps the ground truth."""
+    labels, overlays = out / "labels", out / "overlays"
+    if images.resolve() in (labels.resolve(), overlays.resolve()):
+        raise InputError(f"the predictions would be written over the images in {images}; choose another --out")
+    if labels.is_dir() and not overlays.is_dir() and any(labels.iterdir()):
+        raise InputError(f"{labels} holds files that no prediction has written, perhaps labels; choose another --out")
+
+
 def _write(out: Path, path: Path, label: np.ndarray) -> None:
     overlay = OPACITY * colorize(label) + (1 - OPACITY) * read_upright(path)[0]
-    for name, picture in (("labels", label), ("overlays", overlay.round().astype(np.uint8))):
+    for name, picture in (("overlays", overlay.round().astype(np.uint8)), ("labels", label)):
         with written_whole(out / name / f"{path.stem}.png") as beside:
             save_png(picture, beside)
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from dglab.models.batchnorm import batchnorm_layers
 from dglab.testtime.fast_moments import moments_of_each
-from dglab.testtime.guarded import PRIOR, Guard, is_of_one_colour, warn_of_no_reference
-from dglab.testtime.moments import Moments, blend, check_finite, pooled
+from dglab.testtime.guarded import PRIOR, Guard, warn_of_no_reference
+from dglab.testtime.moments import Moments, blend, check_finite, is_of_one_colour, pooled
 from dglab.testtime.normalization import BatchStatistics
 from dglab.testtime.predictor import Predictor
 from dglab.testtime.reference import SourceReference
@@ -57,8 +57,10 @@ def freeze(model: nn.Module, images: Tensor | Iterable[Tensor], reference: Sourc
         frozen = copy.deepcopy(checker.model).eval()
         for name, layer in batchnorm_layers(frozen).items():
             if name in chosen.moments:
-                for buffer, part in zip((layer.running_mean, layer.running_var), chosen.moments[name], strict=True):
+                buffers = (layer.running_mean, layer.running_var)
+                for buffer, part in zip(buffers, chosen.moments[name], strict=True):
                     buffer.copy_(part)
+                check_finite({name: buffers})  # half precision may overflow
     return frozen
 
 

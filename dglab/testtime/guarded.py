@@ -7,16 +7,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from dglab.testtime.fast_moments import moments_of_each
-from dglab.testtime.moments import Moments, check_finite
+from dglab.testtime.moments import Moments, check_finite, is_of_one_colour
 from dglab.testtime.normalization import BatchStatistics
 from dglab.testtime.override import normalizing_with
 from dglab.testtime.predictor import Predictor
-from dglab.testtime.reference import SourceReference, log_moments
+from dglab.testtime.reference import EPS, SourceReference, log_moments
 
 # Chosen on the streets and CamVid by the worst case, see docs/guard.md.
 K = 2.0  # squared distances up to so many times the source images' own are ordinary
 MEMORY = 16  # images in the running mean of the distance
 LOOKS, EVERY = 8, 24  # looks at the first 8 images of a stream; then, where the target is far, at every 24th call
+SILENT = 1e-3  # of the median variance of a layer's channels: below it a channel is left out
 PRIOR = 0.8  # share of source statistics without a reference: the default of public test-time libraries
 _OF_STREAM = ("distance", "seen", "calls", "passed")  # what a guard knows of a stream, beside the last look
 
@@ -28,7 +29,7 @@ class GuardedNormalization(Predictor):
     the logarithm of its variance), and center, within and between those of
     :meth:`SourceReference.measure <dglab.testtime.reference.SourceReference.measure>`,
 
-        d = mean over layers, channels and both moments of (x - center)^2 / (between + within),
+        d = mean over layers, channels that are not silent, and both moments of (x - center)^2 / (between + within),
         D = running mean of d over the images looked at, exponential from 16 on; it starts with one of d = 1,
         w = home + (1 - home) max(0, 1 - (K / D)^2),
         mu = mu_source + w (mu_target - mu_source), and the same for sigma^2, in every layer.
@@ -66,6 +67,7 @@ class GuardedNormalization(Predictor):
         super().__init__(model)
         self.guard = None if reference is None else Guard(self.model, reference)
         self.statistics = BatchStatistics(PRIOR)
+        self._used: float | None = None
         if reference is None:
             warn_of_no_reference()
 
@@ -82,20 +84,22 @@ class GuardedNormalization(Predictor):
         if self.guard.due(images):
             with self.naming_misfits(images):
                 output = self.guard.look(images)
-        if output is not None and self.guard.share_for(images) == 0:
+        share = self._used = self.guard.share_for(images)
+        if output is not None and share == 0:
             return output
-        self.statistics.prior = 1 - self.guard.share_for(images)
+        self.statistics.prior = 1 - share
         return self.predict(images, self.statistics)
 
     def reset(self) -> None:
         """Forget the stream; to be called at a cut between scenes."""
+        self._used = None
         if self.guard is not None:
             self.guard.reset()
 
     @property
     def share(self) -> float:
-        """w: 0 is source BN, 1 TN."""
-        return 1 - PRIOR if self.guard is None else self.guard.share
+        """w of the last call, or of the next one before the first: 0 is source BN, 1 TN."""
+        return 1 - PRIOR if self.guard is None else self.guard.share if self._used is None else self._used
 
     @property
     def distances(self) -> dict[str, float]:
@@ -174,8 +178,8 @@ class Guard:
         output, each = look_at(self.model, images)
         tell = ~is_of_one_colour(images)
         count = int(tell.sum())
-        if each and count:
-            by_layer = {name: self.of_layer(name, moments)[tell].mean() for name, moments in each.items()}
+        if self.known(each) and count:
+            by_layer = {name: self.of_layer(name, moments)[tell].mean() for name, moments in self.known(each).items()}
             check_finite({name: (d,) for name, d in by_layer.items()})
             self.distances = {name: d.item() for name, d in by_layer.items()}
             stands_for = max(count, min(self.passed, MEMORY // 2))
@@ -195,7 +199,7 @@ class Guard:
                 taken.append((self.distances, count))
         total = sum(count for _, count in taken)
         if total:
-            layers = taken[0][0]
+            layers = [name for name in taken[0][0] if all(name in d for d, _ in taken)]  # small images may skip some
             self.distances = {name: sum(d[name] * count for d, count in taken) / total for name in layers}
             self.take(sum(self.distances.values()) / len(layers), total)
 
@@ -209,10 +213,20 @@ class Guard:
         self.seen = min(self.seen + count, max(MEMORY, count))
         self.distance += count / self.seen * (distance - self.distance)
 
+    def known(self, each: dict[str, Moments]) -> dict[str, Moments]:
+        """Those layers of a look that have a reference: the others did not run when it was measured."""
+        return {name: moments for name, moments in each.items() if name in self.reference.layers}
+
     def of_layer(self, name: str, each: Moments) -> Tensor:
-        """d of each image in one layer, from its moments N x C: N values, 1 on average for images of the sources."""
+        """d of each image in one layer, from its moments N x C: N values, 1 on average for images of the sources.
+
+        A channel that is silent for nearly all source images (depthwise networks have many) is left out: its spread
+        says nothing, and a few pixels in which it fires would count as a distance of thousands.
+        """
         center, within, between = (part.to(each[0]) for part in self.reference.layers[name])  # 2 x C
-        return ((log_moments(each) - center).square() / (between + within)).mean((1, 2))
+        variance = (center[1].exp() - EPS).clamp_min(0)
+        fires = variance >= SILENT * variance.median()
+        return ((log_moments(each) - center).square() / (between + within))[:, :, fires].mean((1, 2))
 
 
 def look_at(model: nn.Module, images: Tensor) -> tuple[Any, dict[str, Moments]]:
@@ -231,11 +245,6 @@ def look_at(model: nn.Module, images: Tensor) -> tuple[Any, dict[str, Moments]]:
 def share_of_target(distance: float) -> float:
     """max(0, 1 - (K / D)^2): the weight of the target's moments."""
     return max(0.0, 1 - (K / distance) ** 2) if distance > 0 else 0.0
-
-
-def is_of_one_colour(images: Tensor) -> Tensor:
-    """Whether all pixels of an image are the same, for images N x 3 x H x W: N booleans."""
-    return (images.amax((2, 3)) == images.amin((2, 3))).all(1)
 
 
 def warn_of_no_reference() -> None:

@@ -62,3 +62,8 @@ def check_finite(statistics: Mapping[str, Sequence[Any]]) -> None:
             raise InputError(
                 f"the statistics of layer {name!r} are not finite; are the images scaled as the model wants?"
             )
+
+
+def is_of_one_colour(images: Tensor) -> Tensor:
+    """Whether all pixels of an image are the same, for images N x 3 x H x W: N booleans."""
+    return (images.amax((2, 3)) == images.amin((2, 3))).all(1)

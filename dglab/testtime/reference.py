@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dglab.models.batchnorm import batchnorm_layers
 from dglab.testtime.fast_moments import moments_of_each
-from dglab.testtime.moments import Moments, check_finite
+from dglab.testtime.moments import Moments, check_finite, is_of_one_colour
 from dglab.testtime.predictor import Predictor
 from dglab.utils.errors import InputError
 from dglab.utils.files import check_file, shown, written_whole
@@ -75,7 +75,7 @@ class SourceReference:
         Args:
             model: any network whose BatchNorm layers have running statistics; it is left unchanged.
             images: N x 3 x H x W, or an iterable of such batches: whole images as the network will see them, some
-                dozens of each domain.
+                dozens of each domain. Those of a single colour, which tell nothing, are left out.
             domains: the domain of each image, N values in order; None where it is not known.
 
         Raises:
@@ -90,8 +90,10 @@ class SourceReference:
             of_batch = [None if labels is None else next(labels, _NONE) for _ in batch]
             if _NONE in of_batch:
                 raise InputError("there are more images than domains; pass the domain of each image, or None")
-            moments.labels = of_batch
-            checker.predict(batch, moments)
+            tell = ~is_of_one_colour(batch)
+            moments.labels = [label for label, tells in zip(of_batch, tell.tolist(), strict=True) if tells]
+            if moments.labels:
+                checker.predict(batch[tell], moments)
         if labels is not None and next(labels, _NONE) is not _NONE:
             raise InputError("there are more domains than images; pass the domain of each image, or None")
         return moments.reference(checker.model)
@@ -102,9 +104,11 @@ class SourceReference:
         Raises:
             InputError: naming the first layer that differs.
         """
-        layers = {n: m for n, m in batchnorm_layers(model).items() if m.running_mean is not None}
-        wrong = sorted(layers.keys() ^ self.layers.keys()) or [
-            n for n, m in layers.items() if len(m.running_mean) != self.layers[n].center.shape[1]
+        layers = {n: m for n, m in batchnorm_layers(model).items() if m.running_mean is not None and n in self.layers}
+        wrong = sorted(self.layers.keys() - layers.keys()) or [  # others of the model may not have run, as a head for
+            n
+            for n, m in layers.items()
+            if len(m.running_mean) != self.layers[n].center.shape[1]  # training alone
         ]
         if wrong:
             raise InputError(
@@ -170,7 +174,7 @@ class _MomentsByDomain:
         self.variances: dict[str, Tensor] = {}  # C, summed over images
 
     def __call__(self, name: str, x: Tensor, source: Moments | None) -> Moments | None:
-        if source is not None:
+        if source is not None and len(x) == len(self.labels):  # else its rows are no images (tokens, crops)
             each = moments_of_each(x)
             self.variances[name] = self.variances.get(name, 0) + each[1].double().sum(0)
             for label, moments in zip(self.labels, log_moments(each).double().unbind(), strict=True):  # 2 x C each
@@ -192,20 +196,27 @@ class _MomentsByDomain:
                 f"the reference needs two or more source images of a domain, to know how much they differ; got {n} "
                 f"of {d} domain(s)"
             )
-        layers = {}
-        for name, by_domain in self.sums.items():
-            means = torch.stack([mean for _, mean, _ in by_domain.values()])  # D x 2 x C
-            weights = torch.tensor([count / n for count, *_ in by_domain.values()]).to(means)
-            within = sum(squares for *_, squares in by_domain.values()) / (n - d)
-            between = (means.var(0) - within * d / n).clamp_min(0) if d > 1 else within
-            floor = FLOOR * torch.stack([self.variances[name] / n, torch.ones_like(self.variances[name])])
-            ordinary = (torch.einsum("d,drc->rc", weights, means), within if d > 1 else 0 * within, between + floor)
-            layers[name] = Ordinary(*(part.float().cpu() for part in ordinary))
+        layers = {name: self._ordinary(name) for name in self.sums}
         check_finite(layers)
         if not any((layer.within + layer.between > 2 * FLOOR).any() for layer in layers.values()):
             raise InputError("the source images are all alike, so that nothing tells how much they differ; pass others")
         present = {name: m for name, m in batchnorm_layers(model).items() if name in layers}
         return SourceReference(layers, _running(present), n, d)
+
+    def _ordinary(self, name: str) -> Ordinary:
+        """Of one layer, by the number of its own calls: a layer may run more than once for an image, or not for all."""
+        by_domain = self.sums[name].values()
+        n, d = sum(count for count, *_ in by_domain), len(by_domain)
+        if n - d < 1:
+            raise InputError(f"BatchNorm layer {name!r} runs for too few of the source images ({n}); pass more of them")
+        means = torch.stack([mean for _, mean, _ in by_domain])  # D x 2 x C
+        weights = torch.tensor([count / n for count, *_ in by_domain]).to(means)
+        within = sum(squares for *_, squares in by_domain) / (n - d)
+        between = (means.var(0) - within * d / n).clamp_min(0) if d > 1 else within
+        variance = (self.variances[name] / n).clamp_min(EPS)  # of a dead channel it is 0
+        floor = FLOOR * torch.stack([variance, torch.ones_like(variance)])
+        ordinary = (torch.einsum("d,drc->rc", weights, means), within if d > 1 else 0 * within, between + floor)
+        return Ordinary(*(part.float().cpu() for part in ordinary))
 
 
 def log_moments(each: Moments) -> Tensor:

@@ -143,3 +143,23 @@ def test_predict_refuses_bad_settings(checkpoint, images, tmp_path, refused, opt
     arguments = ["predict", "--checkpoint", checkpoint, "--images", images, "--device", "cpu", "--method", *options]
     refused([*arguments, "--out", tmp_path / "new"], *words)
     assert not (tmp_path / "new").exists()
+
+
+def test_predictions_are_not_written_over_images_or_ground_truth(checkpoint, root, tmp_path, dglab, refused):
+    """A root has its labels beside its images, where a newcomer may well send the predictions."""
+    part = root / "A" / "val" if (root / "A").is_dir() else next(root.glob("*/val"))
+    before = {path: path.read_bytes() for path in part.rglob("*.png")}
+    command = ("predict", "--checkpoint", checkpoint, "--method", "bn", "--device", "cpu")
+    refused((*command, "--images", part / "images", "--out", part), "labels holds files that no prediction has written")
+    refused((*command, "--images", part / "labels", "--out", part), "would be written over the images in")
+    assert before == {path: path.read_bytes() for path in part.rglob("*.png")}
+    for _ in range(2):  # once more into the same folder, which is ours
+        dglab(*command, "--images", part / "images", "--out", tmp_path / "out")
+
+
+def test_a_drift_log_of_an_earlier_run_does_not_stay_beside_other_predictions(checkpoint, images, tmp_path, dglab):
+    command = ("predict", "--checkpoint", checkpoint, "--images", images, "--out", tmp_path / "out", "--device", "cpu")
+    dglab(*command, "--method", "guarded")
+    assert (tmp_path / "out" / "drift.csv").exists()
+    dglab(*command, "--method", "bn")
+    assert not (tmp_path / "out" / "drift.csv").exists()

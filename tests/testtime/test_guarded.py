@@ -17,6 +17,7 @@ from dglab.testtime import (
     SourceNormalization,
     SourceReference,
     TargetNormalization,
+    advise,
     freeze,
 )
 from dglab.utils.errors import InputError
@@ -344,6 +345,20 @@ def test_without_a_reference_it_is_a_prior_of_08_and_says_so_once(net):
     assert len(caught) == 1 and guard.distances == {} and guard.share == pytest.approx(0.2)
 
 
+def test_the_share_is_that_of_the_last_call(net, reference):
+    guard = GuardedNormalization(net, reference)
+    guard(scenes(4, offset=3.0))
+    far = guard.share
+    black = torch.cat([scenes(1, offset=3.0), torch.zeros_like(scenes(1))])
+    with pytest.warns(UserWarning, match="of one colour"):
+        guard(black)
+    assert far > 0.5 and guard.share == 0
+    guard(scenes(4, offset=3.0))
+    assert guard.share > 0.5
+    guard.reset()
+    assert guard.share == reference.home
+
+
 def test_an_image_of_one_colour_is_predicted_by_source_bn_with_one_warning(net, reference):
     guard, flat = GuardedNormalization(net, reference), torch.full((1, 3, 12, 16), 0.25, dtype=torch.float64)
     with pytest.warns(UserWarning, match="of one colour") as caught:
@@ -457,6 +472,114 @@ def test_a_bank_refuses_another_networks_reference_and_a_prior_beside_it(net, re
         ImageBank(net, "0", prior=0.5, guard=reference)
 
 
+# ------------------------------------------------------------------------------- networks that are not so regular
+
+
+class Twice(nn.Module):
+    """One layer on two scales, as a head shared by the levels of a pyramid."""
+
+    def __init__(self):
+        super().__init__()
+        self.bn = nn.BatchNorm2d(3).double()
+
+    def forward(self, x):
+        return self.bn(x) + nn.functional.interpolate(self.bn(x[:, :, ::2, ::2]), x.shape[-2:])
+
+
+class Early(nn.Module):
+    """A second layer that runs for large images alone, and a third that runs in training alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.auxiliary = (nn.BatchNorm2d(3).double() for _ in range(3))
+
+    def forward(self, x):
+        x = self.a(x)
+        x = self.b(x) if x.shape[-1] > 8 else x
+        return self.auxiliary(x) if self.training else x
+
+
+class Tokens(nn.Module):
+    """A layer whose rows are positions, as in LeViT."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.BatchNorm2d(3).double(), nn.BatchNorm1d(3).double()
+
+    def forward(self, x):
+        x = self.a(x)
+        return self.b(x.permute(0, 2, 3, 1).flatten(0, 2)).reshape(len(x), *x.shape[2:], 3).permute(0, 3, 1, 2)
+
+
+def adapted(net):
+    """With running statistics of the sources."""
+    net.train()
+    for seed in range(40):
+        net(scenes(8, seed=seed + 100))
+    return net.eval()
+
+
+@pytest.mark.parametrize("kind", [Twice, Early, Tokens])
+def test_source_images_are_ordinary_for_networks_of_every_kind(kind):
+    net = adapted(kind())
+    reference = SourceReference.measure(net, scenes(32, seed=1), [0, 1] * 16)
+    guard = GuardedNormalization(net, reference)
+    for image in scenes(32, seed=2).split(1):
+        guard(image)
+    assert 0.5 < guard.guard.distance < 1.5 and guard.share == 0
+    assert advise(net, scenes(8, seed=3), reference).recommendation == "source"
+    guard(scenes(4, offset=3.0))
+    assert guard.share > 0.5
+
+
+def test_a_layer_shared_by_two_scales_has_the_mean_of_its_calls():
+    net, images = Twice().eval(), scenes(6)
+    center = SourceReference.measure(net, images).layers["bn"].center
+    both = torch.from_numpy(np.concatenate([moments(images), moments(images[:, :, ::2, ::2])])).mean(0)
+    torch.testing.assert_close(center, both.float())
+
+
+def test_layers_that_small_images_skip_are_left_out_of_a_look():
+    net = adapted(Early())
+    reference = SourceReference.measure(net, scenes(16, seed=1))
+    assert set(reference.layers) == {"a", "b"}
+    mixed = [scenes(4, seed=2), scenes(4, seed=3, size=(6, 6))]
+    for batches in (mixed, mixed[::-1]):
+        assert [row.layer for row in advise(net, batches, reference).reasons] == ["a"]
+        freeze(net, batches, reference)
+
+
+def test_silent_channels_are_left_out():
+    """Depthwise networks have channels that are dead, or fire in a few pixels of a few images."""
+    net = nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.ReLU(), nn.BatchNorm2d(8)).double().eval()
+    with torch.no_grad():
+        net[0].weight[0] = -1  # dead behind the ReLU
+        net[0].weight[1:] = net[0].weight[1:].abs()
+    plain = scenes(32, seed=1)
+    reference = SourceReference.measure(net, plain)
+    guard = GuardedNormalization(net, reference)
+    guard(scenes(8, seed=3))
+    assert guard.share == 0 and np.isfinite(guard.guard.distance)
+    alone = nn.Sequential(nn.Conv2d(3, 7, 1, bias=False), nn.ReLU(), nn.BatchNorm2d(7)).double().eval()
+    alone[0].weight.data = net[0].weight.data[1:].clone()
+    expected = GuardedNormalization(alone, SourceReference.measure(alone, plain))
+    expected(scenes(8, seed=3))
+    assert guard.guard.distance == pytest.approx(expected.guard.distance, rel=1e-6)
+
+
+def test_a_black_frame_among_the_source_images_is_left_out(net):
+    images = scenes(9, seed=4)
+    black = torch.zeros_like(images[:1])
+    own = SourceReference.measure(net, images, [0, 1, 2] * 3)
+    for given, labels in ((torch.cat([images[:4], black, images[4:]]), [0, 1, 2, 0, 9, 1, 2, 0, 1, 2]),
+                          ([images[:4], black, images[4:]], [0, 1, 2, 0, 9, 1, 2, 0, 1, 2])):  # fmt: skip
+        found = SourceReference.measure(net, given, labels)
+        assert (found.images, found.domains) == (9, 3)
+        for name, layer in own.layers.items():
+            for a, b in zip(layer, found.layers[name], strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
 # ------------------------------------------------------------------------------------------------------- freezing
 
 
@@ -498,7 +621,7 @@ def test_an_image_of_one_colour_is_not_frozen_into_a_network(net, reference):
 
 
 def test_a_layer_that_runs_twice_gets_the_statistics_of_both_calls():
-    class Twice(nn.Module):
+    class Again(nn.Module):
         def __init__(self):
             super().__init__()
             self.bn = nn.BatchNorm2d(3).double()
@@ -506,7 +629,7 @@ def test_a_layer_that_runs_twice_gets_the_statistics_of_both_calls():
         def forward(self, x):
             return self.bn(3 * self.bn(x))
 
-    net, images = Twice().eval(), scenes(4, offset=0.6)
+    net, images = Again().eval(), scenes(4, offset=0.6)
     measured = SourceReference.measure(net, scenes(12, seed=1), [0, 1, 2] * 4)
     frozen = freeze(net, images, dataclasses.replace(measured, home=1.0)).bn  # home 1: TN
     first = (images - images.mean((0, 2, 3), keepdim=True)) / images.var((0, 2, 3), correction=0, keepdim=True).sqrt()
