@@ -15,7 +15,7 @@ from dglab.report.examples import draw_examples
 from dglab.report.page import write_report
 from dglab.teaching.execution import execute_all, execute_alone, extract_figures, find_lessons
 from dglab.utils.errors import InputError
-from dglab.utils.files import written_whole
+from dglab.utils.files import refuse_inside, written_whole
 from dglab.utils.machine import usable_cpus
 
 MIXED_LESSON = "05_sib"  # needs two targets beside two sources
@@ -59,6 +59,8 @@ def reproduce(
     start = time.monotonic()
     on_nodes = _submitted(executor, device)
     lab = open_lab(preset, data, device="auto" if on_nodes else device, results=out, use_shipped=False)
+    if lab.data != "streets":
+        refuse_inside(lab.out, Path(lab.data))
     chosen = lab.preset.with_seeds(seeds) if seeds else lab.preset
     lab = dataclasses.replace(lab, preset=chosen, jobs=jobs, reuse_recorded=reuse_recorded)
     trained_by = dataclasses.replace(lab, **on_nodes)
@@ -72,10 +74,10 @@ def reproduce(
     reused = known_already(trained_by, trials)
     tell_expected(trained_by, trials, reused)
     frame = run(trained_by, trials)  # all studies at once, because they share networks and tests
+    write_table(frame, lab.out / "tables.csv")  # before the lessons: one of them may fail
     execute_all(lessons, lab)
     extract_figures(lab.out)
     draw_examples(lab)
-    write_table(frame, lab.out / "tables.csv")
     networks = {trial.training.address for trial in trials}
     places = made_on(lab.out / "scores", networks)
     described = describe_run(lab, (time.monotonic() - start) / 60, len(reused), places, impossible(lab))

@@ -7,10 +7,11 @@ files hold where the folder lies in a clone, as ``book`` does.
 
 import html
 import re
-import sys
 from pathlib import Path
+from typing import Annotated
 
 import nbformat
+import typer
 from jinja2 import pass_context
 from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
@@ -120,7 +121,7 @@ def title_of(lesson: NotebookNode) -> str:
     return lesson.cells[0].source.splitlines()[0].lstrip("# ")
 
 
-def main(folder: str = "book") -> None:
+def main(folder: Annotated[Path, typer.Argument(help="to write into")] = Path("book")) -> None:
     """Write the book into a folder."""
     out, paths = Path(folder), find_lessons()
     out.mkdir(parents=True, exist_ok=True)
@@ -151,4 +152,4 @@ def write_page(path: Path, page: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    typer.run(main)

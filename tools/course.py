@@ -23,8 +23,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import nbformat
+import typer
 from nbformat import NotebookNode
 from nbgrader.apps import NbGraderAPI
 from nbgrader.preprocessors import ClearSolutions
@@ -193,7 +195,7 @@ def build(folder: Path, lessons: list[Path]) -> None:
             release(nbgrader, path.stem)
 
 
-def main(folder: str = "course") -> None:
+def main(folder: Annotated[Path, typer.Argument(help="to write into")] = Path("course")) -> None:
     """Build the course into a folder."""
     lessons = find_lessons()
     build(Path(folder), lessons)
@@ -201,4 +203,4 @@ def main(folder: str = "course") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    typer.run(main)

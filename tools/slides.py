@@ -10,15 +10,15 @@ A deck is one file that needs no network: reveal.js, of the package sphinx-revea
 
 import html
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import resources
 from math import ceil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import nbformat
+import typer
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
@@ -277,7 +277,7 @@ def _reveal(name: str) -> str:
     return text.replace("</script", r"<\/script")
 
 
-def main(folder: str = "slides") -> None:
+def main(folder: Annotated[Path, typer.Argument(help="to write into")] = Path("slides")) -> None:
     """Write the decks into a folder."""
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
@@ -292,4 +292,4 @@ def main(folder: str = "slides") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    typer.run(main)

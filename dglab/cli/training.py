@@ -108,6 +108,7 @@ def train(
     from dglab.training.guards import check_fits
     from dglab.training.methods import OPTIONS, modalities_of
     from dglab.training.state import CHECKPOINT
+    from dglab.utils.files import refuse_inside
 
     of_methods = {"order": order, "inner_lr": inner_lr, "alpha": alpha, "split": split,
                   "domains_per_pass": domains_per_pass, "modalities": modalities, "variant": variant,
@@ -123,6 +124,8 @@ def train(
     chosen = find_preset(preset)
     device = choose_device(device)
     at_hand = chosen.streets if data is None else str(data)
+    if data is not None:
+        refuse_inside(out, Path(data))
     template = dataclasses.replace(chosen.template(method), **changes)
     domains = open_domains(at_hand, chosen.in_memory, modalities_of(template))
     sources = parse_task(task, tuple(domains)).sources

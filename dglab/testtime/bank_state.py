@@ -68,6 +68,12 @@ def restored_from(bank: ImageBank, state: dict[str, Any]) -> Iterator[Restored]:
         there = "without" if guard is None else "with"
         raise InputError(f"the state is of a bank {there} a guard, unlike this one; pass the state of a bank like this")
     kept = list(state["moments"]) if cached and used else state["images"]
+    lengths = {len(state["arrival"]), len(kept), *(len(part) for part in state["styles"]), used}
+    if len(lengths) > 1:
+        raise InputError(
+            f"the state holds {used} domains, {len(state['arrival'])} arrivals, {len(kept)} images and styles of "
+            f"{', '.join(str(len(part)) for part in state['styles'])}; expected as many of each: it is damaged"
+        )
     if not all(torch.isfinite(tensor).all() for tensor in (*state["styles"], *kept)):
         raise InputError("the state holds values that are not finite; start with an empty bank")
     device = next((p.device for p in bank.model.parameters()), torch.device("cpu"))

@@ -96,6 +96,19 @@ def parse_json(text: str) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
+def refuse_inside(out: Path, root: Path) -> None:
+    """Refuse to write into a data root, whose folders are its domains.
+
+    Raises:
+        InputError: naming both.
+    """
+    if os.path.realpath(root) in (os.path.realpath(out), *map(str, Path(os.path.realpath(out)).parents)):
+        raise InputError(
+            f"{shown(out)} lies in the data root {shown(root)}, where it would be taken for a domain; choose a folder "
+            "elsewhere"
+        )
+
+
 def listed(folder: Path) -> list[Path]:
     """The files and folders in a folder, without hidden ones.
 

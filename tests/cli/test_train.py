@@ -34,6 +34,14 @@ def test_a_finished_run_is_not_trained_over(checkpoint, refused, dglab):
     assert before == {path: path.read_bytes() for path in checkpoint.parent.iterdir() if path.is_file()}
 
 
+def test_nothing_is_written_into_a_data_root(root, refused):
+    before = sorted(root.rglob("*"))
+    for out in (root, root / "results", root / "A" / "run"):
+        refused((*TRAIN, "--method", "agg", "--task", "A+B->D", "--out", out, "--data", root), out, "in the data root")
+        refused(("reproduce", "--preset", "tiny", "--data", root, "--out", out, "--device", "cpu"), "in the data root")
+    assert sorted(root.rglob("*")) == before
+
+
 def test_a_run_killed_before_its_reference_was_written_gets_it_with_resume(checkpoint, tmp_path, dglab, refused):
     run = tmp_path / "run"
     shutil.copytree(checkpoint.parent, run)

@@ -269,7 +269,12 @@ def test_states_that_do_not_belong_are_refused_and_change_nothing(net, statistic
     broken["images" if statistics == "joint" else "moments"][0].view(-1)[0] = float("inf")
     elsewhere = reloaded(before) | {"style_layer": "another"}
     half = reloaded(before) | {"streams": {"left": reloaded(before), "right": {}}}
+    kept = "images" if statistics == "joint" else "moments"
+    short = reloaded(before) | {kept: before[kept][:2]}
+    arrivals = reloaded(before) | {"arrival": before["arrival"][:2]}
     for state, message in (
+        (short, "3 domains, 3 arrivals, 2 images .* it is damaged"),
+        (arrivals, "3 domains, 2 arrivals, 3 images .* it is damaged"),
         (elsewhere, "styles of 'another'"),
         (half, "not the state of a bank"),
         (wrong.state_dict(), "other statistics"),
