@@ -62,7 +62,13 @@ def list_images(folder: Path) -> Folder:
     """
     if not os.path.isdir(folder):
         raise InputError(f"there is no folder {folder}; pass a folder with {', '.join(SUFFIXES)} images")
-    paths = natsorted((p for p in listed(folder) if p.suffix.lower() in SUFFIXES), key=lambda p: p.name)
+    files = listed(folder)
+    paths = natsorted((p for p in files if p.suffix.lower() in SUFFIXES), key=lambda p: p.name)
+    left_out = [p for p in files if p not in paths and p.suffix.lower() in Image.registered_extensions()]
+    if left_out:
+        warnings.warn(
+            f"{brief(left_out)}: {len(left_out)} image(s) left out; {', '.join(SUFFIXES)} are read", stacklevel=2
+        )
     if not paths:
         raise InputError(f"{folder} holds no image; expected files ending in {', '.join(SUFFIXES)}")
     stems = [path.stem for path in paths]

@@ -163,3 +163,11 @@ def test_a_drift_log_of_an_earlier_run_does_not_stay_beside_other_predictions(ch
     assert (tmp_path / "out" / "drift.csv").exists()
     dglab(*command, "--method", "bn")
     assert not (tmp_path / "out" / "drift.csv").exists()
+
+
+def test_images_of_another_format_are_left_out_with_a_word(checkpoint, images, tmp_path, dglab):
+    Image.new("RGB", (8, 8)).save(images / "more.bmp")
+    (images / "notes.txt").write_text("not an image")
+    with pytest.warns(UserWarning, match=r"more.bmp: 1 image\(s\) left out; .jpg, .jpeg, .png are read"):
+        dglab("predict", "--checkpoint", checkpoint, "--method", "bn", "--device", "cpu", "--images", images,
+              "--out", tmp_path / "out")  # fmt: skip
