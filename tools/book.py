@@ -6,6 +6,7 @@ files hold where the folder lies in a clone, as ``book`` does.
 """
 
 import html
+import os
 import re
 from pathlib import Path
 from typing import Annotated
@@ -146,7 +147,10 @@ def main(folder: Annotated[Path, typer.Argument(help="to write into")] = Path("b
 
 
 def write_page(path: Path, page: str) -> None:
-    """Write a page as a whole, or not at all."""
+    """Write a page as a whole, or not at all; its links to the project's files lead there from where it lies."""
+    root = find_lessons()[0].parents[1]
+    up = os.path.relpath(root, path.parent.resolve()).replace(os.sep, "/")
+    page = page.replace('href="../', f'href="{up}/')
     with written_whole(path) as beside:
         beside.write_text(page, encoding="utf-8")
 

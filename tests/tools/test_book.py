@@ -33,6 +33,14 @@ def test_a_page_needs_nothing_else(built):
     assert 'href="04_tn.html"' in (built / "index.html").read_text()
 
 
+def test_links_to_the_project_lead_there_from_any_folder(built):
+    found = [
+        link for path in built.glob("*.html")
+        for link in re.findall(r'href="(\.\./[^"#]*)', path.read_text(encoding="utf-8"))
+    ]  # fmt: skip
+    assert found and all((built / link).exists() for link in found)
+
+
 def test_solutions_are_folded_away(built):
     page = (built / "04_tn.html").read_text(encoding="utf-8")
     folded = re.findall(r"<details>.*?</details>", page, flags=re.S)
