@@ -30,6 +30,7 @@ import numpy as np
 from data_prep.cityscapes import LABEL_ID_TO_TRAIN_ID
 from data_prep.dataset import SPLITS, Dataset, Domain, LabelMapping, Pair, files_by_key, matched
 from dglab.classes import IGNORED, NUM_CLASSES, PALETTE
+from dglab.data.prepared import LITTER
 from dglab.tasks import first_letter
 from dglab.utils.errors import InputError
 from dglab.utils.images import brief, read_header, read_image
@@ -97,6 +98,7 @@ def _files(folder: Path) -> list[tuple[str, Path, Path]]:
 
 
 def _of_suffix(files: dict[str, Path], suffixes: tuple[str, ...]) -> dict[str, Path]:
+    files = {key: path for key, path in files.items() if path.name.lower() not in LITTER}
     foreign = [path for path in files.values() if path.suffix.lower() not in suffixes or path.is_dir()]
     if foreign:
         raise InputError(

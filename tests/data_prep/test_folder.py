@@ -73,6 +73,14 @@ def test_name_letter_and_split_by_name(source: Path, out: Path) -> None:
     assert list(open_root(out)) == ["N"]
 
 
+def test_what_windows_leaves_in_a_folder_is_no_image(source: Path, out: Path) -> None:
+    for kind, name in (("images", "Thumbs.db"), ("labels", "desktop.ini")):
+        (source / kind / name).write_bytes(b"x")
+    assert run(source, out) == 0
+    [domain] = open_root(out).values()
+    assert len(domain.train) + len(domain.val) == len(STEMS)
+
+
 def test_the_split_is_pinned_and_a_fifth() -> None:
     """A hash of the stem alone: whoever changes it moves images between train and val of data sets in use."""
     assert [i for i in range(20) if split_of(f"frame{i}") == "val"] == PINNED
