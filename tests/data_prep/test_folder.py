@@ -232,7 +232,7 @@ def half_split(source: Path) -> None:
         (lambda s: [p.unlink() for p in (s / "images").iterdir()], ["images", "holds no"]),
         (lambda s: (s / "labels/frame7.png").unlink(), ["1 image(s) without label", "frame7"]),
         (lambda s: (s / "images/frame7.png").unlink(), ["1 label(s) without image", "frame7"]),
-        (lambda s: (s / "images/Thumbs.db").write_bytes(b"x"), ["Thumbs.db", "cannot be used"]),
+        (lambda s: (s / "images/notes.txt").write_bytes(b"x"), ["notes.txt", "cannot be used"]),
         (lambda s: (s / "images/more").mkdir(), ["more", "cannot be used"]),
         (foreign, ["frame1.webp", ".jpg or .jpeg or .png"]),
         (duplicate, ["frame1", "same name"]),
