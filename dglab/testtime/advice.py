@@ -113,13 +113,13 @@ def advise(model: nn.Module, images: Tensor | Iterable[Tensor], reference: Sourc
         if tell.any():
             with checker.naming_misfits(batch):
                 looks.append(look_at(checker.model, batch[tell])[1])
-    if not looks or not looks[0]:
+    names = [name for name in looks[0] if all(name in look for look in looks)] if looks else []  # small images may skip
+    names = names if guard is None else list(guard.known(dict.fromkeys(names)))
+    if not names:
         raise InputError(
             "advise got no image that tells of its domain, or a model without source statistics; pass images of the "
             "target, not of one colour"
         )
-    names = [name for name in looks[0] if all(name in look for look in looks)]  # small images may skip some
-    names = names if guard is None else list(guard.known(dict.fromkeys(names)))
     each = {name: tuple(torch.cat([look[name][i] for look in looks]) for i in (0, 1)) for name in names}
     check_finite(each)
     layers = batchnorm_layers(checker.model)

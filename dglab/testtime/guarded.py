@@ -234,7 +234,8 @@ def look_at(model: nn.Module, images: Tensor) -> tuple[Any, dict[str, Moments]]:
     each: dict[str, Moments] = {}
 
     def look(name: str, x: Tensor, source: Moments | None) -> Moments | None:
-        if source is not None and x.numel() > len(x) * x.shape[1]:  # one value per channel has no variance
+        # one value per channel has no variance; and rows may be tokens, or some of the images
+        if source is not None and x.numel() > len(x) * x.shape[1] and len(x) == len(images):
             each[name] = moments_of_each(x)
         return source
 

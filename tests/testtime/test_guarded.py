@@ -499,6 +499,18 @@ class Early(nn.Module):
         return self.auxiliary(x) if self.training else x
 
 
+class Some(nn.Module):
+    """A second layer that runs for the brighter images of a batch alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = (nn.BatchNorm2d(3).double() for _ in range(2))
+
+    def forward(self, x):
+        y, bright = self.a(x), x.mean((1, 2, 3)) > x.mean()
+        return torch.where(bright[:, None, None, None], self.b(y[bright]).mean(), y) if bright.any() else y
+
+
 class Tokens(nn.Module):
     """A layer whose rows are positions, as in LeViT."""
 
@@ -519,7 +531,7 @@ def adapted(net):
     return net.eval()
 
 
-@pytest.mark.parametrize("kind", [Twice, Early, Tokens])
+@pytest.mark.parametrize("kind", [Twice, Early, Some, Tokens])
 def test_source_images_are_ordinary_for_networks_of_every_kind(kind):
     net = adapted(kind())
     reference = SourceReference.measure(net, scenes(32, seed=1), [0, 1] * 16)
