@@ -108,6 +108,13 @@ def test_sources_with_the_images_fixed(text, full):
     assert (over_agg.verdict, over_g.verdict) == ("holds", "open") and over_g.high < 1
     assert f"Under SIB it is {over_agg.mean:.1f} {interval(over_agg)} points above AGG on four sources" in text
     assert f"and {over_g.mean:.1f} {interval(over_g)} above G alone (expected: open)" in text
+    tasks = ("G->C", "G+S->C", "G+S+I->C", MAIN)
+    by_batch = [f"{mean(full, AGG, SIB, 'source_domains_fixed', task):.1f}" for task in tasks]
+    alone = [f"{mean(full, BY_DOMAIN, SIB, 'source_domains_fixed', task):.1f}" for task in tasks[1:]]
+    assert by_batch == sorted(by_batch, reverse=True)
+    assert f"AGG has {', '.join(by_batch[:3])} and {by_batch[3]} under SIB" in text
+    assert f"two, three and four sources {', '.join(alone[:2])} and {alone[2]}." in text
+    assert per_training(select(rows, task="G+S->C"), AGG, SIB).size == 2 and "two trainings each so far" in text
     cell = lesson_cell("09_the_paper", "39906be8")
     plain = {name: f"{gap.mean:.1f} [{gap.low:.1f}, {gap.high:.1f}]" for name, gap in
              (("agg", over_agg), ("g", over_g))}  # fmt: skip
