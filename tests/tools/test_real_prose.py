@@ -112,6 +112,7 @@ def test_one_stream_of_two_targets(record):
     )
     assert f"(+{said(sib_tn)} points; expected was a gain)" in page and sib_tn.verdict == "no difference"
     assert f"is {said(qib_tn)} above that TN" in page
+    assert f"gains nothing, and QIB is {qib_tn.mean:.1f} above TN" in text("docs/when_to_use.md")
     assert f"SIB is {qib_sib.mean:.2f} below QIB [{qib_sib.low:+.2f}, {qib_sib.high:+.2f}]" in page
     assert f"always right, {said(qib_oracle)}." in page
     assert f"(M = 1) are {one_bn.mean:.1f} points [{one_bn.low:+.1f}, {one_bn.high:+.1f}] above source BN" in page
