@@ -27,6 +27,22 @@ def test_miou_of_a_hand_worked_example():
     assert matrix.miou() == pytest.approx((1 / 3 + 2 / 3 + 0) / 3)
 
 
+def test_images_may_be_floats_already_and_other_numbers_are_refused():
+    images = torch.arange(3 * 8 * 9, dtype=torch.uint8).reshape(3, 8, 9)
+    seen = []
+
+    def predictor(batch):
+        seen.append(batch)
+        return batch.new_zeros(len(batch), 19, 8, 9)
+
+    label = torch.zeros(8, 9, dtype=torch.uint8)
+    for given in (images, images.float() / 255):
+        evaluate(predictor, [(given, label)])
+    torch.testing.assert_close(*seen)
+    with pytest.raises(InputError, match="are torch.int64; expected uint8, or floats"):
+        evaluate(predictor, [(images.long(), label)])
+
+
 def test_a_class_that_is_predicted_but_never_labelled_scores_zero():
     matrix = ConfusionMatrix()
     matrix.update(np.array([4, 5]), np.array([4, 4]))

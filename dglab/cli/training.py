@@ -135,11 +135,11 @@ def train(
         )  # fmt: skip
         check_fits(config, domains)
         finished = resume and _is_finished(out, config)
-        if finished:
-            typer.echo(f"trained before, with these settings: {out / CHECKPOINT}")
-        else:
+        if not finished:
             _refuse_begun(out, resume)
             _train(config, domains, out, device=own_device, weights_file=weights_file, workers=workers)
+        elif is_writer():
+            typer.echo(f"trained before, with these settings: {out / CHECKPOINT}")
         measured = not modalities_of(config)  # a source reference is of images alone
         if is_writer() and measured and not (finished and (out / REFERENCE).exists()):
             _measure(out, domains, own_device)

@@ -650,6 +650,20 @@ def test_a_layer_that_runs_twice_gets_the_statistics_of_both_calls():
     torch.testing.assert_close(frozen.running_var, both.var((0, 2, 3), correction=0), rtol=1e-3, atol=1e-3)
 
 
+def test_a_copy_that_was_frozen_in_inference_mode_can_be_trained_further(net, reference):
+    images = scenes(4, seed=20, offset=0.5)
+    with torch.inference_mode():
+        frozen = freeze(net, images, reference)
+    frozen.train()(images).sum().backward()
+    assert all(p.grad is not None for p in frozen.parameters())
+
+
+def test_statistics_that_half_precision_cannot_hold_are_not_frozen():
+    net = nn.Sequential(nn.BatchNorm2d(3)).half().eval()
+    with pytest.warns(UserWarning, match="no source reference"), pytest.raises(InputError, match="are not finite"):
+        freeze(net, 5_000 * scenes(4).half())
+
+
 def test_a_frozen_copy_exports_to_onnx(net, reference, tmp_path):
     images = scenes(2, seed=21, offset=0.6)
     frozen = freeze(net, images, reference).float()
@@ -658,3 +672,22 @@ def test_a_frozen_copy_exports_to_onnx(net, reference, tmp_path):
     (output,) = session.run(None, {session.get_inputs()[0].name: images.float().numpy()})
     with torch.no_grad():
         np.testing.assert_allclose(output, frozen(images.float()).numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_last_layer_that_looks_at_all_images_is_not_cut_off_in_double_precision(net):
+    """It moves an image by 5e-6, which single precision would take for rounding."""
+
+    class Mixing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            y = self.net(x)
+            return y + 5e-6 * y.mean(0, keepdim=True)
+
+    model, past, present = Mixing().eval(), *scenes(2).split(1)
+    bank = ImageBank(model, "net.0", neighbors=1, capacity=4)
+    bank(past)
+    expected = TargetNormalization(model)(torch.cat([present, past]))[:1]
+    torch.testing.assert_close(bank(present), expected, rtol=0, atol=1e-9 * expected.abs().max().item())

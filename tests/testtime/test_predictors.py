@@ -168,6 +168,10 @@ def test_reestimated_statistics_are_what_torch_accumulates(model):
         for (name, a), b in zip(model.named_buffers(), twin.buffers(), strict=True):
             if "running" in name:
                 torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+        reestimate_statistics(model, batches[0])  # one batch by itself
+        reestimate_statistics(twin, batches[:1])
+        for (name, a), b in zip(model.named_buffers(), twin.buffers(), strict=True):
+            assert torch.equal(a, b) or "running" not in name
     assert_untouched(model, before)
     with pytest.raises(InputError, match="no batch"):
         reestimate_statistics(model, [])
